@@ -1,0 +1,34 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+
+DATASET ?= synthetic
+METHODS ?= full,random,baco
+BACKBONE ?= lightgcn
+PROTOCOL ?= fast
+ARGS ?=                      # further overrides, such as ARGS="seed=1 budget=0.1"
+
+IN_VENV := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed
+
+.PHONY: run test lint tables clean
+
+run: $(INSTALLED)  ## train and compare METHODS on DATASET
+	$(IN_VENV) run.py -m dataset=$(DATASET) method=$(METHODS) backbone=$(BACKBONE) protocol=$(PROTOCOL) $(ARGS)
+
+test: lint  ## all tests
+	$(IN_VENV) -m pytest -q
+
+lint: $(INSTALLED)
+	$(IN_VENV) -m ruff check .
+
+tables: $(INSTALLED)  ## the tables in results/tables, from the records in results/records
+	$(IN_VENV) -m baco tables
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,59 @@
+"""The assignment cache: codes on disk, named by what decides them.
+
+Clustering done on one machine can be trained on another, and a sweep over backbones clusters once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from baco.budget import Budget
+from baco.codes import Assignment
+from baco.compressor import CodeCompressor
+from baco.files import atomic_path
+from baco.graph import Biadjacency
+from baco.rng import stream
+
+log = logging.getLogger(__name__)
+
+ASSIGNMENTS_VERSION = 1  # raised when the codes of some method change on purpose
+
+
+def cached_assignment(
+    compressor: CodeCompressor, train: Biadjacency, budget: Budget, seed: int, folder: Path
+) -> tuple[Assignment, float]:
+    """The compressor's codes and the seconds it took to compute them, then or now."""
+    decides = {
+        "version": ASSIGNMENTS_VERSION,
+        "method": compressor.name,
+        "settings": asdict(compressor.config),
+        "budget": asdict(budget) if compressor.has_budget else None,
+        "seed": seed,
+        "graph": train.fingerprint,
+    }
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"{compressor.name}-{key}.npz"
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            header = json.loads(arrays.pop("header").tobytes())
+            return Assignment.unpack(header, arrays), header["seconds"]
+        except Exception as error:  # a damaged archive fails in many ways; the codes can be computed again
+            log.warning("%s cannot be read (%s); the codes are computed again", path, error)
+    compressor.warm_up()
+    start = time.perf_counter()
+    assignment = compressor.assign(train, budget, stream(seed, "assign"))
+    seconds = time.perf_counter() - start
+    header, arrays = assignment.pack()
+    header |= {"seconds": seconds, "decides": decides}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+    return assignment, seconds

@@ -1,0 +1,234 @@
+"""Codes: which codebook rows stand for which user or item."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from baco.errors import UserError
+
+SIDES = ("users", "items")
+
+
+class Rule(Protocol):
+    """How a server works out codes from ids, so that it need not store them.
+
+    `arrays` are what it stores instead, its dataclass fields, from which it is rebuilt. `evaluate` gives the codes of
+    the ids 0..num_ids-1, (num_ids, s) int32, and their pooling weights (None, or float32 of the same shape).
+    """
+
+    name: ClassVar[str]
+
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, np.ndarray | None]: ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Every id has the row of its own number."""
+
+    name: ClassVar[str] = "identity"
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, None]:
+        return np.arange(num_ids, dtype=np.int32)[:, None], None
+
+
+@dataclass(frozen=True, eq=False)
+class AffineHash:
+    """h(x) = ((a x + b) mod n) mod K with a and n coprime: a permutation of the n ids, then K rows in turn.
+
+    No two rows differ by more than one id. One hash for each entry of `multipliers` and `offsets`.
+    """
+
+    multipliers: np.ndarray  # (s,) int64, a in [1, n), coprime with n
+    offsets: np.ndarray  # (s,) int64, b in [0, n)
+    name: ClassVar[str] = "affine"
+
+    @classmethod
+    def draw(cls, num_hashes: int, num_ids: int, rng: np.random.Generator) -> AffineHash:
+        """Independent hashes for ids 0..num_ids-1."""
+        offsets = rng.integers(num_ids, size=num_hashes)
+        multipliers = []
+        while len(multipliers) < num_hashes:
+            candidate = int(rng.integers(1, max(2, num_ids)))
+            if math.gcd(candidate, num_ids) == 1:
+                multipliers.append(candidate)
+        return cls(np.array(multipliers, np.int64), offsets)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"multipliers": self.multipliers, "offsets": self.offsets}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, None]:
+        ids = np.arange(num_ids, dtype=np.int64)[:, None]
+        return ((ids * self.multipliers + self.offsets) % num_ids % num_rows).astype(np.int32), None
+
+
+RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash)}
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The codes of one side.
+
+    An id's embedding is the mean of its rows, or their sum weighted by `weights`. Under the mean an id with fewer codes
+    than s repeats one: a user with the codes (3, 3) has row 3, in value and in gradient.
+
+    Attributes
+    ----------
+    index : (n, s) int32
+        Row numbers in [0, num_rows).
+    num_rows : int
+    weights : None, (s,) or (n, s) float32
+        None: the mean. One weight per position, the same for all ids (ones: the sum), or one per id and position.
+    rule : Rule or None
+        How to compute `index` from ids; None when the codes themselves have to be stored.
+    """
+
+    index: np.ndarray
+    num_rows: int
+    weights: np.ndarray | None = None
+    rule: Rule | None = None
+
+    def __post_init__(self):
+        index = self.index
+        if index.ndim != 2 or index.dtype != np.int32 or min(index.shape) < 1:
+            raise ValueError(f"codes must be a non-empty int32 array (n, s); got {index.dtype} {index.shape}")
+        if index.min() < 0 or index.max() >= self.num_rows:
+            raise ValueError(f"codes run from {index.min()} to {index.max()}, outside 0..{self.num_rows - 1}")
+        if self.weights is not None and self.weights.shape not in (index.shape, index.shape[1:]):
+            raise ValueError(f"weights of shape {self.weights.shape} do not fit codes of shape {index.shape}")
+
+    @classmethod
+    def from_rule(cls, rule: Rule, num_ids: int, num_rows: int, weights: np.ndarray | None = None) -> Codes:
+        """Evaluate a rule; `weights` (s,) pools its codes unless the rule brings weights of its own."""
+        index, own_weights = rule.evaluate(num_ids, num_rows)
+        return cls(index, num_rows, weights if own_weights is None else own_weights, rule)
+
+    @classmethod
+    def from_labels(cls, *labels: np.ndarray) -> Codes:
+        """Number the distinct labels 0..num_rows-1 in ascending order; one (n,) array per code of an id."""
+        stacked = np.stack(labels, axis=1)
+        distinct, index = np.unique(stacked, return_inverse=True)
+        return cls(index.reshape(stacked.shape).astype(np.int32), len(distinct))
+
+    @property
+    def num_ids(self) -> int:
+        return len(self.index)
+
+    @property
+    def codes_per_id(self) -> int:
+        return self.index.shape[1]
+
+    @property
+    def extra_codes(self) -> int:
+        """Codes beyond the first, over all ids. Under the mean only distinct ones count."""
+        if self.weights is not None:
+            weights = np.broadcast_to(self.weights, self.index.shape)
+            return int(np.count_nonzero(weights)) - self.num_ids
+        ordered = np.sort(self.index, axis=1)
+        return int(np.count_nonzero(ordered[:, 1:] != ordered[:, :-1]))
+
+    @property
+    def num_stored_weights(self) -> int:
+        """Pooling weights that a server has to store: those given per id, unless a rule yields them."""
+        return self.weights.size if self.weights is not None and self.weights.ndim == 2 and self.rule is None else 0
+
+    def pack(self) -> dict[str, np.ndarray]:
+        """What a server stores of the codes: the rule's arrays, or the codes at ceil(log2 num_rows) bits each."""
+        if self.rule is not None:
+            return self.rule.arrays()
+        packed = {"codes": pack_bits(self.index, code_bits(self.num_rows))}
+        if self.num_stored_weights:
+            packed["weights"] = self.weights
+        return packed
+
+    @property
+    def packed_bytes(self) -> int:
+        """Length of `pack()` in bytes, without packing."""
+        if self.rule is not None:
+            return sum(array.nbytes for array in self.rule.arrays().values())
+        return packed_code_bytes(self.index.size, self.num_rows) + 4 * self.num_stored_weights
+
+    def header(self) -> dict:
+        """What `unpack` needs to know beside the arrays; a few plain values."""
+        constant = self.weights.tolist() if self.weights is not None and self.weights.ndim == 1 else None
+        return {
+            "shape": list(self.index.shape), "num_rows": self.num_rows, "weights": constant,
+            "rule": self.rule.name if self.rule is not None else None,
+        }
+
+    @classmethod
+    def unpack(cls, header: dict, arrays: dict[str, np.ndarray]) -> Codes:
+        """The inverse of `pack`, from the arrays that it returned and the `header`."""
+        (num_ids, codes_per_id), num_rows = header["shape"], header["num_rows"]
+        weights = None if header["weights"] is None else np.array(header["weights"], np.float32)
+        if header["rule"] is not None:
+            if header["rule"] not in RULES:
+                raise UserError(f"the export uses the code rule '{header['rule']}', which this version does not know")
+            rule = RULES[header["rule"]]
+            own = {field.name: arrays[field.name] for field in fields(rule)}
+            return cls.from_rule(rule(**own), num_ids, num_rows, weights)
+        index = unpack_bits(arrays["codes"], code_bits(num_rows), num_ids * codes_per_id).reshape(num_ids, codes_per_id)
+        return cls(index.astype(np.int32), num_rows, arrays.get("weights", weights))
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """The codes of both sides, and what the method wants the record to say about them.
+
+    Attributes
+    ----------
+    users, items : Codes
+    details : dict
+        Plain values, such as the resolution that a search found.
+    """
+
+    users: Codes
+    items: Codes
+    details: dict = field(default_factory=dict)
+
+    def pack(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """A header of plain values, and the packed arrays of both sides under 'users.' and 'items.' names."""
+        header = {side: getattr(self, side).header() for side in SIDES} | {"details": self.details}
+        arrays = {
+            f"{side}.{name}": array for side in SIDES for name, array in getattr(self, side).pack().items()
+        }
+        return header, arrays
+
+    @classmethod
+    def unpack(cls, header: dict, arrays: dict[str, np.ndarray]) -> Assignment:
+        """The inverse of `pack`; arrays of other names are ignored."""
+        codes = {}
+        for side in SIDES:
+            own = {name.removeprefix(f"{side}."): a for name, a in arrays.items() if name.startswith(f"{side}.")}
+            codes[side] = Codes.unpack(header[side], own)
+        return cls(**codes, details=header["details"])
+
+
+def code_bits(num_rows: int) -> int:
+    """Bits of one stored code: ceil(log2 num_rows)."""
+    return (num_rows - 1).bit_length()
+
+
+def packed_code_bytes(num_codes: int, num_rows: int) -> int:
+    """Bytes of `num_codes` codes into `num_rows` rows, packed without gaps."""
+    return -(-num_codes * code_bits(num_rows) // 8)
+
+
+def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """(ceil(values.size * bits / 8),) uint8: non-negative integers at a fixed number of bits each, highest bit first."""
+    places = np.arange(bits - 1, -1, -1)
+    return np.packbits((values.reshape(-1, 1) >> places) & 1)
+
+
+def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """The inverse of `pack_bits`: (count,) int64."""
+    digits = np.unpackbits(packed, count=count * bits).reshape(count, bits)
+    return digits.astype(np.int64) @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int64))

@@ -1,0 +1,124 @@
+"""From a composed configuration to typed settings, checked before anything else happens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, ValidationError
+
+from baco.backbones import Backbone
+from baco.compressor import Compressor
+from baco.data.sources import SOURCES
+from baco.errors import UserError, unknown
+from baco.registry import backbone_class, method_class
+from baco.training.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run. Its keys are those of conf/config.yaml, where each is explained."""
+
+    dataset: object
+    backbone: type[Backbone]
+    backbone_config: object
+    method: Compressor
+    protocol: Protocol
+    budget: float | None
+    budget_unit: str
+    dim: int
+    seed: int
+    device: str
+    threads: int | None
+    data_dir: Path
+    results_dir: Path
+    runs_dir: Path
+    export: Path | None
+    force: bool
+
+    def decides(self) -> dict:
+        """The settings that decide a result, as plain values: not the data's whereabouts, device or folders."""
+        return {
+            "backbone": {"name": self.backbone.name} | asdict(self.backbone_config),
+            "method": {"name": self.method.name} | asdict(self.method.config),
+            "protocol": asdict(self.protocol),
+            "dim": self.dim,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class _Scalars:
+    """The keys of conf/config.yaml that are no groups."""
+
+    budget: float | None
+    budget_unit: str
+    dim: int
+    seed: int
+    device: str
+    threads: int | None
+    data_dir: str
+    results_dir: str
+    runs_dir: str
+    export: str | None
+    force: bool
+
+    def __post_init__(self):
+        if self.dim < 1:
+            raise UserError(f"dim={self.dim} must be 1 or more")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed} must be 0 or more")
+
+
+GROUPS = ("dataset", "backbone", "method", "protocol")
+
+
+def parse(cfg: DictConfig) -> RunConfig:
+    """Check a composed configuration and build what it names.
+
+    Raises
+    ------
+    UserError
+        For an unknown name or key (with the nearest known one), a value of the wrong type, or one out of range.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    sections = {group: dict(plain.pop(group)) for group in GROUPS}
+    scalars = typed(_Scalars, plain, "")
+    source = sections["dataset"].pop("source")
+    if source not in SOURCES:
+        raise unknown("dataset.source", source, SOURCES)
+    backbone = backbone_class(sections["backbone"].pop("name"))
+    method = method_class(sections["method"].pop("name"))
+    dataset = typed(SOURCES[source], sections["dataset"], "dataset.")
+    return RunConfig(
+        dataset=dataset,
+        backbone=backbone,
+        backbone_config=typed(backbone.Config, sections["backbone"], "backbone."),
+        method=method(typed(method.Config, sections["method"], "method.")),
+        protocol=typed(Protocol, sections["protocol"], "protocol."),
+        **asdict(scalars)
+        | {
+            "budget": dataset.budget if scalars.budget is None else scalars.budget,
+            "data_dir": Path(scalars.data_dir),
+            "results_dir": Path(scalars.results_dir),
+            "runs_dir": Path(scalars.runs_dir),
+            "export": None if scalars.export is None else Path(scalars.export),
+        },
+    )
+
+
+def typed(cls: type, section: dict, prefix: str):
+    """An instance of a settings dataclass; `prefix` is where its keys stand on the command line."""
+    known = [field.name for field in fields(cls)]
+    for key in section:
+        if key not in known:
+            raise unknown("setting", f"{prefix}{key}", [f"{prefix}{name}" for name in known])
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), section))
+    except ValidationError as error:
+        wanted = str(error).splitlines()[0].rpartition(" could not be converted to ")[2]
+        value = section.get(error.full_key, "")
+        raise UserError(f"{prefix}{error.full_key}={value} is no {wanted.lower()}") from None
+    except MissingMandatoryValue as error:
+        raise UserError(f"{prefix}{error.full_key} must be given, as in {prefix}{error.full_key}=VALUE") from None

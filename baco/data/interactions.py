@@ -1,0 +1,177 @@
+"""Interactions: who interacted with what, split three ways over one fixed id space."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from baco.errors import UserError
+from baco.files import atomic_path
+from baco.graph import Biadjacency
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was found when the interactions were checked; zero everywhere for clean data.
+
+    Attributes
+    ----------
+    duplicates : int
+        Repeated pairs within a split; each was kept once.
+    overlaps : int
+        Held-out pairs that an earlier split (train before val before test) holds too; they were dropped from the later
+        one, since the ranking hides what a user already has.
+    users_without_training, items_without_training : int
+        Ids that no training interaction mentions. They are kept.
+    """
+
+    duplicates: int
+    overlaps: int
+    users_without_training: int
+    items_without_training: int
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """A dataset.
+
+    Attributes
+    ----------
+    name : str
+    train, val, test : Biadjacency
+        Disjoint, and of one shape.
+    report : DataReport
+    user_ids, item_ids : (num_users,) and (num_items,) arrays, or None
+        The ids of the source, position by position, where the source had ids of its own.
+    """
+
+    name: str
+    train: Biadjacency
+    val: Biadjacency
+    test: Biadjacency
+    report: DataReport
+    user_ids: np.ndarray | None = None
+    item_ids: np.ndarray | None = None
+
+    @classmethod
+    def from_pairs(
+        cls, name: str, splits: dict[str, np.ndarray], num_users: int, num_items: int,
+        user_ids: np.ndarray | None = None, item_ids: np.ndarray | None = None,
+    ) -> Interactions:
+        """Check the three splits, each an integer array (2, E) of users and items, and build the dataset.
+
+        Raises
+        ------
+        UserError
+            When a split is empty, has another shape or type, or holds ids outside the declared numbers.
+        """
+        graphs, earlier, duplicates, overlaps = {}, np.empty(0, np.int64), 0, 0
+        for split in SPLITS:
+            pairs = np.asarray(splits[split])
+            if pairs.ndim != 2 or len(pairs) != 2:
+                raise UserError(f"dataset '{name}': {split} must have the shape (2, E), not {pairs.shape}")
+            if pairs.shape[1] == 0:
+                raise UserError(f"dataset '{name}': the {split} split is empty")
+            try:
+                graph = Biadjacency.from_pairs(*pairs, num_users, num_items)
+            except UserError as error:
+                raise UserError(f"dataset '{name}', {split} split: {error}") from None
+            duplicates += pairs.shape[1] - graph.num_edges
+            fresh = ~np.isin(graph.keys(), earlier)
+            if not fresh.all():
+                overlaps += int(np.count_nonzero(~fresh))
+                graph = Biadjacency(num_users, num_items, graph.users[fresh], graph.items[fresh])
+                if graph.num_edges == 0:
+                    raise UserError(f"dataset '{name}': every pair of the {split} split stands in an earlier split")
+            earlier = np.concatenate([earlier, graph.keys()])
+            graphs[split] = graph
+        report = DataReport(
+            duplicates,
+            overlaps,
+            int(np.count_nonzero(graphs["train"].user_degrees == 0)),
+            int(np.count_nonzero(graphs["train"].item_degrees == 0)),
+        )
+        return cls(name, **graphs, report=report, user_ids=user_ids, item_ids=item_ids)
+
+    @property
+    def num_users(self) -> int:
+        return self.train.num_users
+
+    @property
+    def num_items(self) -> int:
+        return self.train.num_items
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the three splits: two files with one fingerprint are one experiment's data."""
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            digest.update(getattr(self, split).fingerprint.encode())
+        return digest.hexdigest()
+
+    def describe(self) -> None:
+        """Log the counts, and a warning for everything that had to be mended."""
+        sizes = " / ".join(f"{getattr(self, split).num_edges:,}" for split in SPLITS)
+        log.info("%s: %d users, %d items, %s interactions (train / val / test)", self.name, self.num_users,
+                 self.num_items, sizes)
+        for what, count in asdict(self.report).items():
+            if count:
+                level = logging.WARNING if what in ("duplicates", "overlaps") else logging.INFO
+                log.log(level, "%s: %d %s", self.name, count, what.replace("_", " "))
+
+
+def load_interactions(path: Path, name: str) -> Interactions:
+    """Read a prepared file: `train`, `val`, `test` (2, E) integers, `num_users`, `num_items`; ids are optional.
+
+    A file without `val` (a published split of two parts) gets one: a tenth of its training pairs, chosen by a fixed
+    seed, so that no setting is ever chosen on the test split.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, is no such archive, or fails a check of `Interactions.from_pairs`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"dataset '{name}': there is no file {path}") from None
+    except Exception as error:  # a damaged archive fails in many ways: zip, zlib, header, pickle
+        raise UserError(f"dataset '{name}': {path} cannot be read ({error}); delete it and prepare it again") from None
+    missing = {"train", "test", "num_users", "num_items"} - arrays.keys()
+    if missing:
+        raise UserError(f"dataset '{name}': {path} lacks the array '{sorted(missing)[0]}'")
+    if "val" not in arrays:
+        arrays |= _carve_validation(arrays["train"])
+    try:
+        return Interactions.from_pairs(
+            name, {split: arrays[split] for split in SPLITS}, int(arrays["num_users"]), int(arrays["num_items"]),
+            arrays.get("user_ids"), arrays.get("item_ids"),
+        )
+    except UserError as error:
+        raise UserError(f"{error} (file {path})") from None
+
+
+def save_interactions(data: Interactions, path: Path) -> None:
+    """Write a prepared file, all of it or nothing."""
+    arrays = {split: np.stack([getattr(data, split).users, getattr(data, split).items]) for split in SPLITS}
+    arrays |= {"num_users": np.int32(data.num_users), "num_items": np.int32(data.num_items)}
+    if data.user_ids is not None:
+        arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _carve_validation(train: np.ndarray) -> dict[str, np.ndarray]:
+    order = np.random.default_rng(0).permutation(train.shape[1])
+    held_out = train.shape[1] // 10
+    return {"val": train[:, order[:held_out]], "train": train[:, order[held_out:]]}

@@ -1,0 +1,216 @@
+"""Import of any interaction log: one CSV, TSV or Parquet file with a row per interaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
+from baco.data.splits import random_split, temporal_split
+from baco.errors import UserError, unknown
+from baco.rng import stream
+
+log = logging.getLogger(__name__)
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log, imported once into `<data_dir>/<name>/<file name>-<key>/interactions.npz`.
+
+    The key is a hash of the file's content and of these settings. The prepared file keeps the ids of the source:
+    `user_ids[x]` is the original id of user x, and likewise for items.
+
+    Attributes
+    ----------
+    name, budget : the name in records, and the default budget (a ratio, or rows)
+    path : str
+        A .csv, .tsv or .parquet file; another ending is read as text and needs `separator`.
+    user, item : str
+        Names of the id columns. Ids may be any text or integers.
+    rating, timestamp : str or None
+        Names of optional columns.
+    header : bool
+        False: the text file has no header line, and columns are named "0", "1", ... by position.
+    separator : str or None
+        Of a text file; None: by the file's ending.
+    min_rating : float or None
+        Keep interactions with at least this rating.
+    k_core : int
+        Drop users and items with fewer interactions, again and again until none is left; 0 keeps all.
+    split : str
+        'random': over all interactions; 'time': each user's latest interactions are held out.
+    val_share, test_share : float
+    split_seed : int
+        Of the random split; apart from `seed`, so that runs with several seeds share their data.
+    """
+
+    name: str = "custom"
+    budget: float | None = None
+    path: str = "???"
+    user: str = "user"
+    item: str = "item"
+    rating: str | None = None
+    timestamp: str | None = None
+    header: bool = True
+    separator: str | None = None
+    min_rating: float | None = None
+    k_core: int = 0
+    split: str = "random"
+    val_share: float = 0.1
+    test_share: float = 0.1
+    split_seed: int = 0
+
+    def __post_init__(self):
+        if self.split not in ("random", "time"):
+            raise unknown("dataset.split", self.split, ("random", "time"))
+        if self.split == "time" and self.timestamp is None:
+            raise UserError("dataset.split=time needs dataset.timestamp, the name of the column with the times")
+        if self.min_rating is not None and self.rating is None:
+            raise UserError("dataset.min_rating needs dataset.rating, the name of the column with the ratings")
+        if self.k_core < 0:
+            raise UserError(f"dataset.k_core={self.k_core} must be 0 or more")
+        if not (self.val_share > 0 and self.test_share > 0 and self.val_share + self.test_share < 1):
+            raise UserError("dataset.val_share and dataset.test_share must be positive, and below 1 together")
+
+    def load(self, data_dir: Path) -> Interactions:
+        """Import the log, or read what an earlier import of the same file with the same settings prepared.
+
+        Raises
+        ------
+        UserError
+            When the file or a column is missing, a value is missing or no number, or too little is left.
+        """
+        source = Path(self.path)
+        try:
+            content = hashlib.sha256(source.read_bytes())
+        except OSError as error:
+            raise UserError(f"dataset.path={source} cannot be read ({error.strerror})") from None
+        settings = {key: value for key, value in asdict(self).items() if key not in ("name", "budget", "path")}
+        key = hashlib.sha256((content.hexdigest() + json.dumps(settings, sort_keys=True)).encode()).hexdigest()[:12]
+        path = data_dir / self.name / f"{source.stem}-{key}" / "interactions.npz"
+        if not path.exists():
+            save_interactions(self._import(source), path)
+            log.info("%s: imported %s into %s", self.name, source, path)
+        return load_interactions(path, self.name)
+
+    def _import(self, source: Path) -> Interactions:
+        frame = self._read(source)
+        times = self._times(frame)
+        keep = np.ones(len(frame), bool)
+        if self.min_rating is not None:
+            keep &= self._numbers(frame, self.rating) >= self.min_rating
+        users, items = (_plain_ids(frame[column])[keep] for column in (self.user, self.item))
+        times = times[keep]
+        order = np.argsort(times, kind="stable")  # of a repeated pair the earliest counts
+        users, items, times = users[order], items[order], times[order]
+        user_ids, user_codes = np.unique(users, return_inverse=True)
+        item_ids, item_codes = np.unique(items, return_inverse=True)
+        _, first = np.unique(user_codes * max(1, len(item_ids)) + item_codes, return_index=True)
+        first.sort()
+        if len(first) < len(users):
+            log.info("%s: %d repeated interactions were merged", self.name, len(users) - len(first))
+        users, items, times = user_codes[first], item_codes[first], times[first]
+        core = _k_core(users, items, self.k_core)
+        users, items, times = users[core], items[core], times[core]
+        if len(users) < 10:
+            raise UserError(
+                f"{source}: {len(users)} interactions are left after the filters, too few to split; lower "
+                "dataset.min_rating or dataset.k_core"
+            )
+        kept_users, users = np.unique(users, return_inverse=True)
+        kept_items, items = np.unique(items, return_inverse=True)
+        if self.split == "time":
+            parts = temporal_split(users, times, self.val_share, self.test_share)
+        else:
+            parts = random_split(len(users), self.val_share, self.test_share, stream(self.split_seed, "split"))
+        pairs = np.stack([users, items])
+        return Interactions.from_pairs(
+            self.name, {split: pairs[:, parts[split]] for split in SPLITS}, len(kept_users), len(kept_items),
+            user_ids[kept_users], item_ids[kept_items],
+        )
+
+    def _read(self, source: Path) -> pd.DataFrame:
+        """The named columns; ids have no gaps and are not floating-point numbers."""
+        columns = [column for column in (self.user, self.item, self.rating, self.timestamp) if column is not None]
+        try:
+            if source.suffix == ".parquet":
+                frame = pd.read_parquet(source)
+            else:
+                separator = self.separator or SEPARATORS.get(source.suffix)
+                if separator is None:
+                    raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs dataset.separator")
+                frame = pd.read_csv(
+                    source, sep=separator, header=0 if self.header else None, dtype=str, keep_default_na=False,
+                    na_values=[""], skip_blank_lines=False, engine="c" if len(separator) == 1 else "python",
+                )
+                frame.columns = [str(column) for column in frame.columns]
+        except ImportError:
+            raise UserError(f"{source}: reading Parquet needs pyarrow; install it with pip install pyarrow") from None
+        except UserError:
+            raise
+        except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
+            raise UserError(f"{source} cannot be read as a table ({error})") from None
+        for column in columns:
+            if column not in frame.columns:
+                raise unknown(f"{source}: column", column, frame.columns)
+        frame = frame[columns]
+        for column in (self.user, self.item):
+            values = frame[column]
+            if values.isna().any():
+                raise UserError(f"{source}: column '{column}' is empty in {self._row(values.isna())}; remove that row")
+            if pd.api.types.is_float_dtype(values):
+                raise UserError(f"{source}: column '{column}' holds floating-point numbers; ids are integers or text")
+        return frame
+
+    def _times(self, frame: pd.DataFrame) -> np.ndarray:
+        """(rows,) float64 or int64; zeros where the log has no times."""
+        if self.timestamp is None:
+            return np.zeros(len(frame), np.int64)
+        column = frame[self.timestamp]
+        times = pd.to_numeric(column, errors="coerce")
+        if times.isna().all():
+            times = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+        if times.isna().any():
+            raise UserError(
+                f"{self.path}: column '{self.timestamp}' holds {column[times.isna()].iloc[0]!r} in "
+                f"{self._row(times.isna())}; times must all be numbers, or all dates such as 2024-05-31T12:00:00"
+            )
+        return times.astype("int64").to_numpy() if times.dtype.kind == "M" else times.to_numpy()
+
+    def _numbers(self, frame: pd.DataFrame, column: str) -> np.ndarray:
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+        if numbers.isna().any():
+            wrong = frame[column][numbers.isna()].iloc[0]
+            raise UserError(f"{self.path}: column '{column}' holds {wrong!r} in {self._row(numbers.isna())}, no number")
+        return numbers.to_numpy()
+
+    def _row(self, wrong: pd.Series) -> str:
+        """Where the first wrong value stands, as a text editor counts lines."""
+        position = int(np.flatnonzero(wrong)[0])
+        if self.path.endswith(".parquet"):
+            return f"row {position}"
+        return f"line {position + (2 if self.header else 1)}"
+
+
+def _plain_ids(column: pd.Series) -> np.ndarray:
+    """Integers as they are, anything else as text: arrays that can be saved without pickling."""
+    return column.to_numpy() if pd.api.types.is_integer_dtype(column) else column.to_numpy().astype(str)
+
+
+def _k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the interactions in which user and item have k interactions each among those kept."""
+    kept = np.arange(len(users))
+    while len(kept):
+        enough = (np.bincount(users[kept])[users[kept]] >= k) & (np.bincount(items[kept])[items[kept]] >= k)
+        if enough.all():
+            break
+        kept = kept[enough]
+    return kept

@@ -1,0 +1,70 @@
+"""The evaluator: final embeddings in, a report with one value per user out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from baco.data.interactions import Interactions
+from baco.evaluation.metrics import CUTOFFS, relevant_hits, user_metrics
+from baco.evaluation.ranking import rank_items
+from baco.graph import Biadjacency, Neighbors
+from baco.rng import stream
+
+
+@dataclass(frozen=True, eq=False)
+class RankingReport:
+    """What a ranking was worth, user by user.
+
+    Attributes
+    ----------
+    users : (m,) int64
+        The users with relevant items in the split; nobody else counts.
+    num_relevant : (m,) int64
+    hits : (m, k) bool
+        Whether the item at each rank is relevant.
+    """
+
+    users: np.ndarray
+    num_relevant: np.ndarray
+    hits: np.ndarray
+
+    def per_user(self, k: int) -> dict[str, np.ndarray]:
+        """All metrics at cut-off k, each (m,) float64."""
+        return user_metrics(self.hits, self.num_relevant, k)
+
+    def means(self, cutoffs: tuple[int, ...] = CUTOFFS) -> dict[str, float]:
+        """Means over users, named `metric@k`."""
+        return {
+            f"{name}@{k}": float(values.mean()) for k in cutoffs for name, values in self.per_user(k).items()
+        }
+
+
+class Evaluator:
+    """Ranks the held-out interactions of a dataset.
+
+    Validation hides what a user has in the training split; the test hides training and validation. The order of items
+    with equal scores is a permutation that belongs to the dataset: it is drawn from the `ties` stream of seed 0.
+    """
+
+    def __init__(self, data: Interactions):
+        self.data = data
+        self.tie_order = stream(0, "ties").permutation(data.num_items)
+
+    @cached_property
+    def _seen_at_test(self) -> Neighbors:
+        train, val = self.data.train, self.data.val
+        users, items = np.concatenate([train.users, val.users]), np.concatenate([train.items, val.items])
+        return Biadjacency.from_pairs(users, items, train.num_users, train.num_items).by_user
+
+    def evaluate(self, user_rows: Tensor, item_rows: Tensor, split: str, k: int = max(CUTOFFS)) -> RankingReport:
+        """Rank all items for each user of a split, 'val' or 'test', by the dot product of final embeddings."""
+        relevant = getattr(self.data, split)
+        seen = self._seen_at_test if split == "test" else self.data.train.by_user
+        users = np.flatnonzero(relevant.user_degrees)
+        ranked = rank_items(user_rows, item_rows, users, seen, self.tie_order, k)
+        hits = relevant_hits(ranked, users, relevant.by_user, self.data.num_items)
+        return RankingReport(users, relevant.user_degrees[users], hits)

@@ -1,0 +1,180 @@
+"""One experiment, from a configuration to a record: the only place where the parts meet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from baco.assignments import cached_assignment
+from baco.budget import FLOAT_BYTES, Budget
+from baco.compressor import CodeCompressor
+from baco.config import RunConfig
+from baco.data.interactions import SPLITS, Interactions
+from baco.evaluation.evaluator import Evaluator
+from baco.evaluation.groups import means_by_activity
+from baco.files import atomic_path
+from baco.graph import Biadjacency
+from baco.machine import (
+    code_version,
+    environment,
+    peak_memory,
+    reset_peak_memory,
+    resolve_device,
+    set_threads,
+    synchronize,
+)
+from baco.results.record import RECORD_SCHEMA, load_record, pack_hits, record_id, record_name, save_record
+from baco.rng import stream, torch_stream
+from baco.tables import CodebookTables, EmbeddingTables, code_ledger
+from baco.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+GROUP_CUTOFF = 20  # of the means by user activity, as in the paper's Figure 5
+
+
+def run(config: RunConfig) -> dict:
+    """Run what the configuration describes, or find its record; returns the record.
+
+    Raises
+    ------
+    UserError
+        For everything that can be checked before training: data, budget, device.
+    """
+    device = resolve_device(config.device)
+    set_threads(config.threads)
+    data = config.dataset.load(config.data_dir)
+    data.describe()
+    method = config.method
+    budget = Budget.parse(
+        config.budget if method.has_budget else None, config.budget_unit, data.num_users, data.num_items, config.dim
+    )
+    decides = config.decides() | {"dataset": data.fingerprint, "budget": asdict(budget)}
+    identity = record_id(decides)
+    name = record_name(data.name, config.backbone.name, method.name, identity)
+    path = config.results_dir / f"{name}.json"
+    record = load_record(path)
+    if record is not None and not config.force and (config.export is None or config.export.exists()):
+        log.info("already recorded in %s (force=true runs it again)", path)
+        return record
+
+    reset_peak_memory(device)
+    tables, clustering_seconds, details = fit_tables(config, data.train, budget)
+    tables.to(device)
+    evaluator = Evaluator(data)
+    backbone = config.backbone(data.train, config.backbone_config)
+    trainer = Trainer(backbone, evaluator, config.protocol, config.seed, device)
+    tables = method.search(tables, trainer)
+    budget.check(tables.ledger(), method.name)
+    report = trainer.fit(tables)
+    budget.check(tables.ledger(), method.name)
+
+    start = time.perf_counter()
+    test = trainer.evaluate(tables, "test")
+    synchronize(device)
+    test_seconds = time.perf_counter() - start
+    record = {
+        "schema": RECORD_SCHEMA,
+        "id": identity,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "names": {
+            "dataset": data.name,
+            "backbone": config.backbone.name,
+            "method": method.name,
+            "protocol": config.protocol.name,
+        },
+        "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": method.label},
+        "config": decides,
+        "dataset": describe_data(data),
+        "size": describe_size(tables, budget, data.train),
+        "assignment": details,
+        "training": {
+            "epochs": report.epochs,
+            "steps": report.steps,
+            "best_epoch": report.best_epoch,
+            "history": report.history,
+        },
+        "seconds": {
+            "clustering": clustering_seconds,
+            "training": report.training_seconds,
+            "epoch": report.training_seconds / report.epochs,
+            "validation": report.validation_seconds,
+            "test": test_seconds,
+        },
+        "memory": peak_memory(device),
+        "metrics": {
+            "val": trainer.evaluate(tables, "val").means(),
+            "test": test.means(),
+            "test_by_activity": means_by_activity(test, data.train.user_degrees, GROUP_CUTOFF),
+        },
+        "environment": environment(device),
+        "code": code_version(),
+    }
+    if config.export is not None:
+        export_tables(tables, data, config.export)
+    save_record(config.results_dir, name, record, pack_hits(test.users, test.num_relevant, test.hits))
+    log.info("recorded in %s", path)
+    return record
+
+
+def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[EmbeddingTables, float, dict]:
+    """Tables with their first values drawn, the seconds the compressor took, and what it says of its assignment."""
+    method = config.method
+    if isinstance(method, CodeCompressor):
+        folder = config.runs_dir / "assignments"
+        assignment, seconds = cached_assignment(method, train, budget, config.seed, folder)
+        ledger = code_ledger(assignment, config.dim)
+        budget.check(ledger, method.name)  # before a table is allocated
+        tables = CodebookTables(assignment, config.dim)
+        details = assignment.details
+    else:
+        method.warm_up()
+        start = time.perf_counter()
+        tables = method.fit(train, budget, stream(config.seed, "assign"))
+        seconds, details = time.perf_counter() - start, {}
+    share = budget.share(tables.ledger())
+    if method.has_budget and share < 0.98:
+        log.warning("%s uses %.1f %% of its budget only", method.name, 100 * share)
+    tables.reset_parameters(config.protocol.init_std, torch_stream(config.seed, "init"))
+    return tables, seconds, details
+
+
+def describe_data(data: Interactions) -> dict:
+    """What a record says of its dataset."""
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "num_users": data.num_users,
+        "num_items": data.num_items,
+        **{split: getattr(data, split).num_edges for split in SPLITS},
+        "report": asdict(data.report),
+    }
+
+
+def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency) -> dict:
+    """What a record says of the tables' cost; the ratios are to the full model's."""
+    ledger = tables.ledger()
+    full_parameters = train.num_nodes * budget.dim
+    return asdict(ledger) | {
+        "budget_limit": budget.limit,
+        "budget_unit": budget.unit,
+        "budget_used": budget.share(ledger),
+        "full_parameters": full_parameters,
+        "parameter_ratio": ledger.parameters / full_parameters,
+        "byte_ratio": ledger.bytes / (FLOAT_BYTES * full_parameters),
+    }
+
+
+def export_tables(tables: EmbeddingTables, data: Interactions, path: Path) -> None:
+    """Write the packed tables, and the ids of the source where it had its own, as one .npz file."""
+    arrays = tables.export()
+    if data.user_ids is not None:
+        arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+    log.info("exported the tables to %s", path)

@@ -1,0 +1,133 @@
+"""The biadjacency: which user interacted with which item, as flat arrays that compiled code can walk."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from baco.errors import UserError
+
+
+class Neighbors(NamedTuple):
+    """Compressed rows of one side: the neighbours of node x are `indices[indptr[x]:indptr[x + 1]]`, ascending."""
+
+    indptr: np.ndarray  # (n + 1,) int64
+    indices: np.ndarray  # (E,) int32
+
+
+@dataclass(frozen=True, eq=False)
+class Biadjacency:
+    """A binary users x items matrix as a set of pairs, sorted by user, then item.
+
+    Build it with `from_pairs` or `from_matrix`, which validate; the constructor trusts its arguments.
+
+    Attributes
+    ----------
+    num_users, num_items : int
+        Sizes of the two sides, nodes without any interaction included.
+    users, items : (E,) int32
+        The pairs. No pair occurs twice.
+    """
+
+    num_users: int
+    num_items: int
+    users: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> Biadjacency:
+        """Build from two equally long integer arrays; a pair that occurs several times counts once.
+
+        Raises
+        ------
+        UserError
+            When a side is empty, the arrays differ in length, or an id is no integer of [0, n).
+        """
+        if num_users < 1 or num_items < 1:
+            raise UserError(f"a biadjacency needs a user and an item at least; got {num_users} x {num_items}")
+        users, items = np.asarray(users), np.asarray(items)
+        if users.ndim != 1 or users.shape != items.shape:
+            raise UserError(f"users and items must be two arrays of one length; got {users.shape} and {items.shape}")
+        for side, ids, size in (("user", users, num_users), ("item", items, num_items)):
+            if not np.issubdtype(ids.dtype, np.integer):
+                raise UserError(f"{side} ids must be integers, not {ids.dtype}")
+            if ids.size and (ids.min() < 0 or ids.max() >= size):
+                wrong = int(np.flatnonzero((ids < 0) | (ids >= size))[0])
+                raise UserError(f"{side} id {ids[wrong]} of pair {wrong} lies outside 0..{size - 1}")
+        keys = np.unique(users.astype(np.int64) * num_items + items)
+        return cls(num_users, num_items, (keys // num_items).astype(np.int32), (keys % num_items).astype(np.int32))
+
+    @classmethod
+    def from_matrix(cls, matrix) -> Biadjacency:
+        """Build from a SciPy sparse matrix or a dense array of shape (num_users, num_items); nonzero means 1."""
+        matrix = csr_array(matrix)
+        if matrix.nnz and not np.isfinite(matrix.data).all():
+            raise UserError("the interaction matrix holds NaN or infinite values; remove them first")
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        return cls.from_pairs(rows, matrix.indices, *matrix.shape)
+
+    @property
+    def num_edges(self) -> int:
+        return len(self.users)
+
+    @property
+    def num_nodes(self) -> int:
+        return self.num_users + self.num_items
+
+    @cached_property
+    def by_user(self) -> Neighbors:
+        """The items of each user."""
+        return Neighbors(_row_pointers(self.users, self.num_users), self.items)
+
+    @cached_property
+    def by_item(self) -> Neighbors:
+        """The users of each item."""
+        order = np.argsort(self.items, kind="stable")
+        return Neighbors(_row_pointers(self.items, self.num_items), self.users[order])
+
+    @cached_property
+    def joint(self) -> Neighbors:
+        """The adjacency of the bipartite graph: users are the nodes 0..num_users-1, items follow."""
+        users, items = self.by_user, self.by_item
+        return Neighbors(
+            np.concatenate([users.indptr, users.indptr[-1] + items.indptr[1:]]),
+            np.concatenate([users.indices + np.int32(self.num_users), items.indices]),
+        )
+
+    @cached_property
+    def user_degrees(self) -> np.ndarray:
+        """(num_users,) int64."""
+        return np.diff(self.by_user.indptr)
+
+    @cached_property
+    def item_degrees(self) -> np.ndarray:
+        """(num_items,) int64."""
+        return np.diff(_row_pointers(self.items, self.num_items))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the two sizes and the pairs."""
+        digest = hashlib.sha256(np.array([self.num_users, self.num_items], "<i8").tobytes())
+        for ids in (self.users, self.items):
+            digest.update(ids.astype("<i4", copy=False).tobytes())
+        return digest.hexdigest()
+
+    def to_matrix(self) -> csr_array:
+        """(num_users, num_items) float32 matrix of ones, for libraries that take SciPy matrices."""
+        indptr, indices = self.by_user
+        return csr_array((np.ones(self.num_edges, np.float32), indices, indptr), shape=(self.num_users, self.num_items))
+
+    def keys(self) -> np.ndarray:
+        """(E,) int64, one ascending number for each pair, for set operations between biadjacencies of one shape."""
+        return self.users.astype(np.int64) * self.num_items + self.items
+
+
+def _row_pointers(ids: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.bincount(ids, minlength=size))]).astype(np.int64)

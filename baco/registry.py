@@ -1,0 +1,64 @@
+"""Names of methods and backbones, as configurations spell them.
+
+A class registers itself with one decorator; looking a name up imports `baco`'s own classes and every module of the
+`baselines` package first. A new method is therefore one class and one YAML, and no list has to be extended.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+
+from baco.errors import unknown
+
+METHODS: dict[str, type] = {}
+BACKBONES: dict[str, type] = {}
+
+
+def register_method(name: str) -> Callable[[type], type]:
+    """Class decorator: make a compressor known as `method=name`."""
+    return _register(METHODS, name)
+
+
+def register_backbone(name: str) -> Callable[[type], type]:
+    """Class decorator: make a backbone known as `backbone=name`."""
+    return _register(BACKBONES, name)
+
+
+def method_class(name: str) -> type:
+    """The compressor of that name; an unknown name is an error that suggests the nearest known one."""
+    return _find(METHODS, "method", name)
+
+
+def backbone_class(name: str) -> type:
+    """The backbone of that name; an unknown name is an error that suggests the nearest known one."""
+    return _find(BACKBONES, "backbone", name)
+
+
+def _register(known: dict[str, type], name: str) -> Callable[[type], type]:
+    def decorate(cls: type) -> type:
+        if name in known:
+            raise ValueError(f"'{name}' is registered twice: {known[name].__module__} and {cls.__module__}")
+        cls.name = name
+        known[name] = cls
+        return cls
+
+    return decorate
+
+
+def _find(known: dict[str, type], kind: str, name: str) -> type:
+    _import_all()
+    if name not in known:
+        raise unknown(kind, name, known)
+    return known[name]
+
+
+@cache
+def _import_all() -> None:
+    importlib.import_module("baco.backbones")
+    importlib.import_module("baco.coclustering.method")
+    package = importlib.import_module("baselines")
+    for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__)):
+        importlib.import_module(f"baselines.{module}")

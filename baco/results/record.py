@@ -1,0 +1,71 @@
+"""Records: one JSON per finished run, named by a hash of what decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from baco.files import atomic_path, write_text
+
+RECORD_SCHEMA = 1
+RESULTS_VERSION = 1  # part of every id; raised when results change on purpose
+
+
+def record_id(decides: dict) -> str:
+    """12 hexadecimal digits. The order of keys does not matter; every value does."""
+    text = json.dumps(decides | {"results_version": RESULTS_VERSION}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def record_name(dataset: str, backbone: str, method: str, identity: str) -> str:
+    """The file name of a record, without its ending: readable first, unique last."""
+    return f"{dataset}-{backbone}-{method}-{identity}"
+
+
+def save_record(folder: Path, name: str, record: dict, per_user: dict[str, np.ndarray]) -> Path:
+    """Write `name.npz` with the per-user arrays, then `name.json`, which alone proves that the run is finished."""
+    with atomic_path(folder / f"{name}.npz") as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **per_user)
+    path = folder / f"{name}.json"
+    write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def load_record(path: Path) -> dict | None:
+    """The record, or None when there is no valid one at this path."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("schema") == RECORD_SCHEMA else None
+
+
+def load_records(folder: Path) -> list[dict]:
+    """All valid records of a folder, ordered by file name."""
+    found = (load_record(path) for path in sorted(folder.glob("*.json")))
+    return [record for record in found if record is not None]
+
+
+def pack_hits(users: np.ndarray, num_relevant: np.ndarray, hits: np.ndarray) -> dict[str, np.ndarray]:
+    """Per-user results in a few kilobytes: every metric at every cut-off can be computed from them again.
+
+    Parameters
+    ----------
+    users, num_relevant : (m,) integers
+    hits : (m, k) bool
+    """
+    return {
+        "users": users.astype(np.int32),
+        "num_relevant": num_relevant.astype(np.int32),
+        "hits": np.packbits(hits, axis=1),
+        "k": np.int32(hits.shape[1]),
+    }
+
+
+def unpack_hits(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The inverse of `pack_hits`: users, num_relevant, hits."""
+    hits = np.unpackbits(arrays["hits"], axis=1, count=int(arrays["k"])).astype(bool)
+    return arrays["users"], arrays["num_relevant"], hits

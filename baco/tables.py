@@ -1,0 +1,195 @@
+"""Embedding tables: the modules that turn ids into layer-0 embeddings, and the accounting of what they cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from baco.codes import SIDES, Assignment, Codes
+
+if TYPE_CHECKING:
+    from baco.backbones import Backbone
+    from baco.propagation import Adjacency
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the tables of both sides cost.
+
+    Attributes
+    ----------
+    parameters : int
+        By the paper's rule: trainable floats, plus one for each code of an id after its first and for each pooling
+        weight stored per id. The first code of an id is free.
+    bytes : int
+        What a server holds: the length of `export()`, its header aside.
+    training_floats : int
+        Floats alive in training, without optimizer state.
+    user_rows, item_rows : int
+        Codebook rows; 0 where a method has no rows.
+    extra_codes : int
+        Codes after the first, over all ids.
+    """
+
+    parameters: int
+    bytes: int
+    training_floats: int
+    user_rows: int = 0
+    item_rows: int = 0
+    extra_codes: int = 0
+
+
+def code_ledger(assignment: Assignment, dim: int) -> Ledger:
+    """What float32 codebooks of width `dim` under the given codes cost."""
+    users, items = assignment.users, assignment.items
+    rows = users.num_rows + items.num_rows
+    extra_codes = users.extra_codes + items.extra_codes
+    return Ledger(
+        parameters=rows * dim + extra_codes + users.num_stored_weights + items.num_stored_weights,
+        bytes=4 * rows * dim + users.packed_bytes + items.packed_bytes,
+        training_floats=rows * dim,
+        user_rows=users.num_rows,
+        item_rows=items.num_rows,
+        extra_codes=extra_codes,
+    )
+
+
+class EmbeddingTables(nn.Module):
+    """Layer-0 embeddings of users and items: what a compressor returns and the trainer trains.
+
+    A subclass gives `forward`, `ledger`, `export` and `reset_parameters`. The other methods are hooks that the one
+    trainer calls; their defaults do nothing. Codes belong into persistent buffers, so that the best state restores
+    codes and rows together.
+    """
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """((num_users, dim), (num_items, dim)) float32."""
+        raise NotImplementedError
+
+    def lookup(self, side: str, ids: Tensor) -> Tensor:
+        """(len(ids), dim): the embeddings of some ids of one side, 'users' or 'items'."""
+        return embedding(ids, self()[SIDES.index(side)])
+
+    def reset_parameters(self, std: float, generator: torch.Generator) -> None:
+        """Draw the first values; `std` is the standard deviation of a row's entries."""
+        raise NotImplementedError
+
+    def ledger(self) -> Ledger:
+        """What the tables cost; known before training and checked against the budget."""
+        raise NotImplementedError
+
+    def export(self) -> dict[str, np.ndarray]:
+        """What a server needs: packed arrays, and their description under the key 'header'.
+
+        The arrays' bytes, header aside, are `ledger().bytes`. `from_export` of the same class is the inverse.
+        """
+        raise NotImplementedError
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """A term added to the loss of each step."""
+        return None
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
+        """Optimizer parameter groups."""
+        return [{"params": list(self.parameters()), "lr": lr, "weight_decay": weight_decay}]
+
+    def augment_graph(self, adjacency: Adjacency) -> Adjacency:
+        """The graph to propagate over: users and items first, then whatever nodes the tables add (LEGCF)."""
+        return adjacency
+
+    def graph_rows(self) -> tuple[Tensor, ...]:
+        """The layer-0 embeddings of the nodes that `augment_graph` added."""
+        return ()
+
+    def on_step_end(self) -> None:
+        """After each optimizer step."""
+
+    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+        """After each epoch (counted from 0) and before its validation.
+
+        Returns the parameters it gave new values; the trainer then clears their optimizer state and attaches the
+        backbone anew.
+        """
+        return []
+
+    def on_training_end(self) -> None:
+        """Once, on the restored best state, before the test (quantization, pruning)."""
+
+
+class CodebookTables(EmbeddingTables):
+    """Two codebooks, and codes that say which of their rows stand for which id.
+
+    Parameters: dim * (user rows + item rows), plus the extra codes (see `Ledger`).
+    """
+
+    def __init__(self, assignment: Assignment, dim: int):
+        super().__init__()
+        self.assignment = assignment
+        self.users = Codebook(assignment.users, dim)
+        self.items = Codebook(assignment.items, dim)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.users(), self.items()
+
+    def lookup(self, side: str, ids: Tensor) -> Tensor:
+        return getattr(self, side)(ids)
+
+    def reset_parameters(self, std: float, generator: torch.Generator) -> None:
+        for side in SIDES:
+            getattr(self, side).reset_parameters(std, generator)
+
+    def ledger(self) -> Ledger:
+        return code_ledger(self.assignment, self.users.rows.shape[1])
+
+    def export(self) -> dict[str, np.ndarray]:
+        header, arrays = self.assignment.pack()
+        for side in SIDES:
+            arrays[f"{side}/rows"] = getattr(self, side).rows.detach().cpu().numpy()
+        return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays
+
+    @classmethod
+    def from_export(cls, arrays: dict[str, np.ndarray]) -> CodebookTables:
+        """The tables whose `export` these arrays are."""
+        assignment = Assignment.unpack(json.loads(arrays["header"].tobytes()), arrays)
+        tables = cls(assignment, arrays["users/rows"].shape[1])
+        with torch.no_grad():
+            for side in SIDES:
+                getattr(tables, side).rows.copy_(torch.as_tensor(arrays[f"{side}/rows"]))
+        return tables
+
+
+class Codebook(nn.Module):
+    """The rows that the ids of one side share."""
+
+    def __init__(self, codes: Codes, dim: int):
+        super().__init__()
+        self.rows = nn.Parameter(torch.zeros(codes.num_rows, dim))
+        self.register_buffer("codes", torch.as_tensor(codes.index))  # (n, s) int32
+        weights = None if codes.weights is None else torch.as_tensor(codes.weights)
+        self.register_buffer("weights", weights)  # None, (s,) or (n, s)
+        self.identity = codes.num_ids == codes.num_rows and np.array_equal(
+            codes.index, np.arange(codes.num_ids, dtype=np.int32)[:, None]
+        )
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """(n, dim), or (len(ids), dim) for some ids only."""
+        if self.identity and ids is None:
+            return self.rows
+        codes = self.codes if ids is None else self.codes[ids]
+        gathered = [embedding(code, self.rows) for code in codes.unbind(1)]
+        if len(gathered) > 1 and self.weights is None:
+            return sum(gathered) / len(gathered)
+        if self.weights is not None:
+            weights = self.weights if ids is None or self.weights.ndim == 1 else self.weights[ids]
+            gathered = [rows * weight[..., None] for rows, weight in zip(gathered, weights.unbind(-1), strict=True)]
+        return sum(gathered)
+
+    @torch.no_grad()
+    def reset_parameters(self, std: float, generator: torch.Generator) -> None:
+        self.rows.copy_(torch.randn(self.rows.shape, generator=generator) * std)

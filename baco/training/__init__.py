@@ -1,0 +1,1 @@
+"""The one trainer: BPR with Adam and early stopping, for every method and backbone."""

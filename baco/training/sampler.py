@@ -1,0 +1,38 @@
+"""Training batches: each interaction once per epoch, with negatives drawn uniformly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from baco.graph import Biadjacency
+from baco.scores import Batch
+
+
+class Sampler:
+    """Shuffles the interactions anew for each epoch and cuts them into batches, on the device, without a Python loop.
+
+    A negative may be an item that the user has, as in the published code: it is uniform over all items.
+    """
+
+    def __init__(self, train: Biadjacency, batch_size: int, generator: torch.Generator):
+        self.users = torch.as_tensor(train.users, device=generator.device)
+        self.items = torch.as_tensor(train.items, device=generator.device)
+        self.num_items = train.num_items
+        self.batch_size = batch_size
+        self.generator = generator
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch; the last may be smaller."""
+        return -(-len(self.users) // self.batch_size)
+
+    def epoch(self) -> Iterator[Batch]:
+        device = self.generator.device
+        order = torch.randperm(len(self.users), generator=self.generator, device=device)
+        for chosen in order.split(self.batch_size):
+            negatives = torch.randint(
+                self.num_items, (len(chosen),), generator=self.generator, device=device, dtype=torch.int32
+            )
+            yield Batch(self.users[chosen], self.items[chosen], negatives)

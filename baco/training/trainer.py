@@ -1,0 +1,173 @@
+"""The trainer: the one loop that trains every method on every backbone."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from tqdm import tqdm
+
+from baco.backbones import Backbone
+from baco.errors import UserError
+from baco.evaluation.evaluator import Evaluator, RankingReport
+from baco.evaluation.metrics import CUTOFFS
+from baco.machine import synchronize
+from baco.rng import torch_stream
+from baco.scores import Batch
+from baco.tables import EmbeddingTables
+from baco.training.loss import bpr_loss, expected_squares
+from baco.training.protocol import Protocol
+from baco.training.sampler import Sampler
+
+log = logging.getLogger(__name__)
+
+SELECTION_CUTOFF = 20  # early stopping looks at validation recall@20, as in the paper
+
+
+@dataclass
+class FitReport:
+    """What a training did.
+
+    Attributes
+    ----------
+    epochs, steps : int
+        How many were trained.
+    best_epoch : int
+        The epoch (counted from 1) whose state was restored.
+    best_value : float
+        Its validation recall@20.
+    training_seconds, validation_seconds : float
+    history : list of (epoch, its mean loss, validation recall@20), one entry per validation
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    best_epoch: int = 0
+    best_value: float = -1.0
+    training_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    history: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains embedding tables on a backbone.
+
+    BPR with uniform negatives, Adam, early stopping on validation recall@20, best state restored. Each `fit` draws its
+    batches from the start of the `sampling` stream of the seed, and leaves nothing behind but the trained tables.
+    """
+
+    def __init__(
+        self, backbone: Backbone, evaluator: Evaluator, protocol: Protocol, seed: int, device: torch.device,
+        progress: bool = True,
+    ):
+        self.backbone = backbone
+        self.evaluator = evaluator
+        self.protocol = protocol
+        self.seed = seed
+        self.device = device
+        self.progress = progress
+
+    def fit(self, tables: EmbeddingTables, max_epochs: int | None = None) -> FitReport:
+        """Train tables, which lie on the trainer's device, and restore their best state.
+
+        Parameters
+        ----------
+        max_epochs : int, optional
+            Instead of the protocol's, for short trainings within a search.
+
+        Raises
+        ------
+        UserError
+            When the training diverges.
+        """
+        protocol, report = self.protocol, FitReport()
+        max_epochs = protocol.max_epochs if max_epochs is None else max_epochs
+        sampler = Sampler(
+            self.backbone.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device)
+        )
+        optimizer = torch.optim.Adam(tables.param_groups(protocol.learning_rate, protocol.weight_decay), fused=True)
+        scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
+        self.backbone.attach(tables)
+        best_state, failures = copy.deepcopy(tables.state_dict()), 0
+        with tqdm(total=max_epochs, unit="epoch", disable=None if self.progress else True, leave=False) as bar:
+            for epoch in range(max_epochs):
+                start = time.perf_counter()
+                loss = self._train_epoch(tables, sampler, optimizer, scheduler)
+                self._end_epoch(tables, epoch, optimizer)
+                synchronize(self.device)
+                report.training_seconds += time.perf_counter() - start
+                report.epochs, report.steps = epoch + 1, report.steps + sampler.num_batches
+                bar.update()
+                if epoch % protocol.eval_every and epoch + 1 < max_epochs:
+                    continue
+                start = time.perf_counter()
+                value = self.validate(tables)
+                report.validation_seconds += time.perf_counter() - start
+                report.history.append((epoch + 1, float(loss), value))
+                log.debug("epoch %d: loss %.5f, validation recall %.5f", *report.history[-1])
+                bar.set_postfix({"loss": f"{float(loss):.4f}", "val": f"{100 * value:.2f} %"})
+                failures += 1
+                if value > report.best_value:
+                    report.best_value, report.best_epoch, failures = value, epoch + 1, 0
+                    best_state = copy.deepcopy(tables.state_dict())
+                elif failures >= protocol.patience:
+                    break
+        tables.load_state_dict(best_state)
+        tables.on_training_end()
+        self.backbone.attach(tables)
+        return report
+
+    def validate(self, tables: EmbeddingTables) -> float:
+        """Validation recall@20, a fraction."""
+        report = self.evaluate(tables, "val", SELECTION_CUTOFF)
+        return report.means((SELECTION_CUTOFF,))[f"recall@{SELECTION_CUTOFF}"]
+
+    @torch.no_grad()
+    def evaluate(self, tables: EmbeddingTables, split: str, k: int = max(CUTOFFS)) -> RankingReport:
+        """Rank the held-out items of a split; final embeddings are computed once.
+
+        Raises
+        ------
+        UserError
+            When an embedding is not finite.
+        """
+        try:
+            return self.evaluator.evaluate(*self.backbone.final_embeddings(tables), split, k)
+        except FloatingPointError as error:
+            raise UserError(f"{error}; lower protocol.learning_rate={self.protocol.learning_rate}") from None
+
+    def _train_epoch(
+        self, tables: EmbeddingTables, sampler: Sampler, optimizer: Optimizer, scheduler: LRScheduler
+    ) -> Tensor:
+        """One pass over the interactions; returns the mean loss of its steps, still on the device."""
+        total = torch.zeros((), device=self.device)
+        for batch in sampler.epoch():
+            loss = self._loss(tables, batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            tables.on_step_end()
+            total += loss.detach()
+        return total / sampler.num_batches
+
+    def _loss(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
+        loss = bpr_loss(self.backbone.score_differences(tables, batch), self.protocol.loss_epsilon)
+        if self.protocol.l2 > 0:
+            loss = loss + self.protocol.l2 / 2 * expected_squares(tables, self.backbone.train)
+        extra = tables.auxiliary_loss()
+        return loss if extra is None else loss + extra
+
+    def _end_epoch(self, tables: EmbeddingTables, epoch: int, optimizer: Optimizer) -> None:
+        """Let the tables replace parameters; what Adam knew of the old ones is forgotten."""
+        replaced = tables.on_epoch_end(epoch, self.backbone)
+        for parameter in replaced:
+            optimizer.state.pop(parameter, None)
+        if replaced:
+            self.backbone.attach(tables)

@@ -1,0 +1,93 @@
+"""Run one experiment or a sweep of them: `python run.py method=baco dataset=gowalla`; `--help` lists the choices."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+
+from baco.errors import UserError, unknown
+
+CONF = Path(__file__).parent / "conf"
+GROUPS = ("dataset", "backbone", "method", "protocol")
+FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
+
+records: list[dict] = []  # of this process, for the table at the end
+failures: list[Exception] | None = None  # a list in the process that the user started
+
+
+def listing(group: str) -> str:
+    """The choices of a configuration group, each with the comment that its file begins with."""
+    files = sorted((CONF / group).glob("*.yaml"))
+    comments = (file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for file in files)
+    return "\n".join(f"  {file.stem:<12}{comment}" for file, comment in zip(files, comments, strict=True))
+
+
+OmegaConf.register_new_resolver("listing", listing)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> None:
+    """One run. A failed one says why where it happens, and a sweep goes on with the next."""
+    from baco.config import parse  # here, so that --help need not wait for torch
+    from baco.experiment import run
+
+    try:
+        records.append(run(parse(cfg)))
+    except Exception as error:
+        if failures is None:  # a launcher's worker: its parent must hear of it
+            raise
+        failures.append(error)
+        say(error)
+
+
+def say(error: Exception) -> None:
+    """What went wrong: one line if the user can mend it, a traceback if it is a defect of ours."""
+    if tracebacks or not isinstance(error, UserError):
+        traceback.print_exception(error)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def reworded(error: HydraException) -> UserError:
+    """What Hydra found wrong with the command line, as one line that names the nearest known choice or key."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = error.missing_cfg_file.partition("/")
+        return unknown(group, choice, error.options)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = re.search(r"Could not override '([^']+)'", lines[0])
+    if key is None:
+        return UserError(f"the command line cannot be read: {' '.join(lines[:2])}")
+    keys = {str(key) for key in OmegaConf.load(CONF / "config.yaml") if key not in ("defaults", "hydra")}
+    for group in GROUPS:
+        keys |= {group, *(f"{group}.{key}" for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))}
+    if key.group(1) in keys:
+        return UserError(f"'{key.group(1)}' is no setting of the chosen {key.group(1).partition('.')[0]}; leave it out")
+    return unknown("setting", key.group(1), keys)
+
+
+if __name__ == "__main__":
+    failures = []
+    tracebacks = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"  # Hydra then hands errors on instead of printing them its own way
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main()
+    except HydraException as error:
+        failures.append(error)
+        say(reworded(error))
+    except KeyboardInterrupt as error:
+        failures.append(error)
+        print("interrupted", file=sys.stderr)
+    if records:
+        from baco.results.tables import COMPARISON, frame, to_text
+
+        print(to_text(frame(records, COMPARISON)))
+    sys.exit(1 if failures else 0)

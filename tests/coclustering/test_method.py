@@ -1,0 +1,122 @@
+"""The method under a budget, the search that fills it, and the estimator."""
+
+import numpy as np
+import pytest
+
+from baco.budget import Budget
+from baco.budget_search import fill_budget
+from baco.coclustering import BalancedCoClustering
+from baco.coclustering.method import Baco
+from baco.codes import Assignment, Codes
+from baco.errors import UserError
+from baco.rng import stream
+from baco.tables import code_ledger
+
+
+def planted_budget(data, value, unit="parameters"):
+    return Budget.parse(value, unit, data.num_users, data.num_items, 64)
+
+
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+@pytest.mark.parametrize("solver", ["asynchronous", "alternating"])
+@pytest.mark.parametrize("seed", range(3))
+def test_beauty_fills_the_papers_budget(beauty, solver, seed, unit):
+    budget = planted_budget(beauty, 8267, unit)
+    assignment = Baco(Baco.Config(solver=solver)).assign(beauty.train, budget, stream(seed, "assign"))
+    assert 0.98 <= budget.share(code_ledger(assignment, 64)) <= 1
+    assert assignment.details["tries"] < 40
+
+
+@pytest.mark.parametrize("value", [0.2, 0.5, 0.9, 1.0])
+def test_budgets_are_met_from_below(planted, value):
+    budget = planted_budget(planted, value)
+    assignment = Baco().assign(planted.train, budget, stream(0, "assign"))
+    assert 0.9 <= budget.share(code_ledger(assignment, 64)) <= 1
+
+
+def test_a_fixed_resolution_is_not_searched(planted):
+    budget = planted_budget(planted, 1.0)
+    assignment = Baco(Baco.Config(resolution=3.0, seed=11)).assign(planted.train, budget, stream(0, "assign"))
+    assert assignment.details["resolution"] == 3.0
+    assert assignment.details["solver_seed"] == 11
+    assert "tries" not in assignment.details
+
+
+def test_a_budget_below_the_least_possible_names_it(planted):
+    budget = planted_budget(planted, 0.01)
+    with pytest.raises(UserError, match=r"of 448 parameters is below the least .* [\d,]+; raise budget= or method"):
+        Baco().assign(planted.train, budget, stream(0, "assign"))
+
+
+def test_the_seed_decides_the_codes(planted):
+    budget = planted_budget(planted, 0.4)
+    first, again, other = (Baco().assign(planted.train, budget, stream(seed, "assign")) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.users.index, again.users.index)
+    np.testing.assert_array_equal(first.items.index, again.items.index)
+    assert first.details == again.details
+    assert first.details["solver_seed"] != other.details["solver_seed"]
+
+
+def staircase(rows_at):
+    """A method whose number of rows is a function of its knob."""
+
+    def assign(knob: float) -> Assignment:
+        rows = rows_at(knob)
+        codes = Codes(np.arange(1000, dtype=np.int32)[:, None] % rows, rows)
+        return Assignment(codes, codes, {"knob": knob})
+
+    return assign
+
+
+@pytest.mark.parametrize(
+    "rows_at",
+    [
+        lambda knob: int(np.clip(40 * knob, 1, 1000)),
+        lambda knob: int(np.clip(0.001 * knob, 1, 1000)),
+        lambda knob: int(np.clip(1e5 * knob, 1, 1000)),
+        lambda knob: int(np.clip(40 * knob * (1 + 0.3 * np.sin(9 * knob)), 1, 1000)),  # far from monotone
+    ],
+)
+def test_search_fills_the_budget_wherever_it_starts(rows_at):
+    budget = Budget(600 * 8, "parameters", 8)
+    for start in (1e-3, 1.0, 1e3):
+        assignment = fill_budget(staircase(rows_at), budget, start)
+        share = budget.share(code_ledger(assignment, 8))
+        assert 0.98 <= share <= 1
+        assert rows_at(assignment.details["knob"]) == assignment.users.num_rows
+
+
+def test_search_keeps_the_best_below_a_jump():
+    budget = Budget(600 * 8, "parameters", 8)
+    assignment = fill_budget(staircase(lambda knob: 100 if knob < 7 else 1000), budget, 1.0)
+    assert assignment.users.num_rows == 100
+
+
+def test_search_returns_at_once_when_everything_fits():
+    calls = []
+
+    def assign(knob):
+        calls.append(knob)
+        return staircase(lambda knob: 5)(knob)
+
+    assert fill_budget(assign, Budget(10**9, "parameters", 8), 1.0).users.num_rows == 5
+    assert len(calls) <= 30
+
+
+def test_estimator_labels_and_codes_agree(planted):
+    model = BalancedCoClustering(budget=0.3, random_state=4).fit(planted.train.to_matrix())
+    again = BalancedCoClustering(budget=0.3, random_state=4)
+    assert again.fit(planted.train.to_matrix()) is again
+    np.testing.assert_array_equal(model.row_labels_, again.row_labels_)
+    _, expected = np.unique(model.row_labels_, return_inverse=True)
+    held = np.isin(model.assignment_.users.index[:, 0], expected)
+    assert held.all()
+    for labels, codes in ((model.column_labels_, model.assignment_.items.index[:, 0]),):
+        _, expected = np.unique(labels, return_inverse=True)
+        np.testing.assert_array_equal(codes, expected)
+    assert code_ledger(model.assignment_, 64).parameters <= 0.3 * 700 * 64
+
+
+def test_estimator_refuses_a_resolution_over_budget(planted):
+    with pytest.raises(UserError, match="over the budget"):
+        BalancedCoClustering(budget=0.05, resolution=1e3).fit(planted.train.to_matrix())

@@ -1,0 +1,227 @@
+"""Every solver against its slow twin, and the properties that the docstrings promise."""
+
+import itertools
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco.coclustering.alternating import alternating
+from baco.coclustering.asynchronous import asynchronous
+from baco.coclustering.cocluster import Settings, cocluster
+from baco.coclustering.objective import internal_edges, objective, volumes
+from baco.coclustering.secondary import secondary_user_clusters
+from baco.coclustering.weights import node_weights
+from baco.errors import UserError
+from baco.graph import Biadjacency
+
+from . import plain
+
+SCHEMES = list(itertools.product(("one", "sqrt", "log", "degree"), ("one", "sqrt", "log", "degree", "published")))
+
+
+@st.composite
+def graphs(draw) -> Biadjacency:
+    """Small graphs with at least one interaction; isolated nodes, single nodes and duplicates included."""
+    num_users, num_items = draw(st.integers(1, 9)), draw(st.integers(1, 7))
+    pairs = draw(
+        st.lists(st.tuples(st.integers(0, num_users - 1), st.integers(0, num_items - 1)), min_size=1, max_size=40)
+    )
+    users, items = np.array(pairs).T
+    return Biadjacency.from_pairs(users, items, num_users, num_items)
+
+
+resolutions = st.sampled_from([0.0, 0.05, 0.4, 1.0, 3.0, 50.0])
+seeds = st.integers(0, 5)
+
+
+def ranks_of(graph, seed):
+    return np.random.default_rng([seed, 1]).permutation(graph.num_nodes)
+
+
+@given(graphs(), resolutions, seeds, st.sampled_from(SCHEMES))
+def test_asynchronous_solver_equals_its_plain_twin(graph, resolution, seed, schemes):
+    weights, ranks = node_weights(graph, *schemes), ranks_of(graph, seed)
+    labels = asynchronous(graph, weights, resolution, 3, np.random.default_rng(seed), ranks)
+    expected = plain.asynchronous(graph, weights, resolution, 3, np.random.default_rng(seed), ranks)
+    np.testing.assert_array_equal(labels, expected)
+
+
+@given(graphs(), resolutions, seeds, st.sampled_from(SCHEMES))
+def test_alternating_solver_equals_its_plain_twin(graph, resolution, seed, schemes):
+    weights, ranks = node_weights(graph, *schemes), ranks_of(graph, seed)
+    labels = alternating(graph, weights, resolution, 3, ranks)
+    np.testing.assert_array_equal(labels, plain.alternating(graph, weights, resolution, 3, ranks))
+
+
+@given(graphs(), resolutions, seeds, st.sampled_from(SCHEMES))
+def test_second_labels_equal_their_plain_twin(graph, resolution, seed, schemes):
+    weights = node_weights(graph, *schemes)
+    labels = np.random.default_rng(seed).integers(0, graph.num_nodes, graph.num_nodes).astype(np.int32)
+    second = secondary_user_clusters(graph, labels, weights, resolution)
+    np.testing.assert_array_equal(second, plain.secondary(graph, labels, weights, resolution))
+    users = labels[: graph.num_users]
+    assert np.isin(second, users).all(), "a second label is always held by a user"
+
+
+@given(graphs(), resolutions, seeds, st.sampled_from(SCHEMES))
+def test_objective_equals_the_sum_over_pairs(graph, resolution, seed, schemes):
+    weights = node_weights(graph, *schemes)
+    labels = np.random.default_rng(seed).integers(0, graph.num_nodes, graph.num_nodes)
+    assert objective(graph, labels, weights, resolution) == pytest.approx(
+        plain.objective(graph, labels, weights, resolution), rel=1e-9, abs=1e-9
+    )
+
+
+@given(graphs(), resolutions, seeds)
+def test_a_moves_gain_is_the_difference_of_objectives(graph, resolution, seed):
+    """Formula in the docstring of objective.py, on random moves."""
+    weights, rng = node_weights(graph), np.random.default_rng(seed)
+    labels = rng.integers(0, graph.num_nodes, graph.num_nodes)
+    node, target = int(rng.integers(graph.num_nodes)), int(rng.integers(graph.num_nodes))
+    around, penalty = plain.neighbours(graph), resolution / weights.normaliser
+    gain = plain.score(graph, labels, weights, penalty, around, node, target) - plain.score(
+        graph, labels, weights, penalty, around, node, labels[node]
+    )
+    moved = labels.copy()
+    moved[node] = target
+    difference = objective(graph, moved, weights, resolution) - objective(graph, labels, weights, resolution)
+    assert gain == pytest.approx(difference, abs=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["asynchronous", "alternating"])
+@pytest.mark.parametrize("schemes", [("degree", "published"), ("one", "one"), ("sqrt", "log")])
+@pytest.mark.parametrize("resolution", [0.0, 0.3, 5.0])
+def test_objective_never_falls(sparse_graph, solver, schemes, resolution):
+    weights = node_weights(sparse_graph, *schemes)
+    values = [objective(sparse_graph, np.arange(sparse_graph.num_nodes), weights, resolution)]
+    for num_rounds in range(1, 9):
+        settings = Settings(solver, "clean", num_rounds, *schemes)
+        values.append(cocluster(sparse_graph, resolution, 0, settings).objective)
+    assert (np.diff(values) >= -1e-9).all(), values
+    assert values[-1] > values[0]
+
+
+def test_alternating_stops_at_a_fixed_point(sparse_graph):
+    weights, ranks = node_weights(sparse_graph), ranks_of(sparse_graph, 0)
+    labels = alternating(sparse_graph, weights, 0.5, 1000, ranks)
+    np.testing.assert_array_equal(labels, alternating(sparse_graph, weights, 0.5, 2000, ranks))
+    around, penalty = plain.neighbours(sparse_graph), 0.5 / weights.normaliser
+    for node in range(0, sparse_graph.num_nodes, 13):
+        assert labels[node] == plain.best_label(sparse_graph, labels, weights, penalty, ranks, around, node)
+
+
+@pytest.mark.parametrize("solver", ["asynchronous", "alternating"])
+def test_threads_do_not_change_a_label(sparse_graph, solver):
+    available = numba.get_num_threads()
+    try:
+        results = []
+        for threads in {1, available}:
+            numba.set_num_threads(threads)
+            results.append(cocluster(sparse_graph, 0.5, 3, Settings(solver=solver)))
+    finally:
+        numba.set_num_threads(available)
+    np.testing.assert_array_equal(results[0].labels, results[-1].labels)
+    np.testing.assert_array_equal(results[0].second, results[-1].second)
+
+
+@pytest.mark.parametrize("resolution", [0.1, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("solver", ["asynchronous", "alternating"])
+def test_bicliques_are_recovered_in_two_rounds(two_bicliques, solver, seed, resolution):
+    found = cocluster(two_bicliques, resolution, seed, Settings(solver=solver, num_rounds=2))
+    users, items = found.labels[:6].reshape(2, 3), found.labels[6:].reshape(2, 3)
+    assert (users == users[:, :1]).all() and (items == items[:, :1]).all()
+    np.testing.assert_array_equal(users[:, 0], items[:, 0])
+    assert users[0, 0] != users[1, 0]
+    np.testing.assert_array_equal(found.second, found.labels[:6])
+
+
+def test_a_bridge_gives_its_user_the_only_second_code(two_bicliques):
+    users, items = np.append(two_bicliques.users, 0), np.append(two_bicliques.items, 3)
+    bridged = Biadjacency.from_pairs(users, items, 6, 6)
+    found = cocluster(bridged, 1.0, 0, Settings(num_rounds=10))
+    assert np.flatnonzero(found.second != found.labels[:6]).tolist() == [0]
+
+
+def test_gamma_zero_is_plain_label_propagation(sparse_graph):
+    weights = node_weights(sparse_graph)
+    other = node_weights(sparse_graph, "one", "one")
+    ranks = ranks_of(sparse_graph, 0)
+    runs = [asynchronous(sparse_graph, w, 0.0, 4, np.random.default_rng(0), ranks) for w in (weights, other)]
+    np.testing.assert_array_equal(*runs)
+    labels, around = runs[0], plain.neighbours(sparse_graph)
+    node = max(around, key=lambda x: len(around[x]))
+    counts = np.bincount(labels[around[node]])
+    assert internal_edges(sparse_graph, labels) > internal_edges(sparse_graph, np.arange(sparse_graph.num_nodes))
+    assert counts.max() >= 1
+
+
+def test_published_weights_are_barbers_modularity_at_another_resolution(sparse_graph):
+    """baco_method.md, equation 2: gamma under published weights is gamma sqrt(E / n_V) under degree weights."""
+    published, barber = node_weights(sparse_graph), node_weights(sparse_graph, "degree", "degree")
+    gamma = 0.7
+    other = gamma / published.normaliser * barber.normaliser
+    assert other == pytest.approx(gamma * np.sqrt(sparse_graph.num_edges / sparse_graph.num_items))
+    ranks = ranks_of(sparse_graph, 2)
+    np.testing.assert_array_equal(
+        alternating(sparse_graph, published, gamma, 5, ranks), alternating(sparse_graph, barber, other, 5, ranks)
+    )
+
+
+def test_barber_objective_is_barbers_modularity(sparse_graph):
+    """F / E with degree weights and gamma 1, against the definition with the full matrix."""
+    matrix = sparse_graph.to_matrix().toarray()
+    labels = cocluster(sparse_graph, 1.0, 0, Settings(user_weight="degree", item_weight="degree")).labels
+    users, items = labels[: sparse_graph.num_users], labels[sparse_graph.num_users :]
+    expected = np.outer(matrix.sum(1), matrix.sum(0)) / matrix.sum()
+    modularity = ((matrix - expected) * (users[:, None] == items[None, :])).sum() / matrix.sum()
+    weights = node_weights(sparse_graph, "degree", "degree")
+    assert objective(sparse_graph, labels, weights, 1.0) / sparse_graph.num_edges == pytest.approx(modularity, abs=1e-6)
+
+
+def test_weights_are_normalised_per_side(sparse_graph):
+    for user_scheme, item_scheme in SCHEMES:
+        weights = node_weights(sparse_graph, user_scheme, item_scheme)
+        raw = {
+            "one": np.ones_like, "degree": lambda d: d, "sqrt": np.sqrt, "log": np.log1p, "published": lambda d: d
+        }
+        users = raw[user_scheme](sparse_graph.user_degrees)
+        items = raw[item_scheme](sparse_graph.item_degrees)
+        divisor = np.sqrt(users.sum() * (sparse_graph.num_items if item_scheme == "published" else items.sum()))
+        product = np.outer(weights.users[:50], weights.items[:50]) / weights.normaliser
+        np.testing.assert_allclose(product, np.outer(users[:50], items[:50]) / divisor, rtol=1e-5, atol=1e-12)
+
+
+def test_volumes_are_sums_of_weights():
+    labels, weights = np.array([2, 0, 2, 1]), np.array([5, 7, 11, 13])
+    np.testing.assert_array_equal(volumes(labels, weights, 4), [7, 13, 16, 0])
+
+
+def test_isolated_nodes_keep_their_own_label_and_have_no_second():
+    graph = Biadjacency.from_pairs(np.array([0, 1]), np.array([0, 0]), 3, 2)
+    for solver in ("asynchronous", "alternating"):
+        found = cocluster(graph, 0.1, 0, Settings(solver=solver))
+        assert found.labels[2] == 2 and found.labels[4] == 4 and found.second[2] == 2
+
+
+def test_bad_settings_are_refused(two_bicliques):
+    for keywords, message in [
+        ({"solver": "asyncronous"}, "method.solver 'asyncronous' is unknown; did you mean 'asynchronous'"),
+        ({"profile": "authors"}, "method.profile 'authors' is unknown"),
+        ({"num_rounds": 0}, "method.num_rounds=0 must be 1 or more"),
+        ({"profile": "reference", "solver": "alternating"}, "method.profile=reference is the authors' program"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            Settings(**keywords)
+    for resolution in (-1.0, np.nan, np.inf):
+        with pytest.raises(UserError, match="must be 0 or a positive number"):
+            cocluster(two_bicliques, resolution, 0)
+    empty = Biadjacency.from_pairs(np.empty(0, int), np.empty(0, int), 2, 2)
+    with pytest.raises(UserError, match="no interactions"):
+        cocluster(empty, 1.0, 0)
+    for schemes, message in [(("degrees", "one"), "did you mean 'degree'"), (("published", "one"), "is for items")]:
+        with pytest.raises(UserError, match=message):
+            node_weights(two_bicliques, *schemes)

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
+from baco.data.splits import random_split, temporal_split
+from baco.errors import UserError
+
+GOOD = {"train": [[0, 1, 2], [0, 1, 2]], "val": [[0], [1]], "test": [[1], [2]]}
+
+
+def arrays(**changes):
+    splits = {name: np.array(pairs, np.int32) for name, pairs in GOOD.items()}
+    return {**splits, "num_users": np.int32(4), "num_items": np.int32(3)} | changes
+
+
+def test_repeated_and_overlapping_pairs_are_dropped_and_counted():
+    data = Interactions.from_pairs(
+        "d",
+        {
+            "train": np.array([[0, 0, 1], [0, 0, 1]]),
+            "val": np.array([[0, 0, 1], [0, 1, 0]]),  # (0, 0) stands in train
+            "test": np.array([[1, 1, 2], [0, 1, 2]]),  # (1, 0) stands in val, (1, 1) in train
+        },
+        4, 3,
+    )
+    assert [getattr(data, split).num_edges for split in SPLITS] == [2, 2, 1]
+    report = data.report
+    assert (report.duplicates, report.overlaps) == (1, 3)
+    assert (report.users_without_training, report.items_without_training) == (2, 1)
+
+
+def test_a_file_comes_back_as_it_was_written(tmp_path):
+    data = Interactions.from_pairs(
+        "d", {k: np.array(v) for k, v in GOOD.items()}, 4, 3, np.array(["a", "b", "c", "d"]), np.array([7, 8, 9])
+    )
+    save_interactions(data, tmp_path / "deep" / "interactions.npz")
+    again = load_interactions(tmp_path / "deep" / "interactions.npz", "d")
+    assert again.fingerprint == data.fingerprint
+    assert again.user_ids.tolist() == ["a", "b", "c", "d"] and again.item_ids.tolist() == [7, 8, 9]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["interactions.npz"], "no temporary file is left"
+
+
+def test_fingerprint_tells_splits_apart():
+    first = Interactions.from_pairs("d", {k: np.array(v) for k, v in GOOD.items()}, 4, 3)
+    swapped = {"train": GOOD["train"], "val": GOOD["test"], "test": GOOD["val"]}
+    second = Interactions.from_pairs("d", {k: np.array(v) for k, v in swapped.items()}, 4, 3)
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"val": np.empty((2, 0), np.int32)}, "the val split is empty"),
+        ({"train": np.zeros((3, 2), np.int32)}, r"train must have the shape \(2, E\)"),
+        ({"train": np.array([[0.0], [0.0]])}, "train split: user ids must be integers, not float64"),
+        ({"train": np.array([[np.nan], [0.0]])}, "user ids must be integers"),
+        ({"test": np.array([[0], [3]])}, r"test split: item id 3 of pair 0 lies outside 0\.\.2"),
+        ({"val": np.array([[0], [0]])}, "every pair of the val split stands in an earlier split"),
+    ],
+)
+def test_bad_files_are_named_with_split_and_reason(tmp_path, changes, message):
+    np.savez(tmp_path / "f.npz", **arrays(**changes))
+    with pytest.raises(UserError, match=message) as error:
+        load_interactions(tmp_path / "f.npz", "d")
+    assert str(tmp_path / "f.npz") in str(error.value)
+
+
+def test_missing_damaged_and_incomplete_files(tmp_path):
+    path = tmp_path / "f.npz"
+    with pytest.raises(UserError, match="there is no file"):
+        load_interactions(path, "d")
+    np.savez(path, **arrays())
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"cannot be read .* delete it and prepare it again"):
+        load_interactions(path, "d")
+    np.savez(path, train=np.zeros((2, 1), np.int32))
+    with pytest.raises(UserError, match="lacks the array 'num_items'"):
+        load_interactions(path, "d")
+
+
+def test_a_split_of_two_parts_gets_validation_from_training(tmp_path):
+    users, items = np.divmod(np.arange(200), 10)
+    np.savez(
+        tmp_path / "f.npz", train=np.stack([users, items])[:, :180], test=np.stack([users, items])[:, 180:],
+        num_users=20, num_items=10,
+    )
+    data = load_interactions(tmp_path / "f.npz", "d")
+    assert (data.train.num_edges, data.val.num_edges, data.test.num_edges) == (162, 18, 20)
+    assert data.report.overlaps == 0
+    assert data.fingerprint == load_interactions(tmp_path / "f.npz", "d").fingerprint
+
+
+@given(st.integers(3, 300), st.integers(0, 9))
+def test_random_split_is_a_partition(count, seed):
+    parts = random_split(count, 0.1, 0.2, np.random.default_rng(seed))
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(count))
+    assert len(parts["val"]) == max(1, round(0.1 * count)) and len(parts["test"]) == max(1, round(0.2 * count))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60))
+def test_temporal_split_holds_out_each_users_latest(events):
+    users, times = np.array(events).T
+    parts = temporal_split(users, times, 0.2, 0.2)
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(users)))
+    for user in set(users.tolist()):
+        mine = {split: times[part[users[part] == user]] for split, part in parts.items()}
+        count = int((users == user).sum())
+        expected = max(1, round(0.2 * count)) if count >= 3 else 0
+        assert len(mine["test"]) == len(mine["val"]) == expected
+        if expected:
+            assert mine["train"].max(initial=-1) <= mine["val"].min() and mine["val"].max() <= mine["test"].min()
+
+
+def test_real_beauty_is_the_authors_split(beauty):
+    assert (beauty.num_users, beauty.num_items) == (22_363, 12_101)
+    assert [getattr(beauty, split).num_edges for split in SPLITS] == [158_801, 19_850, 19_851]
+    report = beauty.report
+    assert (report.duplicates, report.overlaps) == (0, 0)
+    assert (report.users_without_training, report.items_without_training) == (3, 1)

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco.codes import (
+    AffineHash,
+    Assignment,
+    Codes,
+    Identity,
+    code_bits,
+    pack_bits,
+    packed_code_bytes,
+    unpack_bits,
+)
+from baco.errors import UserError
+
+
+@given(st.integers(1, 70_000), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_packed_codes_come_back_in_the_declared_bytes(num_rows, count, seed):
+    values = np.random.default_rng(seed).integers(0, num_rows, count)
+    packed = pack_bits(values, code_bits(num_rows))
+    assert packed.nbytes == packed_code_bytes(count, num_rows)
+    np.testing.assert_array_equal(unpack_bits(packed, code_bits(num_rows), count), values)
+
+
+def test_bits_of_a_code():
+    assert [code_bits(n) for n in (1, 2, 3, 4, 5, 8, 9, 4154)] == [0, 1, 2, 2, 3, 3, 4, 13]
+
+
+@given(st.lists(st.lists(st.integers(-5, 40), min_size=2, max_size=2), min_size=1, max_size=30))
+def test_labels_become_compact_codes_that_keep_equality_and_order(labels):
+    stacked = np.array(labels)
+    codes = Codes.from_labels(*stacked.T)
+    assert sorted(set(codes.index.ravel().tolist())) == list(range(codes.num_rows))
+    np.testing.assert_array_equal(np.unique(stacked)[codes.index], stacked)
+
+
+def test_extra_codes_count_distinct_ones_under_the_mean():
+    index = np.array([[3, 3, 3], [0, 1, 0], [2, 1, 0]], np.int32)
+    assert Codes(index, 4).extra_codes == 0 + 1 + 2
+    assert Codes(index, 4, np.ones(3, np.float32)).extra_codes == 6, "a sum reads every code"
+    weights = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1]], np.float32)
+    per_id = Codes(index, 4, weights)
+    assert per_id.extra_codes == 0 + 1 + 2
+    assert per_id.num_stored_weights == 9
+
+
+@given(st.integers(1, 500), st.integers(1, 40), st.integers(0, 99))
+def test_affine_hash_is_the_exact_formula_and_even(num_ids, num_rows, seed):
+    rule = AffineHash.draw(2, num_ids, np.random.default_rng(seed))
+    codes = Codes.from_rule(rule, num_ids, num_rows)
+    for s, (a, b) in enumerate(zip(rule.multipliers.tolist(), rule.offsets.tolist(), strict=True)):
+        assert codes.index[:, s].tolist() == [(a * x + b) % num_ids % num_rows for x in range(num_ids)]
+        sizes = np.bincount(codes.index[:, s], minlength=num_rows)
+        assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        Codes(np.array([[0, 2], [1, 1]], np.int32), 3),
+        Codes(np.array([[0, 2], [1, 1]], np.int32), 3, np.ones(2, np.float32)),
+        Codes(np.array([[0, 2], [1, 1]], np.int32), 3, np.array([[0.5, 2], [1, 0]], np.float32)),
+        Codes(np.array([[0], [0]], np.int32), 1),
+        Codes.from_rule(Identity(), 5, 5),
+        Codes.from_rule(AffineHash.draw(2, 9, np.random.default_rng(0)), 9, 4, np.ones(2, np.float32)),
+    ],
+)
+def test_pack_and_unpack(codes):
+    arrays = codes.pack()
+    assert sum(array.nbytes for array in arrays.values()) == codes.packed_bytes
+    back = Codes.unpack(codes.header(), arrays)
+    np.testing.assert_array_equal(back.index, codes.index)
+    assert back.num_rows == codes.num_rows
+    assert (back.weights is None) == (codes.weights is None)
+    if codes.weights is not None:
+        np.testing.assert_array_equal(back.weights, codes.weights)
+    pair = Assignment(codes, Codes.from_rule(Identity(), 2, 2), {"resolution": 0.5})
+    again = Assignment.unpack(*pair.pack())
+    np.testing.assert_array_equal(again.users.index, codes.index)
+    assert again.items.num_rows == 2 and again.details == {"resolution": 0.5}
+
+
+def test_computed_codes_cost_no_bytes_beyond_their_rule():
+    assert Codes.from_rule(Identity(), 1000, 1000).packed_bytes == 0
+    assert Codes.from_rule(AffineHash.draw(1, 1000, np.random.default_rng(0)), 1000, 10).packed_bytes == 16
+
+
+@pytest.mark.parametrize(
+    ("index", "num_rows", "weights"),
+    [
+        (np.array([[0], [3]], np.int32), 3, None),
+        (np.array([[-1]], np.int32), 3, None),
+        (np.array([[0]], np.int64), 3, None),
+        (np.array([0], np.int32), 3, None),
+        (np.empty((0, 1), np.int32), 3, None),
+        (np.array([[0]], np.int32), 3, np.ones(2, np.float32)),
+    ],
+)
+def test_impossible_codes_are_refused(index, num_rows, weights):
+    with pytest.raises(ValueError, match="codes|weights"):
+        Codes(index, num_rows, weights)
+
+
+def test_an_unknown_rule_is_named():
+    header = {"shape": [2, 1], "num_rows": 2, "weights": None, "rule": "cuckoo"}
+    with pytest.raises(UserError, match="'cuckoo'"):
+        Codes.unpack(header, {})

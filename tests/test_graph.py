@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from baco.errors import UserError
+from baco.graph import Biadjacency
+
+pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=0, max_size=40)
+
+
+@given(pairs)
+def test_both_directions_hold_the_same_pairs(given_pairs):
+    users, items = np.array(given_pairs, int).reshape(-1, 2).T
+    graph = Biadjacency.from_pairs(users, items, 7, 5)
+    expected = {(int(u), int(v)) for u, v in given_pairs}
+    from_users = {(u, int(v)) for u in range(7) for v in graph.by_user.indices[slice(*graph.by_user.indptr[u : u + 2])]}
+    from_items = {(int(u), v) for v in range(5) for u in graph.by_item.indices[slice(*graph.by_item.indptr[v : v + 2])]}
+    assert expected == from_users == from_items
+    assert graph.num_edges == len(expected)
+    assert graph.user_degrees.sum() == graph.item_degrees.sum() == len(expected)
+
+
+@given(pairs)
+def test_joint_graph_is_the_block_matrix(given_pairs):
+    users, items = np.array(given_pairs, int).reshape(-1, 2).T
+    graph = Biadjacency.from_pairs(users, items, 7, 5)
+    indptr, indices = graph.joint
+    joint = csr_array((np.ones(len(indices)), indices, indptr), shape=(12, 12)).toarray()
+    block = graph.to_matrix().toarray()
+    np.testing.assert_array_equal(joint, np.block([[np.zeros((7, 7)), block], [block.T, np.zeros((5, 5))]]))
+
+
+def test_neighbours_ascend_whatever_the_order_of_the_input():
+    graph = Biadjacency.from_pairs(np.array([1, 0, 1, 0]), np.array([2, 1, 0, 0]), 2, 3)
+    np.testing.assert_array_equal(graph.by_user.indices, [0, 1, 0, 2])
+    np.testing.assert_array_equal(graph.by_item.indices, [0, 1, 0, 1])
+
+
+def test_fingerprint_depends_on_pairs_and_sizes_only():
+    first = Biadjacency.from_pairs(np.array([0, 1]), np.array([1, 0]), 2, 2)
+    same = Biadjacency.from_pairs(np.array([1, 0, 1]), np.array([0, 1, 0], np.int16), 2, 2)
+    assert first.fingerprint == same.fingerprint
+    assert first.fingerprint != Biadjacency.from_pairs(np.array([0, 1]), np.array([1, 0]), 2, 3).fingerprint
+    assert first.fingerprint != Biadjacency.from_pairs(np.array([0, 1]), np.array([0, 1]), 2, 2).fingerprint
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.eye(3, dtype=bool), np.eye(3), csr_array(np.eye(3)), csr_array(np.eye(3)).tocoo(), -2.5 * np.eye(3)]
+)
+def test_any_nonzero_entry_is_an_interaction(matrix):
+    np.testing.assert_array_equal(Biadjacency.from_matrix(matrix).to_matrix().toarray(), np.eye(3))
+
+
+def test_read_only_input_is_accepted_and_left_alone():
+    users, items = np.array([1, 0, 0]), np.array([0, 1, 1])
+    users.flags.writeable = items.flags.writeable = False
+    assert Biadjacency.from_pairs(users, items, 2, 2).num_edges == 2
+    np.testing.assert_array_equal(users, [1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "message"),
+    [
+        ([0.0], [0], "user ids must be integers, not float64"),
+        ([0], [3], r"item id 3 of pair 0 lies outside 0\.\.1"),
+        ([0, -1], [0, 0], r"user id -1 of pair 1 lies outside 0\.\.1"),
+        ([0, 1], [0], r"arrays of one length; got \(2,\) and \(1,\)"),
+    ],
+)
+def test_bad_pairs_are_named(users, items, message):
+    with pytest.raises(UserError, match=message):
+        Biadjacency.from_pairs(np.array(users), np.array(items), 2, 2)
+
+
+def test_an_empty_side_and_nan_are_refused():
+    with pytest.raises(UserError, match="got 0 x 2"):
+        Biadjacency.from_pairs(np.empty(0, int), np.empty(0, int), 0, 2)
+    with pytest.raises(UserError, match="NaN"):
+        Biadjacency.from_matrix(np.array([[1.0, np.nan]]))
