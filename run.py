@@ -77,7 +77,9 @@ if __name__ == "__main__":
     failures = []
     tracebacks = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then hands errors on instead of printing them its own way
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    console = logging.StreamHandler()
+    console.setLevel(logging.INFO)  # details go to the log file of the run
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
     try:
         main()
     except HydraException as error:

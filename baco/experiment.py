@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from baco.assignments import cached_assignment
 from baco.budget import FLOAT_BYTES, Budget
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
-from baco.evaluation.evaluator import Evaluator
+from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
 from baco.files import atomic_path
 from baco.graph import Biadjacency
@@ -63,35 +67,53 @@ def run(config: RunConfig) -> dict:
         log.info("already recorded in %s (force=true runs it again)", path)
         return record
 
+    with log_file(config.runs_dir / f"{name}.log"):
+        log.debug("%s", json.dumps(decides, indent=1))
+        tables, test, measured = train_and_test(config, data, budget, device)
+        record = {
+            "schema": RECORD_SCHEMA,
+            "id": identity,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "names": {
+                "dataset": data.name,
+                "backbone": config.backbone.name,
+                "method": method.name,
+                "protocol": config.protocol.name,
+            },
+            "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": method.label},
+            "config": decides,
+            "dataset": describe_data(data),
+            "size": describe_size(tables, budget, data.train),
+            **measured,
+            "environment": environment(device),
+            "code": code_version(),
+        }
+        if config.export is not None:
+            export_tables(tables, data, config.export)
+        save_record(config.results_dir, name, record, pack_hits(test.users, test.num_relevant, test.hits))
+        log.info("recorded in %s", path)
+    return record
+
+
+def train_and_test(
+    config: RunConfig, data: Interactions, budget: Budget, device: torch.device
+) -> tuple[EmbeddingTables, RankingReport, dict]:
+    """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
     reset_peak_memory(device)
     tables, clustering_seconds, details = fit_tables(config, data.train, budget)
     tables.to(device)
-    evaluator = Evaluator(data)
     backbone = config.backbone(data.train, config.backbone_config)
-    trainer = Trainer(backbone, evaluator, config.protocol, config.seed, device)
-    tables = method.search(tables, trainer)
-    budget.check(tables.ledger(), method.name)
+    trainer = Trainer(backbone, Evaluator(data), config.protocol, config.seed, device)
+    tables = config.method.search(tables, trainer)
+    budget.check(tables.ledger(), config.method.name)
     report = trainer.fit(tables)
-    budget.check(tables.ledger(), method.name)
+    budget.check(tables.ledger(), config.method.name)
 
     start = time.perf_counter()
     test = trainer.evaluate(tables, "test")
     synchronize(device)
     test_seconds = time.perf_counter() - start
-    record = {
-        "schema": RECORD_SCHEMA,
-        "id": identity,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "names": {
-            "dataset": data.name,
-            "backbone": config.backbone.name,
-            "method": method.name,
-            "protocol": config.protocol.name,
-        },
-        "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": method.label},
-        "config": decides,
-        "dataset": describe_data(data),
-        "size": describe_size(tables, budget, data.train),
+    return tables, test, {
         "assignment": details,
         "training": {
             "epochs": report.epochs,
@@ -112,14 +134,7 @@ def run(config: RunConfig) -> dict:
             "test": test.means(),
             "test_by_activity": means_by_activity(test, data.train.user_degrees, GROUP_CUTOFF),
         },
-        "environment": environment(device),
-        "code": code_version(),
     }
-    if config.export is not None:
-        export_tables(tables, data, config.export)
-    save_record(config.results_dir, name, record, pack_hits(test.users, test.num_relevant, test.hits))
-    log.info("recorded in %s", path)
-    return record
 
 
 def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[EmbeddingTables, float, dict]:
@@ -178,3 +193,25 @@ def export_tables(tables: EmbeddingTables, data: Interactions, path: Path) -> No
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
     log.info("exported the tables to %s", path)
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Write all that this project logs meanwhile, details and a failure included, to a file as well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    loggers = [logging.getLogger(package) for package in ("baco", "baselines")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    except Exception:
+        log.debug("the run failed", exc_info=True)
+        raise
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
+        handler.close()

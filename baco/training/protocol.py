@@ -26,6 +26,8 @@ class Protocol:
         'constant', or 'linear': the learning rate falls linearly to zero over `max_epochs`.
     weight_decay : float
         Added to the gradient of every row, times the row (Adam's coupled decay, as the authors').
+    prior : float
+        x
     l2 : float
         Weight of the squared layer-0 embeddings of a batch, half their sum over the batch size (LightGCN's regulariser).
     loss_epsilon : float
@@ -44,6 +46,7 @@ class Protocol:
     learning_rate: float
     schedule: str
     weight_decay: float
+    prior: float
     l2: float
     loss_epsilon: float
     max_epochs: int

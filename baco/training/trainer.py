@@ -91,7 +91,7 @@ class Trainer:
         sampler = Sampler(
             self.backbone.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device)
         )
-        optimizer = torch.optim.Adam(tables.param_groups(protocol.learning_rate, protocol.weight_decay), fused=True)
+        optimizer = torch.optim.Adam(tables.param_groups(protocol.learning_rate, protocol.weight_decay + protocol.prior / self.backbone.train.num_edges), fused=True)
         scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
         self.backbone.attach(tables)
         best_state, failures = copy.deepcopy(tables.state_dict()), 0

@@ -1,5 +1,6 @@
 """The trainer: loss, sampling, early stopping, hooks, determinism."""
 
+import logging
 from dataclasses import replace
 
 import numba
@@ -10,19 +11,282 @@ from torch import nn
 
 from baco.backbones import MF, LightGCN
 from baco.budget import Budget
-from baco.coclustering.method import Baco
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
+from baco.scores import Batch
 from baco.tables import EmbeddingTables, Ledger
 from baco.training.loss import bpr_loss
 from baco.training.protocol import Protocol
 from baco.training.sampler import Sampler
 from baco.training.trainer import Trainer
 from baselines.full import Full
+from baselines.hashing import RandomHash
 
 CPU = torch.device("cpu")
 QUICK = Protocol(
-    name="quick", init_std=0.1, batch_size=2048, learning_rate=0.05, schedule="linear", weight_decay=0.0, prior=0.03,
+    name="quick", init_std=0.1, batch_size=2048, learning_rate=0.05, schedule="linear", weight_decay=0.0, prior=0.0, l2=0.0,
     loss_epsilon=0.0, max_epochs=12, eval_every=2, patience=99,
 )
+
+
+def trainer_for(data, protocol=QUICK, backbone=LightGCN, seed=0) -> Trainer:
+    return Trainer(
+        backbone(data.train, backbone.Config()), Evaluator(data), protocol, seed, CPU, progress=False
+    )
+
+
+def tables_for(data, method=None, std=0.1, budget=0.5) -> EmbeddingTables:
+    budget = Budget.parse(budget, "parameters", data.num_users, data.num_items, 16)
+    tables = (method or Full()).fit(data.train, budget, stream(0, "assign"))
+    tables.reset_parameters(std, torch_stream(0, "init"))
+    return tables
+
+
+def same_bits(one: EmbeddingTables, other: EmbeddingTables) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_loss_is_its_formula():
+    difference = torch.tensor([-30.0, -1.0, 0.0, 2.0], dtype=torch.float64)
+    sigmoid = 1 / (1 + np.exp(-difference.numpy()))
+    for epsilon in (0.0, 1e-10):
+        expected = -np.log(epsilon + sigmoid).mean()
+        assert bpr_loss(difference, epsilon).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_published_epsilon_mutes_hopeless_pairs():
+    gradients = []
+    for epsilon in (0.0, 1e-10):
+        difference = torch.tensor([-40.0], requires_grad=True)
+        bpr_loss(difference, epsilon).backward()
+        gradients.append(difference.grad.item())
+    assert gradients[0] == pytest.approx(-1)
+    assert abs(gradients[1]) < 1e-6
+    huge = torch.tensor([-1e4, 1e4], requires_grad=True)
+    loss = bpr_loss(huge)
+    loss.backward()
+    assert loss.item() == pytest.approx(5e3) and huge.grad.isfinite().all()
+
+
+def test_an_epoch_visits_each_interaction_once(planted):
+    sampler = Sampler(planted.train, 1000, torch.Generator().manual_seed(0))
+    epochs = [list(sampler.epoch()) for _ in range(2)]
+    orders = []
+    for batches in epochs:
+        assert len(batches) == sampler.num_batches
+        assert {len(batch.users) for batch in batches[:-1]} == {1000}
+        users, items, negatives = (torch.cat(part).long().numpy() for part in zip(*batches, strict=True))
+        keys = users * planted.num_items + items
+        np.testing.assert_array_equal(np.sort(keys), np.sort(planted.train.keys()))
+        orders.append(keys)
+        counts = np.bincount(negatives, minlength=planted.num_items)
+        expected = len(negatives) / planted.num_items
+        chi_square = ((counts - expected) ** 2 / expected).sum()
+        assert abs(chi_square - planted.num_items) < 5 * np.sqrt(2 * planted.num_items), "negatives are not uniform"
+    assert (orders[0] != orders[1]).any()
+
+
+@pytest.mark.parametrize("backbone", [MF, LightGCN])
+def test_training_beats_chance_by_far_and_compression_costs(planted, backbone):
+    trainer = trainer_for(planted, backbone=backbone)
+    values = {}
+    for method in (Full(), RandomHash()):
+        tables = tables_for(planted, method)
+        report = trainer.fit(tables)
+        values[method.name] = trainer.evaluate(tables, "test").means()["recall@20"]
+        assert report.history[-1][1] < report.history[0][1], "the loss falls"
+    chance = 20 / planted.num_items
+    assert values["full"] > 3 * chance
+    assert values["full"] > values["random"] > chance
+
+
+def test_training_repeats_bit_for_bit_on_any_number_of_threads(planted):
+    available = numba.get_num_threads()
+    trained = []
+    try:
+        for threads in (1, available, available):
+            numba.set_num_threads(threads)
+            trained.append(tables_for(planted))
+            trainer_for(planted).fit(trained[-1])
+    finally:
+        numba.set_num_threads(available)
+    assert same_bits(trained[0], trained[1]) and same_bits(trained[1], trained[2])
+    other = tables_for(planted)
+    trainer_for(planted, seed=1).fit(other)
+    assert not same_bits(trained[0], other)
+
+
+def test_one_step_is_adams(planted):
+    """A training of one step against the arithmetic written out: the gradient, the coupled decay, Adam's first step."""
+    protocol = replace(QUICK, batch_size=10**6, max_epochs=1, schedule="constant", weight_decay=0.01)
+    tables = tables_for(planted)
+    users, items = (rows.detach().double().requires_grad_() for rows in tables())
+    trainer_for(planted, protocol, MF).fit(tables)
+
+    batch, = Sampler(planted.train, 10**6, torch_stream(0, "sampling")).epoch()
+    difference = (users[batch.users] * (items[batch.positives] - items[batch.negatives])).sum(1)
+    (torch.log1p(torch.exp(-difference)).mean() + 0.01 / 2 * (users.square().sum() + items.square().sum())).backward()
+    for start, trained in zip((users, items), tables(), strict=True):
+        step = 0.05 * start.grad / (start.grad.abs() + 1e-8)
+        moved = start.grad.abs() > 1e-6  # where Adam's own epsilon does not blur the sign
+        assert moved.float().mean() > 0.9
+        torch.testing.assert_close(trained.double()[moved], (start - step)[moved], rtol=0, atol=2e-4)
+
+
+class Scripted(Trainer):
+    """A trainer whose validations follow a script; it remembers the tables at each of them."""
+
+    def validate(self, tables):
+        self.states = [*getattr(self, "states", []), tables.users.rows.detach().clone()]
+        return self.script[len(self.states) - 1]
+
+
+def scripted(data, script, **changes) -> tuple[Scripted, EmbeddingTables]:
+    protocol = replace(QUICK, **{"max_epochs": 20, "eval_every": 3, "patience": 2} | changes)
+    trainer = Scripted(LightGCN(data.train, LightGCN.Config()), Evaluator(data), protocol, 0, CPU, progress=False)
+    trainer.script = script
+    return trainer, tables_for(data)
+
+
+def test_early_stopping_and_the_best_state(planted):
+    """Validations follow epochs 1, 4, 7, ...; training ends after the second in a row that is no better."""
+    trainer, tables = scripted(planted, [0.1, 0.3, 0.2, 0.4, 0.4, 0.4, 9.9])
+    report = trainer.fit(tables)
+    assert [epoch for epoch, _, _ in report.history] == [1, 4, 7, 10, 13, 16]
+    assert (report.epochs, report.best_epoch, report.best_value) == (16, 10, 0.4)
+    torch.testing.assert_close(tables.users.rows.detach(), trainer.states[3], rtol=0, atol=0)
+
+
+def test_the_last_epoch_is_validated(planted):
+    trainer, tables = scripted(planted, [0.1, 0.2, 0.3], max_epochs=6)
+    report = trainer.fit(tables)
+    assert [epoch for epoch, _, _ in report.history] == [1, 4, 6]
+    assert report.best_epoch == 6
+
+
+def test_the_learning_rate_falls_linearly_to_zero():
+    factor = QUICK.rate_factor(10)
+    assert [round(factor(step), 6) for step in (0, 5, 9, 10)] == [1.0, 0.5, 0.1, 0.0]
+    assert replace(QUICK, schedule="constant").rate_factor(10)(7) == 1.0
+
+
+@pytest.mark.parametrize("setting", [{"learning_rate": 0}, {"batch_size": -1}, {"l2": -1.0}, {"schedule": "cosine"}])
+def test_impossible_settings_name_their_key(setting):
+    key, value = next(iter(setting.items()))
+    with pytest.raises(UserError, match=rf"protocol\.{key}={value}"):
+        replace(QUICK, **setting)
+
+
+def test_divergence_is_one_clear_error(planted):
+    trainer = trainer_for(planted, replace(QUICK, learning_rate=1e38, schedule="constant"))
+    with pytest.raises(UserError, match=r"lower protocol\.learning_rate"):
+        trainer.fit(tables_for(planted))
+
+
+def test_progress_is_logged(planted, caplog):
+    with caplog.at_level(logging.DEBUG, logger="baco"):
+        trainer_for(planted).fit(tables_for(planted))
+    lines = [record.getMessage() for record in caplog.records if record.name == "baco.training.trainer"]
+    assert len(lines) == 7 and lines[0].startswith("epoch 1: loss 0.")
+
+
+class Learned(EmbeddingTables):
+    """A toy method that uses every hook: its codes are learned, and rounded to steps of 1/16 at the end."""
+
+    def __init__(self, num_users, num_items, dim):
+        super().__init__()
+        self.user_rows = nn.Parameter(torch.zeros(4, dim))
+        self.item_rows = nn.Parameter(torch.zeros(num_items, dim))
+        self.register_buffer("codes", torch.arange(num_users) % 4)
+        self.calls = []
+
+    def forward(self):
+        return self.user_rows[self.codes], self.item_rows
+
+    def reset_parameters(self, std, generator):
+        with torch.no_grad():
+            for rows in (self.user_rows, self.item_rows):
+                rows.copy_(torch.randn(rows.shape, generator=generator) * std)
+
+    def ledger(self):
+        floats = self.user_rows.numel() + self.item_rows.numel()
+        return Ledger(floats, 4 * floats, floats)
+
+    def auxiliary_loss(self):
+        self.calls.append("auxiliary_loss")
+        return self.item_rows.square().sum()
+
+    def on_step_end(self):
+        self.calls.append("on_step_end")
+
+    def on_epoch_end(self, epoch, backbone):
+        self.calls.append("on_epoch_end")
+        if epoch != 1:
+            return []
+        with torch.no_grad():
+            self.codes.copy_(torch.arange(len(self.codes)) // (len(self.codes) // 4 + 1))
+            self.user_rows.fill_(0.25)
+        users, _ = backbone.final_embeddings(self)
+        assert not users.requires_grad or users.isfinite().all()
+        return [self.user_rows]
+
+    def on_training_end(self):
+        self.calls.append("on_training_end")
+        with torch.no_grad():
+            for rows in (self.user_rows, self.item_rows):
+                rows.mul_(16).round_().div_(16)
+
+
+def test_learned_methods_have_their_hooks(planted):
+    protocol = replace(QUICK, batch_size=4000, max_epochs=3, eval_every=1)
+    tables = Learned(planted.num_users, planted.num_items, 8)
+    tables.reset_parameters(0.1, torch_stream(0, "init"))
+    trainer_for(planted, protocol).fit(tables)
+    steps = ["auxiliary_loss", "on_step_end"] * -(-planted.train.num_edges // 4000)
+    assert tables.calls == (steps + ["on_epoch_end"]) * 3 + ["on_training_end"]
+    assert torch.equal(tables.item_rows * 16, (tables.item_rows * 16).round()), "rounded after the best state returned"
+
+
+def test_adam_forgets_replaced_parameters(planted, monkeypatch):
+    seen = []
+
+    class Watched(torch.optim.Adam):
+        def step(self, closure=None):
+            seen.append({len(parameter): int(state["step"]) for parameter, state in self.state.items()})
+            super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    tables = Learned(planted.num_users, planted.num_items, 8)
+    trainer_for(planted, replace(QUICK, batch_size=10**6, max_epochs=4)).fit(tables)
+    items = planted.num_items
+    assert seen == [{}, {4: 1, items: 1}, {items: 2}, {4: 1, items: 3}], "user rows were replaced after epoch 2"
+
+
+def test_learned_codes_come_back_with_the_best_state(planted, monkeypatch):
+    """The first validation is the best; the codes change after the second epoch."""
+    values = iter([1.0, 0.5, 0.5])
+    trainer = trainer_for(planted, replace(QUICK, max_epochs=3, eval_every=1))
+    monkeypatch.setattr(trainer, "validate", lambda tables: next(values))
+    tables = Learned(planted.num_users, planted.num_items, 8)
+    start = tables.codes.clone()
+    assert trainer.fit(tables).best_epoch == 1
+    assert torch.equal(tables.codes, start)
+
+
+def test_short_trainings_within_a_search(planted):
+    """What a searching method asks of the trainer: a few epochs, several times, each from the same batches."""
+    trainer, results = trainer_for(planted), []
+    for _ in range(2):
+        tables = tables_for(planted)
+        report = trainer.fit(tables, max_epochs=2)
+        assert report.epochs == 2
+        results.append(tables)
+    assert same_bits(*results)
+
+
+def test_batches_are_int32_on_the_generators_device(planted):
+    batch = next(Sampler(planted.train, 64, torch.Generator()).epoch())
+    assert isinstance(batch, Batch)
+    assert {part.dtype for part in batch} == {torch.int32}
