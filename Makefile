@@ -20,7 +20,7 @@ test: lint  ## all tests
 	$(IN_VENV) -m pytest -q
 
 lint: $(INSTALLED)
-	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check --quiet .
 
 tables: $(INSTALLED)  ## the tables in results/tables, from the records in results/records
 	$(IN_VENV) -m baco tables

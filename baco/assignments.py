@@ -17,7 +17,7 @@ import numpy as np
 from baco.budget import Budget
 from baco.codes import Assignment
 from baco.compressor import CodeCompressor
-from baco.files import atomic_path
+from baco.files import read_arrays, write_arrays
 from baco.graph import Biadjacency
 from baco.rng import stream
 
@@ -42,11 +42,10 @@ def cached_assignment(
     path = folder / f"{compressor.name}-{key}.npz"
     if path.exists():
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            arrays = read_arrays(path)
             header = json.loads(arrays.pop("header").tobytes())
             return Assignment.unpack(header, arrays), header["seconds"]
-        except Exception as error:  # a damaged archive fails in many ways; the codes can be computed again
+        except Exception as error:  # the codes can be computed again
             log.warning("%s cannot be read (%s); the codes are computed again", path, error)
     compressor.warm_up()
     start = time.perf_counter()
@@ -54,6 +53,5 @@ def cached_assignment(
     seconds = time.perf_counter() - start
     header, arrays = assignment.pack()
     header |= {"seconds": seconds, "decides": decides}
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+    write_arrays(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays)
     return assignment, seconds

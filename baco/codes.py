@@ -160,7 +160,9 @@ class Codes:
         """What `unpack` needs to know beside the arrays; a few plain values."""
         constant = self.weights.tolist() if self.weights is not None and self.weights.ndim == 1 else None
         return {
-            "shape": list(self.index.shape), "num_rows": self.num_rows, "weights": constant,
+            "shape": list(self.index.shape),
+            "num_rows": self.num_rows,
+            "weights": constant,
             "rule": self.rule.name if self.rule is not None else None,
         }
 
@@ -197,9 +199,7 @@ class Assignment:
     def pack(self) -> tuple[dict, dict[str, np.ndarray]]:
         """A header of plain values, and the packed arrays of both sides under 'users.' and 'items.' names."""
         header = {side: getattr(self, side).header() for side in SIDES} | {"details": self.details}
-        arrays = {
-            f"{side}.{name}": array for side in SIDES for name, array in getattr(self, side).pack().items()
-        }
+        arrays = {f"{side}.{name}": array for side in SIDES for name, array in getattr(self, side).pack().items()}
         return header, arrays
 
     @classmethod
@@ -223,7 +223,7 @@ def packed_code_bytes(num_codes: int, num_rows: int) -> int:
 
 
 def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """(ceil(values.size * bits / 8),) uint8: non-negative integers at a fixed number of bits each, highest bit first."""
+    """(ceil(values.size * bits / 8),) uint8: non-negative integers at `bits` bits each, the highest bit first."""
     places = np.arange(bits - 1, -1, -1)
     return np.packbits((values.reshape(-1, 1) >> places) & 1)
 

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from baco.assignments import cached_assignment
@@ -21,7 +20,7 @@ from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
-from baco.files import atomic_path
+from baco.files import write_arrays
 from baco.graph import Biadjacency
 from baco.machine import (
     code_version,
@@ -113,28 +112,32 @@ def train_and_test(
     test = trainer.evaluate(tables, "test")
     synchronize(device)
     test_seconds = time.perf_counter() - start
-    return tables, test, {
-        "assignment": details,
-        "training": {
-            "epochs": report.epochs,
-            "steps": report.steps,
-            "best_epoch": report.best_epoch,
-            "history": report.history,
+    return (
+        tables,
+        test,
+        {
+            "assignment": details,
+            "training": {
+                "epochs": report.epochs,
+                "steps": report.steps,
+                "best_epoch": report.best_epoch,
+                "history": report.history,
+            },
+            "seconds": {
+                "clustering": clustering_seconds,
+                "training": report.training_seconds,
+                "epoch": report.training_seconds / report.epochs,
+                "validation": report.validation_seconds,
+                "test": test_seconds,
+            },
+            "memory": peak_memory(device),
+            "metrics": {
+                "val": trainer.evaluate(tables, "val").means(),
+                "test": test.means(),
+                "test_by_activity": means_by_activity(test, data.train.user_degrees, GROUP_CUTOFF),
+            },
         },
-        "seconds": {
-            "clustering": clustering_seconds,
-            "training": report.training_seconds,
-            "epoch": report.training_seconds / report.epochs,
-            "validation": report.validation_seconds,
-            "test": test_seconds,
-        },
-        "memory": peak_memory(device),
-        "metrics": {
-            "val": trainer.evaluate(tables, "val").means(),
-            "test": test.means(),
-            "test_by_activity": means_by_activity(test, data.train.user_degrees, GROUP_CUTOFF),
-        },
-    }
+    )
 
 
 def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[EmbeddingTables, float, dict]:
@@ -190,8 +193,7 @@ def export_tables(tables: EmbeddingTables, data: Interactions, path: Path) -> No
     arrays = tables.export()
     if data.user_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+    write_arrays(path, arrays)
     log.info("exported the tables to %s", path)
 
 

@@ -50,7 +50,9 @@ class Adjacency:
         matrix = matrix.tocsr()
         sums = np.asarray(matrix.sum(axis=1)).ravel()
         return cls(
-            matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data.astype(np.float32),
+            matrix.indptr.astype(np.int64),
+            matrix.indices.astype(np.int32),
+            matrix.data.astype(np.float32),
             _inverse_root(sums),
         )
 
@@ -109,9 +111,7 @@ def _horner_compiled(adjacency: Adjacency, x: np.ndarray, num_layers: int) -> np
     for layer in range(num_layers):
         factor = np.float32(1 / (num_layers + 1) if layer == num_layers - 1 else 1)
         out = np.empty_like(x)
-        _add_product(
-            adjacency.indptr, adjacency.indices, adjacency.values, adjacency.scale, x, y, factor, out, lanes
-        )
+        _add_product(adjacency.indptr, adjacency.indices, adjacency.values, adjacency.scale, x, y, factor, out, lanes)
         y = out
     return y
 

@@ -78,9 +78,7 @@ def _differences(user_rows, item_rows, users, positives, negatives, differences,
 
 
 @njit(parallel=True, cache=True)
-def _gradients(
-    user_rows, item_rows, users, positives, negatives, gradient, user_gradient, item_gradient, lanes
-):
+def _gradients(user_rows, item_rows, users, positives, negatives, gradient, user_gradient, item_gradient, lanes):
     """Each thread owns some columns and walks all triples, so that every sum is taken in the order of the triples."""
     width = len(lanes)
     for chunk in prange(user_rows.shape[1] // width):

@@ -14,7 +14,10 @@ from baco.data.synthetic import Synthetic
 from baco.graph import Biadjacency
 
 settings.register_profile(
-    "suite", max_examples=40, deadline=None, derandomize=True,
+    "suite",
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("suite")

@@ -99,7 +99,7 @@ def test_computed_codes_cost_no_bytes_beyond_their_rule():
     ],
 )
 def test_impossible_codes_are_refused(index, num_rows, weights):
-    with pytest.raises(ValueError, match="codes|weights"):
+    with pytest.raises(ValueError, match=r"codes|weights"):
         Codes(index, num_rows, weights)
 
 

@@ -39,8 +39,11 @@ def pooling_matrix(codes: Codes) -> np.ndarray:
     matrix = np.zeros((codes.num_ids, codes.num_rows), np.float32)
     for x in range(codes.num_ids):
         for s in range(codes.codes_per_id):
-            weight = 1 / codes.codes_per_id if codes.weights is None else np.broadcast_to(
-                codes.weights, codes.index.shape)[x, s]
+            weight = (
+                1 / codes.codes_per_id
+                if codes.weights is None
+                else np.broadcast_to(codes.weights, codes.index.shape)[x, s]
+            )
             matrix[x, codes.index[x, s]] += weight
     return matrix
 

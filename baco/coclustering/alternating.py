@@ -57,9 +57,7 @@ def alternating(
 
 
 @njit(cache=True, parallel=True)
-def _assign(
-    indptr, neighbors, opposite_labels, weights, opposite_volume, penalty, ranks, labels, links, touched
-):
+def _assign(indptr, neighbors, opposite_labels, weights, opposite_volume, penalty, ranks, labels, links, touched):
     """Give each node of one side its best label, in place. Row t of `links` is the scratch of thread t, all zero."""
     moved = 0
     for x in prange(len(labels)):

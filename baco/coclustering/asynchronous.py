@@ -16,7 +16,11 @@ from baco.graph import Biadjacency
 
 
 def asynchronous(
-    graph: Biadjacency, weights: NodeWeights, resolution: float, num_rounds: int, orders: np.random.Generator,
+    graph: Biadjacency,
+    weights: NodeWeights,
+    resolution: float,
+    num_rounds: int,
+    orders: np.random.Generator,
     ranks: np.ndarray,
 ) -> np.ndarray:
     """Label propagation on the objective, node by node. Time O(num_rounds E), memory O(E + N).
@@ -42,8 +46,17 @@ def asynchronous(
     touched = np.empty(num_nodes, np.int32)
     for _ in range(num_rounds):
         moved = _visit(
-            orders.permutation(num_nodes), *graph.joint, graph.num_users, joint_weights,
-            resolution / weights.normaliser, ranks, labels, user_volume, item_volume, links, touched,
+            orders.permutation(num_nodes),
+            *graph.joint,
+            graph.num_users,
+            joint_weights,
+            resolution / weights.normaliser,
+            ranks,
+            labels,
+            user_volume,
+            item_volume,
+            links,
+            touched,
         )
         if moved == 0:
             break

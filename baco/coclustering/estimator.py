@@ -68,8 +68,12 @@ class BalancedCoClustering:
         budget = Budget.parse(self.budget, "parameters", graph.num_users, graph.num_items, self.dim)
         method = Baco(
             Baco.Config(
-                solver=self.solver, num_rounds=self.num_rounds, user_weight=self.user_weight,
-                item_weight=self.item_weight, secondary=self.secondary, resolution=self.resolution,
+                solver=self.solver,
+                num_rounds=self.num_rounds,
+                user_weight=self.user_weight,
+                item_weight=self.item_weight,
+                secondary=self.secondary,
+                resolution=self.resolution,
                 seed=self.random_state,
             )
         )

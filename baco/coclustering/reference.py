@@ -56,8 +56,17 @@ def reference(
     max_degree = int(np.diff(graph.joint.indptr).max())
     for _ in range(num_rounds):
         _visit(
-            orders.permutation(num_nodes), *graph.joint, num_users, weights, scale, labels, user_volume, item_volume,
-            links, max_degree, BUCKET_COUNTS,
+            orders.permutation(num_nodes),
+            *graph.joint,
+            num_users,
+            weights,
+            scale,
+            labels,
+            user_volume,
+            item_volume,
+            links,
+            max_degree,
+            BUCKET_COUNTS,
         )
     held_by_user = np.zeros(num_nodes, np.bool_)
     held_by_user[labels[:num_users]] = True
@@ -69,7 +78,17 @@ def reference(
 
 @njit(cache=True)
 def _visit(
-    order, indptr, neighbors, num_users, weights, scale, labels, user_volume, item_volume, links, max_degree,
+    order,
+    indptr,
+    neighbors,
+    num_users,
+    weights,
+    scale,
+    labels,
+    user_volume,
+    item_volume,
+    links,
+    max_degree,
     bucket_counts,
 ):
     """One round. `links` must come, and is left, all zero."""

@@ -34,8 +34,14 @@ def secondary_user_clusters(
     held_by_user[users] = True
     links = np.zeros((get_num_threads(), num_labels), np.int32)
     return _second_labels(
-        *graph.by_user, users, items, held_by_user, weights.users, volumes(items, weights.items, num_labels),
-        resolution / weights.normaliser, links,
+        *graph.by_user,
+        users,
+        items,
+        held_by_user,
+        weights.users,
+        volumes(items, weights.items, num_labels),
+        resolution / weights.normaliser,
+        links,
     )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
 
+USER_SCHEMES = ("one", "sqrt", "log", "degree")
+ITEM_SCHEMES = (*USER_SCHEMES, "published")
 FIXED_POINT = 2**20  # one unit of an irrational weight; 1e9 nodes of weight 1e3 still fit an int64 sum
 
 
@@ -57,12 +59,14 @@ def node_weights(graph: Biadjacency, user_scheme: str = "degree", item_scheme: s
     Raises
     ------
     UserError
-        When a scheme is unknown, or the graph has no edge (every degree-based weight would be 0 / 0).
+        When a side does not know its scheme, or the graph has no edge (every degree-based weight would be 0 / 0).
     """
+    if user_scheme not in USER_SCHEMES:
+        raise unknown("method.user_weight", user_scheme, USER_SCHEMES)
+    if item_scheme not in ITEM_SCHEMES:
+        raise unknown("method.item_weight", item_scheme, ITEM_SCHEMES)
     if graph.num_edges == 0:
         raise UserError("the training split has no interactions; there is nothing to cluster")
-    if user_scheme == "published":
-        raise UserError("weight scheme 'published' is for items; for users take 'degree', as the authors do")
     users, user_unit, user_sum = _raw_weights(user_scheme, graph.user_degrees)
     items, item_unit, item_sum = _raw_weights(item_scheme, graph.item_degrees)
     return NodeWeights(users, items, float(np.sqrt(user_sum * item_sum)) * user_unit * item_unit)
@@ -76,11 +80,6 @@ def _raw_weights(scheme: str, degrees: np.ndarray) -> tuple[np.ndarray, int, flo
         return degrees, 1, float(degrees.sum())
     if scheme == "published":
         return degrees, 1, float(len(degrees))
-    if scheme == "sqrt":
-        values = np.sqrt(degrees)
-    elif scheme == "log":
-        values = np.log1p(degrees)
-    else:
-        raise unknown("weight scheme", scheme, ("one", "sqrt", "log", "degree", "published"))
+    values = np.sqrt(degrees) if scheme == "sqrt" else np.log1p(degrees)
     weights = np.rint(values * FIXED_POINT).astype(np.int64)
     return weights, FIXED_POINT, float(values.sum())

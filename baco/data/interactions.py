@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from baco.errors import UserError
-from baco.files import atomic_path
+from baco.files import read_arrays, write_arrays
 from baco.graph import Biadjacency
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,13 @@ class Interactions:
 
     @classmethod
     def from_pairs(
-        cls, name: str, splits: dict[str, np.ndarray], num_users: int, num_items: int,
-        user_ids: np.ndarray | None = None, item_ids: np.ndarray | None = None,
+        cls,
+        name: str,
+        splits: dict[str, np.ndarray],
+        num_users: int,
+        num_items: int,
+        user_ids: np.ndarray | None = None,
+        item_ids: np.ndarray | None = None,
     ) -> Interactions:
         """Check the three splits, each an integer array (2, E) of users and items, and build the dataset.
 
@@ -121,8 +126,13 @@ class Interactions:
     def describe(self) -> None:
         """Log the counts, and a warning for everything that had to be mended."""
         sizes = " / ".join(f"{getattr(self, split).num_edges:,}" for split in SPLITS)
-        log.info("%s: %d users, %d items, %s interactions (train / val / test)", self.name, self.num_users,
-                 self.num_items, sizes)
+        log.info(
+            "%s: %d users, %d items, %s interactions (train / val / test)",
+            self.name,
+            self.num_users,
+            self.num_items,
+            sizes,
+        )
         for what, count in asdict(self.report).items():
             if count:
                 level = logging.WARNING if what in ("duplicates", "overlaps") else logging.INFO
@@ -141,11 +151,10 @@ def load_interactions(path: Path, name: str) -> Interactions:
         When the file is missing, is no such archive, or fails a check of `Interactions.from_pairs`.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = read_arrays(path)
     except FileNotFoundError:
         raise UserError(f"dataset '{name}': there is no file {path}") from None
-    except Exception as error:  # a damaged archive fails in many ways: zip, zlib, header, pickle
+    except Exception as error:
         raise UserError(f"dataset '{name}': {path} cannot be read ({error}); delete it and prepare it again") from None
     missing = {"train", "test", "num_users", "num_items"} - arrays.keys()
     if missing:
@@ -154,8 +163,12 @@ def load_interactions(path: Path, name: str) -> Interactions:
         arrays |= _carve_validation(arrays["train"])
     try:
         return Interactions.from_pairs(
-            name, {split: arrays[split] for split in SPLITS}, int(arrays["num_users"]), int(arrays["num_items"]),
-            arrays.get("user_ids"), arrays.get("item_ids"),
+            name,
+            {split: arrays[split] for split in SPLITS},
+            int(arrays["num_users"]),
+            int(arrays["num_items"]),
+            arrays.get("user_ids"),
+            arrays.get("item_ids"),
         )
     except UserError as error:
         raise UserError(f"{error} (file {path})") from None
@@ -167,8 +180,7 @@ def save_interactions(data: Interactions, path: Path) -> None:
     arrays |= {"num_users": np.int32(data.num_users), "num_items": np.int32(data.num_items)}
     if data.user_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_arrays(path, arrays)
 
 
 def _carve_validation(train: np.ndarray) -> dict[str, np.ndarray]:

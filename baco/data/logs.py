@@ -133,8 +133,12 @@ class Log:
             parts = random_split(len(users), self.val_share, self.test_share, stream(self.split_seed, "split"))
         pairs = np.stack([users, items])
         return Interactions.from_pairs(
-            self.name, {split: pairs[:, parts[split]] for split in SPLITS}, len(kept_users), len(kept_items),
-            user_ids[kept_users], item_ids[kept_items],
+            self.name,
+            {split: pairs[:, parts[split]] for split in SPLITS},
+            len(kept_users),
+            len(kept_items),
+            user_ids[kept_users],
+            item_ids[kept_items],
         )
 
     def _read(self, source: Path) -> pd.DataFrame:
@@ -148,8 +152,14 @@ class Log:
                 if separator is None:
                     raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs dataset.separator")
                 frame = pd.read_csv(
-                    source, sep=separator, header=0 if self.header else None, dtype=str, keep_default_na=False,
-                    na_values=[""], skip_blank_lines=False, engine="c" if len(separator) == 1 else "python",
+                    source,
+                    sep=separator,
+                    header=0 if self.header else None,
+                    dtype=str,
+                    keep_default_na=False,
+                    na_values=[""],
+                    skip_blank_lines=False,
+                    engine="c" if len(separator) == 1 else "python",
                 )
                 frame.columns = [str(column) for column in frame.columns]
         except ImportError:

@@ -15,9 +15,7 @@ def random_split(
     return {"val": order[:num_val], "test": order[num_val : num_val + num_test], "train": order[num_val + num_test :]}
 
 
-def temporal_split(
-    users: np.ndarray, times: np.ndarray, val_share: float, test_share: float
-) -> dict[str, np.ndarray]:
+def temporal_split(users: np.ndarray, times: np.ndarray, val_share: float, test_share: float) -> dict[str, np.ndarray]:
     """Positions of each split: the latest interactions of each user for the test, those before them for validation.
 
     Of a user with n interactions, `round(share * n)` are held out, but at least one for each split when n >= 3 and none

@@ -38,9 +38,7 @@ class RankingReport:
 
     def means(self, cutoffs: tuple[int, ...] = CUTOFFS) -> dict[str, float]:
         """Means over users, named `metric@k`."""
-        return {
-            f"{name}@{k}": float(values.mean()) for k in cutoffs for name, values in self.per_user(k).items()
-        }
+        return {f"{name}@{k}": float(values.mean()) for k in cutoffs for name, values in self.per_user(k).items()}
 
 
 class Evaluator:

@@ -65,9 +65,7 @@ def rank_items(
         torch.mm(rows, distinct.T, out=scores)
         if on_cpu:
             hidden = np.zeros((get_num_threads(), num_items), np.bool_)
-            _top_positions(
-                scores.numpy(), column.numpy(), chosen, *seen, position, hidden, best[start : start + block]
-            )
+            _top_positions(scores.numpy(), column.numpy(), chosen, *seen, position, hidden, best[start : start + block])
         else:
             best[start : start + block] = top_positions(scores[: len(chosen)], column, chosen, seen, position, k)
     return np.where(best == NO_ITEM, NO_ITEM, np.asarray(tie_order)[best]).astype(np.int32)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baco.files import atomic_path, write_text
+from baco.files import write_arrays, write_text
 
 RECORD_SCHEMA = 1
 RESULTS_VERSION = 1  # part of every id; raised when results change on purpose
@@ -27,8 +27,7 @@ def record_name(dataset: str, backbone: str, method: str, identity: str) -> str:
 
 def save_record(folder: Path, name: str, record: dict, per_user: dict[str, np.ndarray]) -> Path:
     """Write `name.npz` with the per-user arrays, then `name.json`, which alone proves that the run is finished."""
-    with atomic_path(folder / f"{name}.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **per_user)
+    write_arrays(folder / f"{name}.npz", per_user)
     path = folder / f"{name}.json"
     write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
     return path

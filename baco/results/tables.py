@@ -9,21 +9,46 @@ import pandas as pd
 
 from baco.files import write_text
 
-RANKING = {f"{letter}@{k}": f"metrics.test.{name}@{k}" for k in (10, 20, 50)
-           for letter, name in (("R", "recall"), ("N", "ndcg"))}
+RANKING = {
+    f"{letter}@{k}": f"metrics.test.{name}@{k}"
+    for k in (10, 20, 50)
+    for letter, name in (("R", "recall"), ("N", "ndcg"))
+}
 SIZE = {"parameters": "size.parameters", "bytes": "size.bytes"}
 SECONDS = {"clustering s": "seconds.clustering", "training s": "seconds.training"}
 
 # Columns by name, and where a record keeps them.
 COMPARISON = {"method": "labels.method", **SIZE, "R@20": RANKING["R@20"], "N@20": RANKING["N@20"], **SECONDS}
-OVERVIEW = {"dataset": "labels.dataset", "backbone": "labels.backbone", **COMPARISON, "protocol": "config.protocol.name",
-            "seed": "config.seed", "device": "environment.device", "id": "id"}
-MAIN_TABLE = {"method": "labels.method", "seed": "config.seed", "parameters": "size.parameters",
-              "ratio": "size.parameter_ratio", "bytes": "size.bytes", "budget used": "size.budget_used", **RANKING,
-              **SECONDS, "epochs": "training.epochs", "device": "environment.device"}
+OVERVIEW = {
+    "dataset": "labels.dataset",
+    "backbone": "labels.backbone",
+    **COMPARISON,
+    "protocol": "config.protocol.name",
+    "seed": "config.seed",
+    "device": "environment.device",
+    "id": "id",
+}
+MAIN_TABLE = {
+    "method": "labels.method",
+    "seed": "config.seed",
+    "parameters": "size.parameters",
+    "ratio": "size.parameter_ratio",
+    "bytes": "size.bytes",
+    "budget used": "size.budget_used",
+    **RANKING,
+    **SECONDS,
+    "epochs": "training.epochs",
+    "device": "environment.device",
+}
 
-FORMATS = {"parameters": "{:,}", "bytes": "{:,}", "ratio": "{:.1%}", "budget used": "{:.2%}",
-           "clustering s": "{:.2f}", "training s": "{:.1f}"}
+FORMATS = {
+    "parameters": "{:,}",
+    "bytes": "{:,}",
+    "ratio": "{:.1%}",
+    "budget used": "{:.2%}",
+    "clustering s": "{:.2f}",
+    "training s": "{:.1f}",
+}
 
 
 def frame(records: list[dict], columns: dict[str, str]) -> pd.DataFrame:
@@ -52,8 +77,10 @@ def to_text(table: pd.DataFrame) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     words = [not pd.api.types.is_numeric_dtype(table[column]) for column in table]
     lines = [
-        "  ".join(cell.ljust(width) if word else cell.rjust(width)
-                  for cell, width, word in zip(row, widths, words, strict=True)).rstrip()
+        "  ".join(
+            cell.ljust(width) if word else cell.rjust(width)
+            for cell, width, word in zip(row, widths, words, strict=True)
+        ).rstrip()
         for row in cells
     ]
     return "\n".join(lines)
@@ -83,9 +110,9 @@ def write_tables(records: list[dict], folder: Path) -> list[Path]:
         dataset = members[0]["dataset"]
         title = f"# {name}, {members[0]['labels']['backbone']}, protocol {protocol}\n\n"
         about = (
-            f"{dataset['num_users']:,} users, {dataset['num_items']:,} items, {dataset['train']:,} / {dataset['val']:,} "
-            f"/ {dataset['test']:,} interactions (split {fingerprint}). Recall is over min(k, relevant); recall and NDCG "
-            "in percent, on the test split. One row per run.\n\n"
+            f"{dataset['num_users']:,} users, {dataset['num_items']:,} items, "
+            f"{dataset['train']:,} / {dataset['val']:,} / {dataset['test']:,} interactions (split {fingerprint}). "
+            "Recall is over min(k, relevant); recall and NDCG in percent, on the test split. One row per run.\n\n"
         )
         stem = folder / f"{name}-{fingerprint}-{backbone}-{protocol}"
         write_text(stem.with_suffix(".md"), title + about + to_markdown(table))

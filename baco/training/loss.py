@@ -33,5 +33,7 @@ def expected_squares(tables: EmbeddingTables, train: Biadjacency) -> Tensor:
     """
     users, items = tables()
     user_share = torch.as_tensor(train.user_degrees / train.num_edges, dtype=users.dtype, device=users.device)
-    item_share = torch.as_tensor(train.item_degrees / train.num_edges + 1 / train.num_items, dtype=items.dtype, device=items.device)
+    item_share = torch.as_tensor(
+        train.item_degrees / train.num_edges + 1 / train.num_items, dtype=items.dtype, device=items.device
+    )
     return user_share @ users.square().sum(1) + item_share @ items.square().sum(1)

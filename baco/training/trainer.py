@@ -63,7 +63,12 @@ class Trainer:
     """
 
     def __init__(
-        self, backbone: Backbone, evaluator: Evaluator, protocol: Protocol, seed: int, device: torch.device,
+        self,
+        backbone: Backbone,
+        evaluator: Evaluator,
+        protocol: Protocol,
+        seed: int,
+        device: torch.device,
         progress: bool = True,
     ):
         self.backbone = backbone
@@ -88,10 +93,13 @@ class Trainer:
         """
         protocol, report = self.protocol, FitReport()
         max_epochs = protocol.max_epochs if max_epochs is None else max_epochs
-        sampler = Sampler(
-            self.backbone.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device)
+        sampler = Sampler(self.backbone.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device))
+        optimizer = torch.optim.Adam(
+            tables.param_groups(
+                protocol.learning_rate, protocol.weight_decay + protocol.prior / self.backbone.train.num_edges
+            ),
+            fused=True,
         )
-        optimizer = torch.optim.Adam(tables.param_groups(protocol.learning_rate, protocol.weight_decay + protocol.prior / self.backbone.train.num_edges), fused=True)
         scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
         self.backbone.attach(tables)
         best_state, failures = copy.deepcopy(tables.state_dict()), 0

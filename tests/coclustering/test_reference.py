@@ -65,8 +65,14 @@ def test_iteration_order_of_the_python_set(users):
     num_labels = 3002
     own = np.full(len(users), num_labels - 1, np.int32)
     second = reference._second_labels(
-        indptr, np.arange(len(labels), dtype=np.int32), own, labels, np.ones(num_labels, np.bool_),
-        np.zeros(len(users), np.float32), np.zeros(num_labels, np.float32), np.zeros(num_labels, np.float32),
+        indptr,
+        np.arange(len(labels), dtype=np.int32),
+        own,
+        labels,
+        np.ones(num_labels, np.bool_),
+        np.zeros(len(users), np.float32),
+        np.zeros(num_labels, np.float32),
+        np.zeros(num_labels, np.float32),
         max(len(values) for values in users),
     )
     expected = []

@@ -185,9 +185,7 @@ def test_barber_objective_is_barbers_modularity(sparse_graph):
 def test_weights_are_normalised_per_side(sparse_graph):
     for user_scheme, item_scheme in SCHEMES:
         weights = node_weights(sparse_graph, user_scheme, item_scheme)
-        raw = {
-            "one": np.ones_like, "degree": lambda d: d, "sqrt": np.sqrt, "log": np.log1p, "published": lambda d: d
-        }
+        raw = {"one": np.ones_like, "degree": lambda d: d, "sqrt": np.sqrt, "log": np.log1p, "published": lambda d: d}
         users = raw[user_scheme](sparse_graph.user_degrees)
         items = raw[item_scheme](sparse_graph.item_degrees)
         divisor = np.sqrt(users.sum() * (sparse_graph.num_items if item_scheme == "published" else items.sum()))

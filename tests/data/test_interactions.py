@@ -23,7 +23,8 @@ def test_repeated_and_overlapping_pairs_are_dropped_and_counted():
             "val": np.array([[0, 0, 1], [0, 1, 0]]),  # (0, 0) stands in train
             "test": np.array([[1, 1, 2], [0, 1, 2]]),  # (1, 0) stands in val, (1, 1) in train
         },
-        4, 3,
+        4,
+        3,
     )
     assert [getattr(data, split).num_edges for split in SPLITS] == [2, 2, 1]
     report = data.report
@@ -84,8 +85,11 @@ def test_missing_damaged_and_incomplete_files(tmp_path):
 def test_a_split_of_two_parts_gets_validation_from_training(tmp_path):
     users, items = np.divmod(np.arange(200), 10)
     np.savez(
-        tmp_path / "f.npz", train=np.stack([users, items])[:, :180], test=np.stack([users, items])[:, 180:],
-        num_users=20, num_items=10,
+        tmp_path / "f.npz",
+        train=np.stack([users, items])[:, :180],
+        test=np.stack([users, items])[:, 180:],
+        num_users=20,
+        num_items=10,
     )
     data = load_interactions(tmp_path / "f.npz", "d")
     assert (data.train.num_edges, data.val.num_edges, data.test.num_edges) == (162, 18, 20)

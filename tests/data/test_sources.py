@@ -127,7 +127,8 @@ def original_pairs(data) -> set:
     """All interactions in the source's own ids: what a user joins results back with."""
     return {
         (str(data.user_ids[u]), str(data.item_ids[v]))
-        for split in SPLITS for u, v in zip(getattr(data, split).users, getattr(data, split).items, strict=True)
+        for split in SPLITS
+        for u, v in zip(getattr(data, split).users, getattr(data, split).items, strict=True)
     }
 
 
@@ -179,8 +180,10 @@ def test_dates_are_times_too(table, tmp_path):
     table.to_csv(tmp_path / "numbers.csv", index=False)
     dates = table.assign(when=pd.to_datetime(table["when"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%S"))
     dates.to_csv(tmp_path / "dates.csv", index=False)
-    splits = [Log(path=str(tmp_path / f"{name}.csv"), split="time", **columns()).load(tmp_path)
-              for name in ("numbers", "dates")]
+    splits = [
+        Log(path=str(tmp_path / f"{name}.csv"), split="time", **columns()).load(tmp_path)
+        for name in ("numbers", "dates")
+    ]
     assert splits[0].fingerprint == splits[1].fingerprint
 
 
@@ -257,8 +260,15 @@ def test_k_core_of_nothing_is_nothing():
 
 
 def test_the_generator_plants_what_it_says():
-    source = Synthetic(num_users=600, num_items=500, num_interactions=20_000, num_clusters=5, main_share=0.7,
-                       second_share=0.2, exponent=2.5)
+    source = Synthetic(
+        num_users=600,
+        num_items=500,
+        num_interactions=20_000,
+        num_clusters=5,
+        main_share=0.7,
+        second_share=0.2,
+        exponent=2.5,
+    )
     data, again = source.load(None), source.load(None)
     assert data.fingerprint == again.fingerprint
     assert data.fingerprint != Synthetic(**{**vars(source), "data_seed": 1}).load(None).fingerprint

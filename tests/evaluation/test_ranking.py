@@ -114,7 +114,8 @@ def test_metrics_agree_with_ir_measures():
     truth = [ir_measures.Qrel(str(u), str(v), 1) for u, v in zip(relevant.users, relevant.items, strict=True)]
     run = [
         ir_measures.ScoredDoc(str(user), str(item), float(-rank))
-        for user, row in zip(users, ranked, strict=True) for rank, item in enumerate(row)
+        for user, row in zip(users, ranked, strict=True)
+        for rank, item in enumerate(row)
     ]
     names = {"recall_untruncated": R, "ndcg": nDCG, "hit_rate": Success, "precision": P, "mrr": RR}
     wanted = {measure @ cut: (name, cut) for name, measure in names.items() for cut in (10, 20, 50)}

@@ -13,7 +13,12 @@ from baco.results import record as records
 from baco.results.record import load_record, load_records, pack_hits, record_id, save_record, unpack_hits
 from baco.results.tables import COMPARISON, MAIN_TABLE, OVERVIEW, frame, to_markdown, to_text, write_tables
 
-DECIDES = {"method": {"name": "baco", "resolution": None}, "dim": 64, "seed": 0, "protocol": {"name": "fast", "l2": 0.1}}
+DECIDES = {
+    "method": {"name": "baco", "resolution": None},
+    "dim": 64,
+    "seed": 0,
+    "protocol": {"name": "fast", "l2": 0.1},
+}
 
 
 def a_record(method="baco", label="BACO", identity="abc", recall=0.0916, protocol="fast", fingerprint="f" * 64) -> dict:
@@ -24,8 +29,15 @@ def a_record(method="baco", label="BACO", identity="abc", recall=0.0916, protoco
         "names": {"dataset": "beauty", "backbone": "lightgcn", "method": method, "protocol": protocol},
         "labels": {"dataset": "beauty", "backbone": "LightGCN", "method": label},
         "config": {"backbone": {"name": "lightgcn"}, "protocol": {"name": protocol}, "seed": 0},
-        "dataset": {"name": "beauty", "fingerprint": fingerprint, "num_users": 22363, "num_items": 12101,
-                    "train": 158801, "val": 19850, "test": 19851},
+        "dataset": {
+            "name": "beauty",
+            "fingerprint": fingerprint,
+            "num_users": 22363,
+            "num_items": 12101,
+            "train": 158801,
+            "val": 19850,
+            "test": 19851,
+        },
         "size": {"parameters": 529088, "bytes": 2200000, "parameter_ratio": 0.23986, "budget_used": 1.0},
         "seconds": {"clustering": 1.234, "training": 10.0},
         "training": {"epochs": 128},
@@ -37,8 +49,13 @@ def a_record(method="baco", label="BACO", identity="abc", recall=0.0916, protoco
 def test_ids_ignore_the_order_of_keys_and_nothing_else():
     reordered = {key: DECIDES[key] for key in reversed(DECIDES)}
     assert record_id(reordered) == record_id(DECIDES)
-    changes = [{"seed": 1}, {"dim": 32}, {"method": {"name": "baco", "resolution": 1.0}}, {"new": None},
-               {"protocol": {"name": "fast", "l2": 0.2}}]
+    changes = [
+        {"seed": 1},
+        {"dim": 32},
+        {"method": {"name": "baco", "resolution": 1.0}},
+        {"new": None},
+        {"protocol": {"name": "fast", "l2": 0.2}},
+    ]
     identities = {record_id(DECIDES | change) for change in changes} | {record_id(DECIDES)}
     assert len(identities) == len(changes) + 1
     assert all(len(identity) == 12 and int(identity, 16) >= 0 for identity in identities)
@@ -114,7 +131,9 @@ def test_protocols_and_splits_never_share_a_table(tmp_path):
     rows = [a_record(), a_record(protocol="paper"), a_record(fingerprint="0" * 64)]
     names = {path.name for path in write_tables(rows, tmp_path) if path.suffix == ".md"}
     assert names == {
-        "beauty-ffffffff-lightgcn-fast.md", "beauty-ffffffff-lightgcn-paper.md", "beauty-00000000-lightgcn-fast.md",
+        "beauty-ffffffff-lightgcn-fast.md",
+        "beauty-ffffffff-lightgcn-paper.md",
+        "beauty-00000000-lightgcn-fast.md",
     }
     for name in names:
         text = (tmp_path / name).read_text()
@@ -132,7 +151,9 @@ def test_the_commands(tmp_path):
     assert listed.returncode == 0 and "BACO" in listed.stdout and "Full" not in listed.stdout
     written = command("tables", "--results", tmp_path)
     assert [path.split("/")[-1] for path in written.stdout.split()] == [
-        "beauty-ffffffff-lightgcn-fast.md", "beauty-ffffffff-lightgcn-fast.csv"]
+        "beauty-ffffffff-lightgcn-fast.md",
+        "beauty-ffffffff-lightgcn-fast.csv",
+    ]
     nothing = command("records", "--results", tmp_path, "--dataset", "gowalla")
     assert nothing.returncode == 1 and "there is no such record" in nothing.stderr
 

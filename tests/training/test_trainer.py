@@ -25,15 +25,23 @@ from baselines.hashing import RandomHash
 
 CPU = torch.device("cpu")
 QUICK = Protocol(
-    name="quick", init_std=0.1, batch_size=2048, learning_rate=0.05, schedule="linear", weight_decay=0.0, prior=0.0, l2=0.0,
-    loss_epsilon=0.0, max_epochs=12, eval_every=2, patience=99,
+    name="quick",
+    init_std=0.1,
+    batch_size=2048,
+    learning_rate=0.05,
+    schedule="linear",
+    weight_decay=0.0,
+    prior=0.0,
+    l2=0.0,
+    loss_epsilon=0.0,
+    max_epochs=12,
+    eval_every=2,
+    patience=99,
 )
 
 
 def trainer_for(data, protocol=QUICK, backbone=LightGCN, seed=0) -> Trainer:
-    return Trainer(
-        backbone(data.train, backbone.Config()), Evaluator(data), protocol, seed, CPU, progress=False
-    )
+    return Trainer(backbone(data.train, backbone.Config()), Evaluator(data), protocol, seed, CPU, progress=False)
 
 
 def tables_for(data, method=None, std=0.1, budget=0.5) -> EmbeddingTables:
@@ -125,7 +133,7 @@ def test_one_step_is_adams(planted):
     users, items = (rows.detach().double().requires_grad_() for rows in tables())
     trainer_for(planted, protocol, MF).fit(tables)
 
-    batch, = Sampler(planted.train, 10**6, torch_stream(0, "sampling")).epoch()
+    (batch,) = Sampler(planted.train, 10**6, torch_stream(0, "sampling")).epoch()
     difference = (users[batch.users] * (items[batch.positives] - items[batch.negatives])).sum(1)
     (torch.log1p(torch.exp(-difference)).mean() + 0.01 / 2 * (users.square().sum() + items.square().sum())).backward()
     for start, trained in zip((users, items), tables(), strict=True):
@@ -245,7 +253,7 @@ def test_learned_methods_have_their_hooks(planted):
     tables.reset_parameters(0.1, torch_stream(0, "init"))
     trainer_for(planted, protocol).fit(tables)
     steps = ["auxiliary_loss", "on_step_end"] * -(-planted.train.num_edges // 4000)
-    assert tables.calls == (steps + ["on_epoch_end"]) * 3 + ["on_training_end"]
+    assert tables.calls == [*steps, "on_epoch_end"] * 3 + ["on_training_end"]
     assert torch.equal(tables.item_rows * 16, (tables.item_rows * 16).round()), "rounded after the best state returned"
 
 

@@ -1,0 +1,19 @@
+"""The datasets of conf/dataset, for the scripts beside this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from baco.config import parse
+from baco.data.interactions import Interactions
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def load(name: str) -> Interactions:
+    """A dataset as `run.py dataset=name` sees it."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = parse(compose("config", [f"dataset={name}"]))
+    return config.dataset.load(config.data_dir)

@@ -1,0 +1,321 @@
+"""`run.py` as a user meets it: in a process of its own, on small data."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from baco.data.interactions import save_interactions
+from baco.registry import METHODS, method_class
+from baco.results.record import unpack_hits
+from baco.tables import CodebookTables
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "dataset=synthetic",
+    "dataset.num_users=300",
+    "dataset.num_items=200",
+    "dataset.num_interactions=5000",
+    "dataset.num_clusters=8",
+    "protocol.max_epochs=3",
+    "dim=16",
+    "budget=0.5",
+]
+
+
+class Workplace:
+    """A folder to run in, with results and logs of its own."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def run(self, *overrides: str, full_error: bool = False) -> subprocess.CompletedProcess:
+        folders = [f"results_dir={self.path / 'records'}", f"runs_dir={self.path / 'runs'}"]
+        flags = [override for override in overrides if override.startswith("-")]
+        rest = [override for override in overrides if not override.startswith("-")]
+        environment = {**os.environ, "BACO_DATA_DIR": str(self.path / "data")}
+        environment |= {"HYDRA_FULL_ERROR": "1"} if full_error else {}
+        return subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), *flags, *folders, *rest],
+            capture_output=True,
+            text=True,
+            cwd=self.path,
+            env=environment,
+        )
+
+    def succeeds(self, *overrides: str) -> subprocess.CompletedProcess:
+        done = self.run(*overrides)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def fails(self, *overrides: str) -> str:
+        """The one line that a bad input gets; nothing is written."""
+        before = self.files()
+        done = self.run(*overrides)
+        assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, done.stderr
+        assert self.files() == before
+        return errors[0]
+
+    def files(self) -> set[str]:
+        """What lies there, logs aside."""
+        return {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.suffix not in ("", ".log")}
+
+    def records(self) -> dict[str, dict]:
+        return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "records").glob("*.json"))}
+
+
+@pytest.fixture
+def workplace(tmp_path) -> Workplace:
+    return Workplace(tmp_path)
+
+
+def test_one_run_is_recorded_and_then_skipped(workplace):
+    first = workplace.succeeds(*TINY, "method=baco", "backbone=lightgcn")
+    assert "synthetic: 300 users, 200 items" in first.stderr and "recorded in" in first.stderr
+    header, row = first.stdout.splitlines()
+    assert header.split()[:4] == ["method", "parameters", "bytes", "R@20"] and row.startswith("BACO")
+
+    ((name, record),) = workplace.records().items()
+    assert name.startswith("synthetic-lightgcn-baco-") and name.endswith(record["id"])
+    assert 0 < record["size"]["parameters"] <= 0.5 * 500 * 16 and record["size"]["budget_used"] <= 1
+    assert set(record["metrics"]) == {"val", "test", "test_by_activity"}
+    assert record["assignment"]["resolution"] > 0
+    assert record["seconds"]["training"] > 0 and record["memory"]["host_peak_bytes"] > 1e7
+    assert record["environment"]["libraries"]["torch"] and record["code"]["version"]
+    assert f"{100 * record['metrics']['test']['recall@20']:.2f}" in row
+    with np.load(workplace.path / "records" / f"{name}.npz") as archive:
+        _, num_relevant, hits = unpack_hits(archive)
+    recall = (hits[:, :20].sum(1) / np.minimum(num_relevant, 20)).mean()
+    assert recall == pytest.approx(record["metrics"]["test"]["recall@20"])
+
+    again = workplace.succeeds(*TINY, "method=baco", "backbone=lightgcn")
+    assert "already recorded in" in again.stderr and again.stdout == first.stdout
+    assert workplace.records() == {name: record}
+
+
+def test_force_repeats_the_same_numbers(workplace):
+    workplace.succeeds(*TINY, "method=random", "threads=1")
+    ((name, first),) = workplace.records().items()
+    workplace.succeeds(*TINY, "method=random", "force=true")
+    ((same_name, second),) = workplace.records().items()
+    assert same_name == name
+    assert second["metrics"] == first["metrics"] and second["training"] == first["training"]
+    assert second["seconds"] != first["seconds"]
+
+
+def test_where_data_and_results_lie_decides_nothing(workplace):
+    workplace.succeeds(*TINY, "method=full")
+    (workplace.path / "elsewhere").mkdir()
+    moved = Workplace(workplace.path / "elsewhere")
+    moved.succeeds(*TINY, "method=full", "device=cpu", "threads=1")
+    assert set(moved.records()) == set(workplace.records())
+
+
+def test_a_sweep_ends_in_one_table_in_the_order_asked_for(workplace):
+    done = workplace.succeeds("-m", *TINY, "method=full,random,baco", "backbone=mf", "seed=0,1")
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()] == [
+        "method",
+        "Full model",
+        "Full model",
+        "Random",
+        "Random",
+        "BACO",
+        "BACO",
+    ]
+    assert len(workplace.records()) == 6
+    logs = list((workplace.path / "runs").glob("*.log"))
+    assert len(logs) == 6 and all("epoch 1: loss" in log.read_text() for log in logs)
+
+
+def test_a_sweep_over_budgets_ends_with_the_runs_that_could_be_done(workplace):
+    done = workplace.run("-m", *TINY[:-1], "method=baco", "budget=0.001,0.4,0.6")
+    assert done.returncode == 1
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "budget of 8 parameters is below the least" in error and "raise budget=" in error
+    sizes = [record["size"]["parameters"] for record in workplace.records().values()]
+    assert len(sizes) == 2 and len(done.stdout.splitlines()) == 3
+    assert sorted(sizes) == pytest.approx([0.4 * 8000, 0.6 * 8000], rel=0.03)
+
+
+def test_the_assignment_is_shared_between_backbones(workplace):
+    workplace.succeeds("-m", *TINY, "method=baco", "backbone=mf,lightgcn")
+    assert len(list((workplace.path / "runs" / "assignments").glob("*.npz"))) == 1
+    seconds = {record["seconds"]["clustering"] for record in workplace.records().values()}
+    assert len(seconds) == 1
+
+
+def test_trained_tables_are_exported(workplace):
+    workplace.succeeds(*TINY, "method=baco", "export=out/tables.npz")
+    (record,) = workplace.records().values()
+    with np.load(workplace.path / "out" / "tables.npz") as archive:
+        arrays = dict(archive)
+    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == record["size"]["bytes"]
+    users, items = CodebookTables.from_export(arrays)()
+    assert users.shape == (300, 16) and items.shape == (200, 16)
+
+
+def test_an_export_asked_for_later_is_made(workplace):
+    workplace.succeeds(*TINY, "method=random")
+    workplace.succeeds(*TINY, "method=random", "export=tables.npz")
+    assert (workplace.path / "tables.npz").exists()
+
+
+@pytest.fixture
+def own_log(workplace) -> pd.DataFrame:
+    """A log of one's own: text ids, ratings, times."""
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(60, size=1500), rng.zipf(1.3, 1500) % 40
+    table = pd.DataFrame(
+        {
+            "customer": [f"c{user}" for user in users],
+            "article": [f"a{item}" for item in items],
+            "stars": rng.integers(1, 6, 1500),
+            "when": rng.integers(10**9, 2 * 10**9, 1500),
+        }
+    ).drop_duplicates(["customer", "article"])
+    table.to_csv(workplace.path / "log.csv", index=False)
+    return table
+
+
+OWN = [
+    "dataset=custom",
+    "dataset.path=log.csv",
+    "dataset.user=customer",
+    "dataset.item=article",
+    "protocol.max_epochs=2",
+    "dim=8",
+]
+
+
+def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_log):
+    workplace.succeeds(
+        *OWN,
+        "dataset.name=shop",
+        "dataset.rating=stars",
+        "dataset.min_rating=3",
+        "dataset.timestamp=when",
+        "dataset.split=time",
+        "method=random",
+        "budget=0.5",
+        "export=tables.npz",
+    )
+    (record,) = workplace.records().values()
+    kept = own_log[own_log["stars"] >= 3]
+    sizes = record["dataset"]
+    assert sizes["name"] == "shop"
+    assert sizes["train"] + sizes["val"] + sizes["test"] == len(kept)
+    with np.load(workplace.path / "tables.npz") as archive:
+        assert set(archive["user_ids"]) == set(kept["customer"])
+        assert set(archive["item_ids"]) == set(kept["article"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method=bacco"], r"method 'bacco' is unknown; did you mean 'baco'\?"),
+        (["dataset=gowala"], r"dataset 'gowala' is unknown; did you mean 'gowalla'\?"),
+        (["backbone=lightgnc"], "did you mean 'lightgcn'"),
+        (["protocol=quick"], "protocol 'quick' is unknown"),
+        (["budgets=0.5"], "setting 'budgets' is unknown; did you mean 'budget'"),
+        (["method.num_round=3"], r"setting 'method\.num_round' is unknown; did you mean 'method\.num_rounds'"),
+        (["method=full", "method.num_rounds=3"], r"'method\.num_rounds' is no setting of the chosen method"),
+        (["+method.colour=red"], r"setting 'method\.colour' is unknown"),
+        (["budget=0"], "budget=0.0 must be a ratio in"),
+        (["budget=-0.5"], "budget=-0.5 must be a ratio in"),
+        (["budget=1.5"], "budget=1.5 is no ratio"),
+        (["budget=100000"], "budget=100000 rows is more than the 500 rows"),
+        (["budget=half"], "budget=half is no float"),
+        (["budget=nan"], "budget=nan must be"),
+        (["budget_unit=bits"], "budget_unit 'bits' is unknown"),
+        (["budget=0.001", "method=baco"], "is below the least that this method reaches"),
+        (["budget=0.001", "method=random"], "raise budget="),
+        (["dim=0"], "dim=0 must be 1 or more"),
+        (["seed=-1"], "seed=-1 must be 0 or more"),
+        (["seed=x"], "seed=x is no integer"),
+        (["device=cuda:99"], "device=cuda:99 is not to be had"),
+        (["threads=0"], "threads=0 must lie between 1 and"),
+        (["protocol.learning_rate=0"], r"protocol\.learning_rate=0\.0 must be positive"),
+        (["method.solver=fast"], r"method\.solver 'fast' is unknown"),
+        (["method.user_weight=none"], "user_weight"),
+        (["dataset=beauty"], r"beauty.interactions\.npz"),
+        (["dataset=custom"], r"dataset\.path must be given"),
+        (["dataset=custom", "dataset.path=missing.csv"], r"missing\.csv"),
+        (["budget"], "the command line cannot be read"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_clear_line(workplace, overrides, message, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # no network for the dataset that is missing
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    chosen = {override.split("=")[0] for override in overrides}
+    tiny = TINY if "dataset" not in chosen else [o for o in TINY if not o.startswith("dataset")]
+    error = workplace.fails(*[o for o in tiny if o.split("=")[0] not in chosen], *overrides)
+    assert re.search(message, error), error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "log.csv"),
+        ("user,item\n", "log.csv"),
+        ("user,article\n1,2\n", "'item'"),
+        ("user,item\n1,2\n,3\n", "line 3|row 3|row 2"),
+    ],
+)
+def test_a_bad_log_is_named_with_its_row(workplace, content, message):
+    (workplace.path / "log.csv").write_text(content)
+    error = workplace.fails("dataset=custom", "dataset.path=log.csv", "protocol.max_epochs=1")
+    assert re.search(message, error), error
+
+
+def test_a_diverged_training_leaves_no_record(workplace):
+    done = workplace.run(*TINY, "protocol.learning_rate=1e38", "export=tables.npz")
+    assert done.returncode == 1 and workplace.records() == {} and not (workplace.path / "tables.npz").exists()
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "lower protocol.learning_rate" in error
+    (log,) = (workplace.path / "runs").glob("*.log")
+    assert "the run failed" in log.read_text(), "the log keeps the traceback"
+
+
+def test_a_corrupt_prepared_file_is_named(workplace, planted):
+    path = workplace.path / "data" / "beauty" / "interactions.npz"
+    save_interactions(planted, path)
+    assert "beauty" in workplace.fails("dataset=beauty", "protocol.max_epochs=1")
+    path.write_bytes(path.read_bytes()[:1000])
+    error = workplace.fails("dataset=beauty", "protocol.max_epochs=1")
+    assert str(path) in error and "delete it and prepare it again" in error
+
+
+def test_tracebacks_on_demand(workplace):
+    done = workplace.run(*TINY, "budget=-1", full_error=True)
+    assert done.returncode != 0 and "Traceback" in done.stderr
+
+
+def test_help_lists_every_choice_with_a_line(workplace):
+    done = workplace.succeeds("--help")
+    lines = dict(line.strip().split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  "))
+    method_class("full")
+    for group in ("method", "dataset", "backbone", "protocol"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            assert path.read_text().startswith(f"# {lines[path.stem]}\n")
+    assert set(METHODS) <= set(lines)
+
+
+def test_help_does_not_wait_for_torch():
+    command = [sys.executable, "-X", "importtime", ROOT / "run.py", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hydra" in imported and not {"torch", "numba", "pandas"} & imported
+
+
+def test_the_configuration_can_be_printed(workplace):
+    done = workplace.succeeds("--cfg=job", "method=random")
+    assert "name: random" in done.stdout and workplace.records() == {}

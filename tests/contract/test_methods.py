@@ -1,0 +1,227 @@
+"""What every compression method promises. Parametrised over the registry: a new method is tested by existing."""
+
+import copy
+import hashlib
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from baco.backbones import LightGCN
+from baco.budget import Budget
+from baco.compressor import CodeCompressor
+from baco.data.synthetic import Synthetic
+from baco.errors import UserError
+from baco.evaluation.evaluator import Evaluator
+from baco.graph import Biadjacency
+from baco.registry import METHODS, method_class
+from baco.rng import stream, torch_stream
+from baco.tables import CodebookTables, EmbeddingTables
+from baco.training.protocol import Protocol
+from baco.training.trainer import Trainer
+
+method_class("full")  # imports them all
+NAMES = sorted(METHODS)
+DIM = 16
+PLANTED = Synthetic(
+    num_users=400, num_items=300, num_interactions=8000, num_clusters=10, main_share=0.8, second_share=0.1
+)
+
+
+def pairs(users, items, num_users, num_items) -> Biadjacency:
+    return Biadjacency.from_pairs(np.array(users), np.array(items), num_users, num_items)
+
+
+DEGENERATE = {
+    "one pair": pairs([0], [0], 1, 1),
+    "one item": pairs(range(6), [0] * 6, 6, 1),
+    "one user": pairs([0] * 6, range(6), 1, 6),
+    "star and isolated nodes": pairs([2, 2, 2], [1, 3, 4], 5, 6),
+    "two bicliques": Biadjacency.from_matrix(np.kron(np.eye(2), np.ones((3, 3)))),
+    "complete": Biadjacency.from_matrix(np.ones((5, 4))),
+    "a path": pairs([0, 0, 1, 1, 2, 2], [0, 1, 1, 2, 2, 3], 3, 4),
+}
+
+
+@pytest.fixture(params=NAMES)
+def method(request):
+    return METHODS[request.param]()
+
+
+def budget_of(graph, value=0.5, unit="parameters") -> Budget:
+    return Budget.parse(value, unit, graph.num_users, graph.num_items, DIM)
+
+
+def fitted(method, graph, budget=None, seed=0) -> EmbeddingTables:
+    tables = method.fit(graph, budget or budget_of(graph), stream(seed, "assign"))
+    tables.reset_parameters(0.1, torch_stream(seed, "init"))
+    return tables
+
+
+def fitted_or_refused(method, graph, budget) -> EmbeddingTables | None:
+    """None where the method says that the budget is too small for it."""
+    try:
+        return fitted(method, graph, budget)
+    except UserError as error:
+        if "budget" not in str(error):
+            raise
+        return None
+
+
+def digest(tables: EmbeddingTables) -> str:
+    """Of everything a server would get."""
+    arrays = tables.export()
+    return hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_odd_graphs_give_embeddings_or_one_clear_error(method, name):
+    graph = DEGENERATE[name]
+    tables = fitted_or_refused(method, graph, budget_of(graph, 1.0))
+    if tables is None:
+        return
+    users, items = tables()
+    assert users.shape == (graph.num_users, DIM) and items.shape == (graph.num_items, DIM)
+    assert users.isfinite().all() and items.isfinite().all()
+    budget_of(graph, 1.0).check(tables.ledger(), method.name)
+
+
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+@pytest.mark.parametrize("value", [1.0, 0.5, 0.25, 0.1, 0.02])
+def test_budgets_are_kept_or_refused(method, planted, value, unit):
+    if not method.has_budget:
+        pytest.skip("has no budget")
+    budget = budget_of(planted, value, unit)
+    tables = fitted_or_refused(method, planted.train, budget)
+    if tables is None:
+        assert value <= 0.1, "a budget this large can be met"
+        return
+    budget.check(tables.ledger(), method.name)
+    assert budget.share(tables.ledger()) > 0.5
+
+
+def test_more_budget_buys_more(method, planted):
+    if not method.has_budget:
+        pytest.skip("has no budget")
+    costs = [fitted(method, planted.train, budget_of(planted, value)).ledger().parameters for value in (0.3, 0.5, 0.8)]
+    assert costs == sorted(costs)
+
+
+def test_the_seed_decides_everything(method, planted):
+    first = digest(fitted(method, planted.train))
+    assert digest(fitted(method, planted.train)) == first, "twice on one object"
+    available = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        assert digest(fitted(type(method)(), planted.train)) == first, "another object, one thread"
+    finally:
+        numba.set_num_threads(available)
+    assert digest(fitted(method, planted.train, seed=1)) != first
+
+
+def test_another_process_gets_the_same_bytes(planted):
+    ours = {name: digest(fitted(METHODS[name](), planted.train)) for name in NAMES}
+    program = "import json; from tests.contract.test_methods import *; data = PLANTED.load(Path())\n"
+    program += "print(json.dumps({name: digest(fitted(METHODS[name](), data.train)) for name in NAMES}))"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
+    assert json.loads(done.stdout) == ours
+
+
+def test_the_graph_is_left_alone(method, planted):
+    graph = Biadjacency.from_pairs(
+        planted.train.users.copy(), planted.train.items.copy(), planted.num_users, planted.num_items
+    )
+    for array in (
+        graph.users,
+        graph.items,
+        *graph.joint,
+        graph.by_user.indptr,
+        graph.by_user.indices,
+        graph.by_item.indptr,
+        graph.by_item.indices,
+        graph.user_degrees,
+        graph.item_degrees,
+    ):
+        array.flags.writeable = False
+    assert digest(fitted(method, graph)) == digest(fitted(method, planted.train))
+
+
+def test_the_ledger_is_what_the_export_holds(method, planted):
+    tables = fitted(method, planted.train)
+    arrays = tables.export()
+    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == tables.ledger().bytes
+    again = type(tables).from_export(arrays)
+    for output, restored in zip(tables(), again(), strict=True):
+        torch.testing.assert_close(output, restored, rtol=0, atol=0)
+
+
+def test_state_and_pickle_restore_the_output(method, planted):
+    tables, other = fitted(method, planted.train), fitted(method, planted.train)
+    other.reset_parameters(0.1, torch_stream(1, "init"))
+    other.load_state_dict(copy.deepcopy(tables.state_dict()))
+    for restored in (other, pickle.loads(pickle.dumps(tables))):
+        for output, same in zip(tables(), restored(), strict=True):
+            torch.testing.assert_close(output, same, rtol=0, atol=0)
+
+
+def test_every_row_in_use_is_trained(method, planted):
+    tables = fitted(method, planted.train)
+    sum((output * output).sum() for output in tables()).backward()
+    for name, parameter in tables.named_parameters():
+        assert parameter.grad is not None, f"{name} is never used"
+    if isinstance(tables, CodebookTables):
+        for side in ("users", "items"):
+            codebook = getattr(tables, side)
+            in_use = torch.zeros(len(codebook.rows), dtype=torch.bool)
+            in_use[codebook.codes.long().unique()] = True
+            assert torch.equal(codebook.rows.grad.abs().sum(1) > 0, in_use)
+            assert in_use.all(), "rows that nobody uses are paid for in vain"
+
+
+def test_codes_respect_the_ledger_before_any_table_exists(method, planted):
+    if not isinstance(method, CodeCompressor):
+        pytest.skip("learns more than codes")
+    assignment = method.assign(planted.train, budget_of(planted), stream(0, "assign"))
+    json.dumps(assignment.details)  # they go into the record
+    for side, size in (("users", planted.num_users), ("items", planted.num_items)):
+        codes = getattr(assignment, side)
+        assert codes.num_ids == size and codes.index.dtype == np.int32
+
+
+def test_a_short_training_beats_chance_and_repeats(method, planted):
+    protocol = Protocol(
+        name="short",
+        init_std=0.1,
+        batch_size=2048,
+        learning_rate=0.05,
+        schedule="linear",
+        weight_decay=0.0,
+        prior=0.0,
+        l2=0.0,
+        loss_epsilon=0.0,
+        max_epochs=8,
+        eval_every=4,
+        patience=9,
+    )
+    values = []
+    for _ in range(2):
+        trainer = Trainer(
+            LightGCN(planted.train, LightGCN.Config()),
+            Evaluator(planted),
+            protocol,
+            0,
+            torch.device("cpu"),
+            progress=False,
+        )
+        tables = method.search(fitted(method, planted.train), trainer)
+        trainer.fit(tables)
+        values.append(trainer.evaluate(tables, "test").means()["recall@20"])
+    assert values[0] == values[1]
+    assert values[0] > 1.5 * 20 / planted.num_items

@@ -1,0 +1,100 @@
+"""The registry and the configuration files say the same."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from baco.config import GROUPS, typed
+from baco.data.sources import SOURCES
+from baco.errors import UserError
+from baco.registry import BACKBONES, METHODS, backbone_class, method_class, register_method
+from baco.training.protocol import Protocol
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def files(group: str) -> dict[str, Path]:
+    return {path.stem: path for path in (CONF / group).glob("*.yaml")}
+
+
+def settings_of(path: Path) -> dict:
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def test_every_method_and_backbone_has_its_file_and_the_reverse():
+    method_class("full")  # imports them all
+    assert set(files("method")) == set(METHODS)
+    assert set(files("backbone")) == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", files("method"))
+def test_the_file_of_a_method_names_each_setting_with_its_default(name):
+    section = settings_of(files("method")[name])
+    assert section.pop("name") == name
+    config = method_class(name).Config
+    assert typed(config, section, "method.") == config()
+    assert set(section) == set(asdict(config()))
+
+
+@pytest.mark.parametrize("name", files("backbone"))
+def test_the_file_of_a_backbone_names_each_setting_with_its_default(name):
+    section = settings_of(files("backbone")[name])
+    assert section.pop("name") == name
+    config = backbone_class(name).Config
+    assert typed(config, section, "backbone.") == config()
+    assert set(section) == set(asdict(config()))
+
+
+@pytest.mark.parametrize("name", files("dataset"))
+def test_the_file_of_a_dataset_fits_its_source(name):
+    section = settings_of(files("dataset")[name])
+    source = SOURCES[section.pop("source")]
+    if section.get("path") == "???":
+        section["path"] = "log.csv"
+    assert typed(source, section, "dataset.").name == name
+
+
+@pytest.mark.parametrize("name", files("protocol"))
+def test_the_file_of_a_protocol_is_complete(name):
+    assert typed(Protocol, settings_of(files("protocol")[name]), "protocol.").name == name
+
+
+@pytest.mark.parametrize("path", [path for group in GROUPS for path in files(group).values()], ids=lambda p: p.stem)
+def test_every_choice_has_a_line_for_the_help(path):
+    line = path.read_text().splitlines()[0]
+    assert line.startswith("# ") and 10 < len(line) < 105
+
+
+def test_every_method_has_a_label_and_a_docstring():
+    method_class("full")
+    labels = [cls.label for cls in METHODS.values()]
+    assert len(set(labels)) == len(labels)
+    for cls in METHODS.values():
+        assert "arameters:" in cls.__doc__, f"{cls.__name__} does not tell its parameter formula"
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(UserError, match=r"method 'bacco' is unknown; did you mean 'baco'\?"):
+        method_class("bacco")
+    with pytest.raises(UserError, match=r"backbone 'gcn' is unknown.*lightgcn"):
+        backbone_class("gcn")
+
+
+def test_a_name_is_taken_once():
+    method_class("full")
+    with pytest.raises(ValueError, match=r"'full' is registered twice: baselines\.full"):
+        register_method("full")(type("Another", (), {}))
+
+
+def test_wrong_types_and_unknown_keys_name_the_key():
+    config = method_class("baco").Config
+    with pytest.raises(UserError, match=r"setting 'method\.num_round' is unknown; did you mean 'method\.num_rounds'"):
+        typed(config, {"num_round": 3}, "method.")
+    with pytest.raises(UserError, match=r"method\.num_rounds=many is no integer"):
+        typed(config, {"num_rounds": "many"}, "method.")
+    section = settings_of(files("dataset")["custom"])
+    section.pop("source")
+    with pytest.raises(UserError, match=r"dataset\.path must be given"):
+        typed(SOURCES["log"], section, "dataset.")
