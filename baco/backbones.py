@@ -16,7 +16,15 @@ from baco.tables import EmbeddingTables
 
 
 class Backbone:
-    """Turns embedding tables into final embeddings. A backbone has no trainable parameters of its own."""
+    """Turns embedding tables into final embeddings. A backbone has no trainable parameters of its own.
+
+    Attributes
+    ----------
+    own_share : float
+        The weight of a layer-0 embedding in its own final embedding, its neighbours' part aside.
+    """
+
+    own_share = 1.0
 
     @dataclass(frozen=True)
     class Config:
@@ -77,6 +85,7 @@ class LightGCN(Backbone):
 
     def __init__(self, train: Biadjacency, config: Config):
         super().__init__(train, config)
+        self.own_share = 1 / (config.num_layers + 1)
         self.bipartite = self.adjacency = Adjacency.from_graph(train)
 
     def attach(self, tables: EmbeddingTables) -> None:

@@ -26,10 +26,11 @@ class Protocol:
         'constant', or 'linear': the learning rate falls linearly to zero over `max_epochs`.
     weight_decay : float
         Added to the gradient of every row, times the row (Adam's coupled decay, as the authors').
-    prior : float
-        x
-    l2 : float
-        Weight of the squared layer-0 embeddings of a batch, half their sum over the batch size (LightGCN's regulariser).
+    decay_per_epoch : float
+        The part of its value that a row loses in an epoch at the full learning rate (AdamW's decoupled decay), for a
+        backbone without propagation; LightGCN with L layers takes 1 / (L + 1) of it, which is the row's share of its
+        final embedding. Counted per epoch, one value serves datasets and batches of any size; decoupled, it serves
+        rows with few interactions and rows with many, whether they stand for one id or for a cluster.
     loss_epsilon : float
         See `loss.bpr_loss`.
     max_epochs : int
@@ -46,8 +47,7 @@ class Protocol:
     learning_rate: float
     schedule: str
     weight_decay: float
-    prior: float
-    l2: float
+    decay_per_epoch: float
     loss_epsilon: float
     max_epochs: int
     eval_every: int
@@ -57,9 +57,13 @@ class Protocol:
         for key in ("init_std", "learning_rate", "batch_size", "max_epochs", "eval_every", "patience"):
             if not getattr(self, key) > 0:
                 raise UserError(f"protocol.{key}={getattr(self, key)} must be positive")
-        for key in ("weight_decay", "l2", "loss_epsilon"):
+        for key in ("weight_decay", "decay_per_epoch", "loss_epsilon"):
             if not getattr(self, key) >= 0:
                 raise UserError(f"protocol.{key}={getattr(self, key)} must be 0 or more")
+        if self.weight_decay > 0 and self.decay_per_epoch > 0:
+            raise UserError(
+                "protocol.weight_decay and protocol.decay_per_epoch exclude each other; set one of them to 0"
+            )
         if self.schedule not in ("constant", "linear"):
             raise UserError(f"protocol.schedule={self.schedule} must be constant or linear")
 

@@ -21,7 +21,7 @@ from baco.machine import synchronize
 from baco.rng import torch_stream
 from baco.scores import Batch
 from baco.tables import EmbeddingTables
-from baco.training.loss import bpr_loss, expected_squares
+from baco.training.loss import bpr_loss
 from baco.training.protocol import Protocol
 from baco.training.sampler import Sampler
 
@@ -94,12 +94,7 @@ class Trainer:
         protocol, report = self.protocol, FitReport()
         max_epochs = protocol.max_epochs if max_epochs is None else max_epochs
         sampler = Sampler(self.backbone.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device))
-        optimizer = torch.optim.Adam(
-            tables.param_groups(
-                protocol.learning_rate, protocol.weight_decay + protocol.prior / self.backbone.train.num_edges
-            ),
-            fused=True,
-        )
+        optimizer = self._optimizer(tables, sampler.num_batches)
         scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
         self.backbone.attach(tables)
         best_state, failures = copy.deepcopy(tables.state_dict()), 0
@@ -150,8 +145,20 @@ class Trainer:
         except FloatingPointError as error:
             raise UserError(f"{error}; lower protocol.learning_rate={self.protocol.learning_rate}") from None
 
+    def _optimizer(self, tables: EmbeddingTables, steps_per_epoch: int) -> Optimizer:
+        protocol = self.protocol
+        if protocol.decay_per_epoch == 0:
+            groups = tables.param_groups(protocol.learning_rate, protocol.weight_decay)
+            return torch.optim.Adam(groups, fused=True)
+        decay = protocol.decay_per_epoch * self.backbone.own_share / (protocol.learning_rate * steps_per_epoch)
+        return torch.optim.AdamW(tables.param_groups(protocol.learning_rate, decay), fused=True)
+
     def _train_epoch(
-        self, tables: EmbeddingTables, sampler: Sampler, optimizer: Optimizer, scheduler: LRScheduler
+        self,
+        tables: EmbeddingTables,
+        sampler: Sampler,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
     ) -> Tensor:
         """One pass over the interactions; returns the mean loss of its steps, still on the device."""
         total = torch.zeros((), device=self.device)
@@ -167,8 +174,6 @@ class Trainer:
 
     def _loss(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         loss = bpr_loss(self.backbone.score_differences(tables, batch), self.protocol.loss_epsilon)
-        if self.protocol.l2 > 0:
-            loss = loss + self.protocol.l2 / 2 * expected_squares(tables, self.backbone.train)
         extra = tables.auxiliary_loss()
         return loss if extra is None else loss + extra
 

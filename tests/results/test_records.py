@@ -17,7 +17,7 @@ DECIDES = {
     "method": {"name": "baco", "resolution": None},
     "dim": 64,
     "seed": 0,
-    "protocol": {"name": "fast", "l2": 0.1},
+    "protocol": {"name": "fast", "init_std": 0.1},
 }
 
 
@@ -54,7 +54,7 @@ def test_ids_ignore_the_order_of_keys_and_nothing_else():
         {"dim": 32},
         {"method": {"name": "baco", "resolution": 1.0}},
         {"new": None},
-        {"protocol": {"name": "fast", "l2": 0.2}},
+        {"protocol": {"name": "fast", "init_std": 0.2}},
     ]
     identities = {record_id(DECIDES | change) for change in changes} | {record_id(DECIDES)}
     assert len(identities) == len(changes) + 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from baco.backbones import MF, LightGCN
+from baco.backbones import MF, Backbone, LightGCN
 from baco.budget import Budget
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
@@ -31,8 +31,7 @@ QUICK = Protocol(
     learning_rate=0.05,
     schedule="linear",
     weight_decay=0.0,
-    prior=0.0,
-    l2=0.0,
+    decay_per_epoch=0.0,
     loss_epsilon=0.0,
     max_epochs=12,
     eval_every=2,
@@ -180,7 +179,9 @@ def test_the_learning_rate_falls_linearly_to_zero():
     assert replace(QUICK, schedule="constant").rate_factor(10)(7) == 1.0
 
 
-@pytest.mark.parametrize("setting", [{"learning_rate": 0}, {"batch_size": -1}, {"l2": -1.0}, {"schedule": "cosine"}])
+@pytest.mark.parametrize(
+    "setting", [{"learning_rate": 0}, {"batch_size": -1}, {"decay_per_epoch": -1.0}, {"schedule": "cosine"}]
+)
 def test_impossible_settings_name_their_key(setting):
     key, value = next(iter(setting.items()))
     with pytest.raises(UserError, match=rf"protocol\.{key}={value}"):
@@ -298,3 +299,37 @@ def test_batches_are_int32_on_the_generators_device(planted):
     batch = next(Sampler(planted.train, 64, torch.Generator()).epoch())
     assert isinstance(batch, Batch)
     assert {part.dtype for part in batch} == {torch.int32}
+
+
+def test_decay_per_epoch_is_what_it_says(planted, monkeypatch):
+    """Without a gradient, rows shrink by that part in an epoch, whatever the learning rate and the batch size."""
+
+    def no_gradient(self, tables, batch):
+        return 0 * tables()[0].sum() * batch.users
+
+    monkeypatch.setattr(Backbone, "score_differences", no_gradient)
+    monkeypatch.setattr(MF, "score_differences", no_gradient)
+    for backbone, batch_size, learning_rate, part in (
+        (MF, 10**6, 0.05, 0.1),
+        (MF, 500, 0.05, 0.1),
+        (MF, 500, 0.01, 0.1),
+        (LightGCN, 500, 0.05, 0.1 / 3),
+    ):
+        protocol = replace(
+            QUICK,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            schedule="constant",
+            decay_per_epoch=0.1,
+            max_epochs=1,
+        )
+        tables = tables_for(planted)
+        start = tables.users.rows.detach().clone()
+        trainer_for(planted, protocol, backbone).fit(tables)
+        steps = -(-planted.train.num_edges // batch_size)
+        torch.testing.assert_close(tables.users.rows.detach(), start * (1 - part / steps) ** steps)
+
+
+def test_one_of_two_kinds_of_decay():
+    with pytest.raises(UserError, match=r"protocol\.weight_decay and protocol\.decay_per_epoch exclude each other"):
+        replace(QUICK, weight_decay=1e-8, decay_per_epoch=0.1)
