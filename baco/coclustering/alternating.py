@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
-from baco.coclustering.objective import volumes
+from baco.coclustering.objective import best_label, volumes
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
 
@@ -58,29 +58,15 @@ def alternating(
 
 @njit(cache=True, parallel=True)
 def _assign(indptr, neighbors, opposite_labels, weights, opposite_volume, penalty, ranks, labels, links, touched):
-    """Give each node of one side its best label, in place. Row t of `links` is the scratch of thread t, all zero."""
+    """Give each node of one side its best label, in place. `links` and `touched` have a row per thread."""
     moved = 0
     for x in prange(len(labels)):
-        count = links[get_thread_id()]
-        offered = touched[get_thread_id()]
-        num_offered = 0
-        for edge in range(indptr[x], indptr[x + 1]):
-            label = opposite_labels[neighbors[edge]]
-            if count[label] == 0:
-                offered[num_offered] = label
-                num_offered += 1
-            count[label] += 1
-        scale = penalty * weights[x]
         own = labels[x]
-        best = own
-        best_score = count[own] - scale * opposite_volume[own]
-        for i in range(num_offered):
-            label = offered[i]
-            score = count[label] - scale * opposite_volume[label]
-            if score > best_score or (score == best_score and ranks[label] < ranks[best]):
-                best_score = score
-                best = label
-            count[label] = 0
+        near = neighbors[indptr[x] : indptr[x + 1]]
+        thread = get_thread_id()
+        best = best_label(
+            own, near, opposite_labels, penalty * weights[x], opposite_volume, ranks, links[thread], touched[thread]
+        )
         if best != own:
             labels[x] = best
             moved += 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from baco.coclustering.objective import best_label
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
 
@@ -67,28 +68,13 @@ def asynchronous(
 def _visit(
     order, indptr, neighbors, num_users, weights, penalty, ranks, labels, user_volume, item_volume, links, touched
 ):
-    """Visit the nodes in order, moving each to its best label. `links` must come, and is left, all zero."""
+    """Visit the nodes in order, moving each to its best label."""
     moved = 0
     for x in order:
-        num_touched = 0
-        for edge in range(indptr[x], indptr[x + 1]):
-            label = labels[neighbors[edge]]
-            if links[label] == 0:
-                touched[num_touched] = label
-                num_touched += 1
-            links[label] += 1
         mine, opposite = (user_volume, item_volume) if x < num_users else (item_volume, user_volume)
-        scale = penalty * weights[x]
         own = labels[x]
-        best = own
-        best_score = links[own] - scale * opposite[own]
-        for i in range(num_touched):
-            label = touched[i]
-            score = links[label] - scale * opposite[label]
-            if score > best_score or (score == best_score and ranks[label] < ranks[best]):
-                best_score = score
-                best = label
-            links[label] = 0
+        near = neighbors[indptr[x] : indptr[x + 1]]
+        best = best_label(own, near, labels, penalty * weights[x], opposite, ranks, links, touched)
         if best != own:
             mine[own] -= weights[x]
             mine[best] += weights[x]

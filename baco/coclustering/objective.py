@@ -18,6 +18,7 @@ modularity constraint; BACO, arXiv 2604.18351, for general weights and the resol
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
@@ -49,3 +50,30 @@ def objective(graph: Biadjacency, labels: np.ndarray, weights: NodeWeights, reso
     item_volume = volumes(labels[graph.num_users :], weights.items, graph.num_nodes)
     balance = float(user_volume.astype(np.float64) @ item_volume.astype(np.float64))
     return internal_edges(graph, labels) - resolution / weights.normaliser * balance
+
+
+@njit(cache=True)
+def best_label(own, neighbors, labels, scale, opposite_volume, ranks, links, touched):
+    """The label, among a node's own and those of its neighbours, that gives the objective the most.
+
+    A label scores its links to the node minus `scale` (gamma times the node's weight) times its volume on the opposite
+    side; among equal scores the lowest rank wins. `links` and `touched` are scratch of one entry per label; `links`
+    must come, and is left, all zero.
+    """
+    num_touched = 0
+    for neighbor in neighbors:
+        label = labels[neighbor]
+        if links[label] == 0:
+            touched[num_touched] = label
+            num_touched += 1
+        links[label] += 1
+    best = own
+    best_score = links[own] - scale * opposite_volume[own]
+    for i in range(num_touched):
+        label = touched[i]
+        score = links[label] - scale * opposite_volume[label]
+        if score > best_score or (score == best_score and ranks[label] < ranks[best]):
+            best_score = score
+            best = label
+        links[label] = 0
+    return best

@@ -220,6 +220,9 @@ def test_bad_settings_are_refused(two_bicliques):
     empty = Biadjacency.from_pairs(np.empty(0, int), np.empty(0, int), 2, 2)
     with pytest.raises(UserError, match="no interactions"):
         cocluster(empty, 1.0, 0)
-    for schemes, message in [(("degrees", "one"), "did you mean 'degree'"), (("published", "one"), "is for items")]:
+    for schemes, message in [
+        (("degrees", "one"), "did you mean 'degree'"),
+        (("published", "one"), "user_weight 'published'"),
+    ]:
         with pytest.raises(UserError, match=message):
             node_weights(two_bicliques, *schemes)
