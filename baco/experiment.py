@@ -20,7 +20,7 @@ from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
-from baco.files import write_arrays
+from baco.files import check_writable, write_arrays
 from baco.graph import Biadjacency
 from baco.machine import (
     code_version,
@@ -66,7 +66,12 @@ def run(config: RunConfig) -> dict:
         log.info("already recorded in %s (force=true runs it again)", path)
         return record
 
-    with log_file(config.runs_dir / f"{name}.log"):
+    log_path = config.runs_dir / f"{name}.log"
+    check_writable(path, "results_dir")
+    check_writable(log_path, "runs_dir")
+    if config.export is not None:
+        check_writable(config.export, "export")
+    with log_file(log_path):
         log.debug("%s", json.dumps(decides, indent=1))
         tables, test, measured = train_and_test(config, data, budget, device)
         record = {
@@ -87,10 +92,10 @@ def run(config: RunConfig) -> dict:
             "environment": environment(device),
             "code": code_version(),
         }
-        if config.export is not None:
-            export_tables(tables, data, config.export)
         save_record(config.results_dir, name, record, pack_hits(test.users, test.num_relevant, test.hits))
         log.info("recorded in %s", path)
+        if config.export is not None:
+            export_tables(tables, data, config.export)
     return record
 
 
@@ -200,7 +205,6 @@ def export_tables(tables: EmbeddingTables, data: Interactions, path: Path) -> No
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Write all that this project logs meanwhile, details and a failure included, to a file as well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     loggers = [logging.getLogger(package) for package in ("baco", "baselines")]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from baco.errors import UserError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -23,6 +25,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, key: str) -> None:
+    """Make the folder of a file that will be written later, so that a long run cannot fail on it in the end.
+
+    Raises
+    ------
+    UserError
+        When the file could not be written; the message names the configuration key that says where.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}: the folder {path.parent} cannot be made ({error.strerror})") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"{key}: {path} cannot be written; give another path or make the folder writable")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -248,6 +248,7 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["dataset=beauty"], r"beauty.interactions\.npz"),
         (["dataset=custom"], r"dataset\.path must be given"),
         (["dataset=custom", "dataset.path=missing.csv"], r"missing\.csv"),
+        (["export=."], "export: . cannot be written"),
         (["budget"], "the command line cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from baco.errors import UserError
+from baco.files import atomic_path, check_writable, read_arrays, write_arrays, write_text
+
+
+def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    for text in ("first", "second, and longer"):
+        write_text(path, text)
+        assert path.read_text() == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def interrupted():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_come_back(tmp_path):
+    arrays = {"a/b": np.arange(5, dtype=np.int32), "text": np.array(["x", "yz"]), "scalar": np.float32(2)}
+    write_arrays(tmp_path / "arrays.npz", arrays)
+    again = read_arrays(tmp_path / "arrays.npz")
+    assert set(again) == set(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again[name], array)
+        assert again[name].dtype == array.dtype
+
+
+def test_pickled_objects_are_not_read(tmp_path):
+    np.savez(tmp_path / "objects.npz", value=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_arrays(tmp_path / "objects.npz")
+
+
+def test_what_cannot_be_written_is_known_beforehand(tmp_path):
+    check_writable(tmp_path / "new" / "file.npz", "export")
+    assert list(tmp_path.iterdir()) == [tmp_path / "new"]
+    (tmp_path / "taken").write_text("a file")
+    for path in (tmp_path / "taken" / "file.npz", tmp_path / "taken" / "deeper" / "file.npz", tmp_path / "new"):
+        with pytest.raises(UserError, match="export: "):
+            check_writable(path, "export")
