@@ -8,6 +8,7 @@ makes each layer one product with a fused addition.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,9 +65,11 @@ class Adjacency:
             if self.values is not None:
                 values *= self.values
             parts = (self.indptr, self.indices.astype(np.int64), values)
-            self._tensors[device] = torch.sparse_csr_tensor(
-                *(torch.as_tensor(part, device=device) for part in parts), size=(len(self.scale),) * 2
-            )
+            tensors = (torch.as_tensor(part, device=device) for part in parts)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+                matrix = torch.sparse_csr_tensor(*tensors, size=(len(self.scale),) * 2, check_invariants=True)
+            self._tensors[device] = matrix
         return self._tensors[device]
 
     def mean_of_layers(self, embeddings: Tensor, num_layers: int) -> Tensor:
