@@ -40,6 +40,14 @@ class DataReport:
     items_without_training: int
 
 
+REPORTED = {
+    "duplicates": "interactions were repeated and kept once",
+    "overlaps": "held-out interactions stand in an earlier split too and were dropped",
+    "users_without_training": "users have no training interactions",
+    "items_without_training": "items have no training interactions",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Interactions:
     """A dataset.
@@ -136,7 +144,7 @@ class Interactions:
         for what, count in asdict(self.report).items():
             if count:
                 level = logging.WARNING if what in ("duplicates", "overlaps") else logging.INFO
-                log.log(level, "%s: %d %s", self.name, count, what.replace("_", " "))
+                log.log(level, "%s: %d %s", self.name, count, REPORTED[what])
 
 
 def load_interactions(path: Path, name: str) -> Interactions:

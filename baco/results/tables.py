@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import reduce
 from pathlib import Path
 
@@ -60,6 +62,13 @@ def frame(records: list[dict], columns: dict[str, str]) -> pd.DataFrame:
     return table
 
 
+def comparison(records: list[dict]) -> pd.DataFrame:
+    """The short table at the end of a sweep, with the columns in which its runs differ first."""
+    table = frame(records, OVERVIEW)
+    varying = [name for name in ("dataset", "backbone", "protocol", "seed") if table[name].nunique() > 1]
+    return table[[*varying, *COMPARISON]]
+
+
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """The same table as text: thousands separated, percentages with two decimals, missing values as a dash."""
 
@@ -94,31 +103,56 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def write_tables(records: list[dict], folder: Path) -> list[Path]:
-    """Write the main table of each dataset, split, backbone, protocol and budget as Markdown and CSV.
+    """Write one table of all methods, budgets and seeds for each setting they share, as Markdown and CSV.
 
-    Runs that differ in any of these never share a table; each table says what it is about.
+    Runs on other data or another split, with another backbone, protocol or width, or with any setting of these
+    changed, never share a table; each table says what it is about.
     """
-    groups: dict[tuple, list[dict]] = {}
+    groups: dict[tuple[str, str], list[dict]] = {}
     for record in records:
-        config, dataset = record["config"], record["dataset"]
-        key = (dataset["name"], dataset["fingerprint"][:8], config["backbone"]["name"], config["protocol"]["name"])
-        groups.setdefault(key, []).append(record)
+        shared = _shared_settings(record) | {"split": record["dataset"]["fingerprint"]}
+        digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:6]
+        names = record["names"]
+        groups.setdefault((f"{names['dataset']}-{names['backbone']}-{names['protocol']}", digest), []).append(record)
     written = []
-    for (name, fingerprint, backbone, protocol), members in sorted(groups.items()):
-        members.sort(key=lambda record: (record["size"]["parameters"], record["labels"]["method"], record["id"]))
+    for (name, digest), members in sorted(groups.items()):
+        members.sort(
+            key=lambda record: (
+                record["labels"]["method"],
+                record["size"]["budget_limit"],
+                record["config"]["seed"],
+                record["id"],
+            )
+        )
         table = frame(members, MAIN_TABLE)
-        dataset = members[0]["dataset"]
-        title = f"# {name}, {members[0]['labels']['backbone']}, protocol {protocol}\n\n"
+        dataset, names = members[0]["dataset"], members[0]["names"]
+        settings = ", ".join(f"{key}={value}" for key, value in _shared_settings(members[0]).items())
+        title = f"# {names['dataset']}, {members[0]['labels']['backbone']}, protocol {names['protocol']}\n\n"
         about = (
             f"{dataset['num_users']:,} users, {dataset['num_items']:,} items, "
-            f"{dataset['train']:,} / {dataset['val']:,} / {dataset['test']:,} interactions (split {fingerprint}). "
-            "Recall is over min(k, relevant); recall and NDCG in percent, on the test split. One row per run.\n\n"
+            f"{dataset['train']:,} / {dataset['val']:,} / {dataset['test']:,} interactions "
+            f"(split {dataset['fingerprint'][:8]}). Recall is over min(k, relevant); recall and NDCG are in "
+            f"percent, on the test split. One row per run.\n\nSettings: {settings}.\n\n"
         )
-        stem = folder / f"{name}-{fingerprint}-{backbone}-{protocol}"
-        write_text(stem.with_suffix(".md"), title + about + to_markdown(table))
-        write_text(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
-        written += [stem.with_suffix(".md"), stem.with_suffix(".csv")]
+        for suffix, text in (
+            ("md", title + about + to_markdown(table)),
+            ("csv", table.to_csv(index=False, lineterminator="\n")),
+        ):
+            written.append(folder / f"{name}-{digest}.{suffix}")
+            write_text(written[-1], text)
     return written
+
+
+def _shared_settings(record: dict) -> dict:
+    """What the runs of one table have in common beside their data, as `key: value`."""
+    config = record["config"]
+    nested = {
+        f"{group}.{key}": value
+        for group in ("backbone", "protocol")
+        for key, value in config[group].items()
+        if key != "name"
+    }
+    return {"dim": config["dim"]} | nested
 
 
 def _value(record: dict, path: str):

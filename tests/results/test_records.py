@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from baco.evaluation.metrics import user_metrics
 from baco.results import record as records
 from baco.results.record import load_record, load_records, pack_hits, record_id, save_record, unpack_hits
-from baco.results.tables import COMPARISON, MAIN_TABLE, OVERVIEW, frame, to_markdown, to_text, write_tables
+from baco.results.tables import COMPARISON, MAIN_TABLE, OVERVIEW, comparison, frame, to_markdown, to_text, write_tables
 
 DECIDES = {
     "method": {"name": "baco", "resolution": None},
@@ -21,14 +22,28 @@ DECIDES = {
 }
 
 
-def a_record(method="baco", label="BACO", identity="abc", recall=0.0916, protocol="fast", fingerprint="f" * 64) -> dict:
+def a_record(
+    method="baco",
+    label="BACO",
+    identity="abc",
+    recall=0.0916,
+    protocol="fast",
+    fingerprint="f" * 64,
+    seed=0,
+    batch_size=1024,
+) -> dict:
     cut = {f"{name}@{k}": recall for k in (10, 20, 50) for name in ("recall", "ndcg")}
     return {
         "schema": records.RECORD_SCHEMA,
         "id": identity,
         "names": {"dataset": "beauty", "backbone": "lightgcn", "method": method, "protocol": protocol},
         "labels": {"dataset": "beauty", "backbone": "LightGCN", "method": label},
-        "config": {"backbone": {"name": "lightgcn"}, "protocol": {"name": protocol}, "seed": 0},
+        "config": {
+            "backbone": {"name": "lightgcn", "num_layers": 2},
+            "protocol": {"name": protocol, "batch_size": batch_size},
+            "dim": 64,
+            "seed": seed,
+        },
         "dataset": {
             "name": "beauty",
             "fingerprint": fingerprint,
@@ -38,7 +53,13 @@ def a_record(method="baco", label="BACO", identity="abc", recall=0.0916, protoco
             "val": 19850,
             "test": 19851,
         },
-        "size": {"parameters": 529088, "bytes": 2200000, "parameter_ratio": 0.23986, "budget_used": 1.0},
+        "size": {
+            "parameters": 529088,
+            "bytes": 2200000,
+            "parameter_ratio": 0.23986,
+            "budget_used": 1.0,
+            "budget_limit": 529088,
+        },
         "seconds": {"clustering": 1.234, "training": 10.0},
         "training": {"epochs": 128},
         "metrics": {"test": cut},
@@ -123,21 +144,40 @@ def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path):
         assert len(write_tables(ordered, tmp_path / folder)) == 2
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    csv = pd.read_csv(tmp_path / "one" / "beauty-ffffffff-lightgcn-fast.csv")
-    assert csv["R@20"].tolist() == pytest.approx([9.16, 13.0, 6.0])
+    (path,) = (tmp_path / "one").glob("beauty-lightgcn-fast-*.csv")
+    csv = pd.read_csv(path)
+    assert dict(zip(csv["method"], csv["R@20"], strict=True)) == pytest.approx(
+        {"BACO": 9.16, "Full model": 13.0, "Random": 6.0}
+    )
 
 
-def test_protocols_and_splits_never_share_a_table(tmp_path):
-    rows = [a_record(), a_record(protocol="paper"), a_record(fingerprint="0" * 64)]
-    names = {path.name for path in write_tables(rows, tmp_path) if path.suffix == ".md"}
-    assert names == {
-        "beauty-ffffffff-lightgcn-fast.md",
-        "beauty-ffffffff-lightgcn-paper.md",
-        "beauty-00000000-lightgcn-fast.md",
-    }
-    for name in names:
-        text = (tmp_path / name).read_text()
-        assert name.split("-")[1] in text and text.count("BACO") == 1
+def test_runs_that_differ_in_more_than_method_budget_and_seed_never_share_a_table(tmp_path):
+    rows = [
+        a_record(),
+        a_record(protocol="paper"),
+        a_record(fingerprint="0" * 64),
+        a_record(batch_size=64),
+        a_record() | {"config": a_record()["config"] | {"dim": 32}},
+        a_record() | {"config": a_record()["config"] | {"backbone": {"name": "lightgcn", "num_layers": 3}}},
+    ]
+    written = [path for path in write_tables(rows, tmp_path) if path.suffix == ".md"]
+    assert len(set(written)) == len(rows)
+    texts = [path.read_text() for path in written]
+    assert all(text.count("| BACO |") == 1 for text in texts)
+    for words in ("protocol paper", "split 00000000", "protocol.batch_size=64", "dim=32", "backbone.num_layers=3"):
+        assert sum(words in text for text in texts) == 1, words
+
+
+def test_a_table_holds_all_seeds_and_budgets_in_order(tmp_path):
+    rows = [a_record(seed=seed, identity=f"{seed}", recall=seed / 100) for seed in (2, 0, 1)]
+    path = write_tables(rows, tmp_path)[1]
+    assert pd.read_csv(path)["seed"].tolist() == [0, 1, 2]
+
+
+def test_a_sweeps_table_tells_its_runs_apart():
+    assert list(comparison([a_record(), a_record("full", "Full model")])) == list(COMPARISON)
+    table = comparison([a_record(seed=0), a_record(seed=1, protocol="paper")])
+    assert list(table) == ["protocol", "seed", *COMPARISON]
 
 
 def command(*arguments) -> subprocess.CompletedProcess:
@@ -150,10 +190,8 @@ def test_the_commands(tmp_path):
     listed = command("records", "--results", tmp_path, "--method", "baco")
     assert listed.returncode == 0 and "BACO" in listed.stdout and "Full" not in listed.stdout
     written = command("tables", "--results", tmp_path)
-    assert [path.split("/")[-1] for path in written.stdout.split()] == [
-        "beauty-ffffffff-lightgcn-fast.md",
-        "beauty-ffffffff-lightgcn-fast.csv",
-    ]
+    assert [Path(path).suffix for path in written.stdout.split()] == [".md", ".csv"]
+    assert all(Path(path).parent == tmp_path / "tables" and Path(path).exists() for path in written.stdout.split())
     nothing = command("records", "--results", tmp_path, "--dataset", "gowalla")
     assert nothing.returncode == 1 and "there is no such record" in nothing.stderr
 
