@@ -131,6 +131,7 @@ def test_a_sweep_ends_in_one_table_in_the_order_asked_for(workplace):
         ["1", "BACO"],
     ]
     assert len(workplace.records()) == 6
+    assert {path.name for path in workplace.path.iterdir()} == {"records", "runs"}, "nothing is strewn about"
     logs = list((workplace.path / "runs").glob("*.log"))
     assert len(logs) == 6 and all("epoch 1: loss" in log.read_text() for log in logs)
 
