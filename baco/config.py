@@ -17,14 +17,9 @@ from baco.training.protocol import Protocol
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """One run. Its keys are those of conf/config.yaml, where each is explained."""
+class Scalars:
+    """The keys of conf/config.yaml that are no groups; each is explained there."""
 
-    dataset: object
-    backbone: type[Backbone]
-    backbone_config: object
-    method: Compressor
-    protocol: Protocol
     budget: float | None
     budget_unit: str
     dim: int
@@ -37,6 +32,23 @@ class RunConfig:
     export: Path | None
     force: bool
 
+    def __post_init__(self):
+        if self.dim < 1:
+            raise UserError(f"dim={self.dim} must be 1 or more")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed} must be 0 or more")
+
+
+@dataclass(frozen=True)
+class RunConfig(Scalars):
+    """One run: the scalars, with the dataset's own budget where none was given, and what the groups chose."""
+
+    dataset: object
+    backbone: type[Backbone]
+    backbone_config: object
+    method: Compressor
+    protocol: Protocol
+
     def decides(self) -> dict:
         """The settings that decide a result, as plain values: not the data's whereabouts, device or folders."""
         return {
@@ -46,29 +58,6 @@ class RunConfig:
             "dim": self.dim,
             "seed": self.seed,
         }
-
-
-@dataclass(frozen=True)
-class _Scalars:
-    """The keys of conf/config.yaml that are no groups."""
-
-    budget: float | None
-    budget_unit: str
-    dim: int
-    seed: int
-    device: str
-    threads: int | None
-    data_dir: str
-    results_dir: str
-    runs_dir: str
-    export: str | None
-    force: bool
-
-    def __post_init__(self):
-        if self.dim < 1:
-            raise UserError(f"dim={self.dim} must be 1 or more")
-        if self.seed < 0:
-            raise UserError(f"seed={self.seed} must be 0 or more")
 
 
 GROUPS = ("dataset", "backbone", "method", "protocol")
@@ -84,7 +73,7 @@ def parse(cfg: DictConfig) -> RunConfig:
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     sections = {group: dict(plain.pop(group)) for group in GROUPS}
-    scalars = typed(_Scalars, plain, "")
+    scalars = typed(Scalars, plain, "")
     source = sections["dataset"].pop("source")
     if source not in SOURCES:
         raise unknown("dataset.source", source, SOURCES)
@@ -97,14 +86,7 @@ def parse(cfg: DictConfig) -> RunConfig:
         backbone_config=typed(backbone.Config, sections["backbone"], "backbone."),
         method=method(typed(method.Config, sections["method"], "method.")),
         protocol=typed(Protocol, sections["protocol"], "protocol."),
-        **asdict(scalars)
-        | {
-            "budget": dataset.budget if scalars.budget is None else scalars.budget,
-            "data_dir": Path(scalars.data_dir),
-            "results_dir": Path(scalars.results_dir),
-            "runs_dir": Path(scalars.runs_dir),
-            "export": None if scalars.export is None else Path(scalars.export),
-        },
+        **asdict(scalars) | {"budget": dataset.budget if scalars.budget is None else scalars.budget},
     )
 
 
