@@ -65,7 +65,7 @@ class Biadjacency:
     @classmethod
     def from_matrix(cls, matrix) -> Biadjacency:
         """Build from a SciPy sparse matrix or a dense array of shape (num_users, num_items); nonzero means 1."""
-        matrix = csr_array(matrix)
+        matrix = csr_array(matrix, copy=True)  # the caller's is left as it is
         if matrix.nnz and not np.isfinite(matrix.data).all():
             raise UserError("the interaction matrix holds NaN or infinite values; remove them first")
         matrix.sum_duplicates()

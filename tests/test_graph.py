@@ -53,6 +53,17 @@ def test_any_nonzero_entry_is_an_interaction(matrix):
     np.testing.assert_array_equal(Biadjacency.from_matrix(matrix).to_matrix().toarray(), np.eye(3))
 
 
+def test_a_sparse_matrix_is_left_alone():
+    """One with an explicit zero, a duplicate and unsorted columns, all of which have to be mended in the copy."""
+    parts = np.array([1.0, 0.0, 2.0, 3.0]), np.array([2, 0, 1, 1]), np.array([0, 2, 4])
+    matrix = csr_array(tuple(part.copy() for part in parts), shape=(2, 3))
+    for array in (matrix.data, matrix.indices, matrix.indptr):
+        array.flags.writeable = False
+    assert Biadjacency.from_matrix(matrix).to_matrix().toarray().tolist() == [[0, 0, 1], [0, 1, 0]]
+    for before, after in zip(parts, (matrix.data, matrix.indices, matrix.indptr), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 def test_read_only_input_is_accepted_and_left_alone():
     users, items = np.array([1, 0, 0]), np.array([0, 1, 1])
     users.flags.writeable = items.flags.writeable = False

@@ -89,6 +89,7 @@ class Synthetic:
         while len(keys) < self.num_interactions:
             count = 2 * (self.num_interactions - len(keys)) + 100
             users = np.searchsorted(np.cumsum(activity), rng.random(count) * activity.sum(), side="right")
+            users = np.minimum(users, self.num_users - 1)
             kind = rng.random(count)
             cluster = np.where(kind < self.main_share, clusters[users, 0], clusters[users, 1])
             everywhere = kind >= self.main_share + self.second_share
@@ -96,9 +97,13 @@ class Synthetic:
             high = np.where(everywhere, self.num_items, first_item[cluster + 1])
             point = cumulative[low] + rng.random(count) * (cumulative[high] - cumulative[low])
             items = np.clip(np.searchsorted(cumulative, point, side="right") - 1, low, high - 1)
-            users = np.minimum(users, self.num_users - 1)
             drawn = np.concatenate([keys, users * self.num_items + shuffled[items]])
             _, first = np.unique(drawn, return_index=True)
+            if len(first) - len(keys) < count / 1000:
+                raise UserError(
+                    f"dataset.num_interactions={self.num_interactions} is more than co-clusters of this size hold; "
+                    "lower it, or dataset.num_clusters"
+                )
             keys = drawn[np.sort(first)]
         keys = keys[: self.num_interactions]
         return keys // self.num_items, keys % self.num_items

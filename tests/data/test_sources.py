@@ -299,10 +299,14 @@ def test_users_interact_inside_their_co_clusters():
         ({"num_users": 0}, "dataset.num_users=0"),
         ({"num_clusters": 5000}, "more than there are users or items"),
         ({"num_interactions": 10**8}, "must lie between 10 and a quarter of all pairs, 6000000"),
+        (
+            {"num_interactions": 10**6, "num_clusters": 1000, "main_share": 1.0, "second_share": 0.0},
+            "more than co-clusters of this size hold",
+        ),
         ({"main_share": 0.9}, "1 at most together"),
         ({"exponent": 2.0}, "must be above 2"),
     ],
 )
 def test_bad_generator_settings(settings, message):
     with pytest.raises(UserError, match=message):
-        Synthetic(**settings)
+        Synthetic(**settings).load(None)
