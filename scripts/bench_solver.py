@@ -1,7 +1,7 @@
 """Time one co-clustering with each solver, side by side: `python scripts/bench_solver.py beauty gowalla`.
 
-Prints medians over interleaved repetitions, their ratio to the default solver, and the memory of a solve beside the graph. Louvain of
-scikit-network, which GraphHash uses, takes part where it is installed (`pip install scikit-network`).
+Prints medians over interleaved repetitions, their ratio to the default solver, and the memory of a solve beside the
+graph. Louvain of scikit-network, which GraphHash uses, takes part where it is installed (`pip install scikit-network`).
 """
 
 from __future__ import annotations
@@ -77,9 +77,8 @@ def main() -> None:
         baseline = np.median(seconds["asynchronous"])
         for run in runs:
             median = np.median(seconds[run])
-            print(
-                f"{run:<32}{median:>10.4f}{median / baseline:>8.2f}{clusters[run]:>10}{peak_bytes(runs[run]) / 1e6:>9.1f}"
-            )
+            megabytes = peak_bytes(runs[run]) / 1e6
+            print(f"{run:<32}{median:>10.4f}{median / baseline:>8.2f}{clusters[run]:>10}{megabytes:>9.1f}")
 
 
 if __name__ == "__main__":
