@@ -54,11 +54,17 @@ FORMATS = {
 
 
 def frame(records: list[dict], columns: dict[str, str]) -> pd.DataFrame:
-    """One row per record; a value that a record lacks is missing. Recall and NDCG are in percent."""
+    """One row per record; a value that a record lacks is missing. Recall and NDCG are in percent.
+
+    Where records of one method differ in its settings, a column tells them apart.
+    """
     rows = [[_value(record, path) for path in columns.values()] for record in records]
     table = pd.DataFrame(rows, columns=list(columns))
     for column in table.columns.intersection(RANKING):
         table[column] *= 100
+    variants = _variants(records)
+    if any(variants):
+        table.insert(table.columns.get_loc("method") + 1, "settings", variants)
     return table
 
 
@@ -66,7 +72,7 @@ def comparison(records: list[dict]) -> pd.DataFrame:
     """The short table at the end of a sweep, with the columns in which its runs differ first."""
     table = frame(records, OVERVIEW)
     varying = [name for name in ("dataset", "backbone", "protocol", "seed") if table[name].nunique() > 1]
-    return table[[*varying, *COMPARISON]]
+    return table[[*varying, *(name for name in table if name in COMPARISON or name == "settings")]]
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
@@ -141,6 +147,19 @@ def write_tables(records: list[dict], folder: Path) -> list[Path]:
             written.append(folder / f"{name}-{digest}.{suffix}")
             write_text(written[-1], text)
     return written
+
+
+def _variants(records: list[dict]) -> list[str]:
+    """For each record the method settings in which the records of its method differ."""
+    settings: dict[str, list[dict]] = {}
+    for record in records:
+        settings.setdefault(record["names"]["method"], []).append(record["config"]["method"])
+    texts = []
+    for record in records:
+        own, all_of_method = record["config"]["method"], settings[record["names"]["method"]]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in all_of_method)]
+        texts.append(", ".join(f"{key}={own[key]}" for key in differing))
+    return texts
 
 
 def _shared_settings(record: dict) -> dict:

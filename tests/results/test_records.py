@@ -31,6 +31,7 @@ def a_record(
     fingerprint="f" * 64,
     seed=0,
     batch_size=1024,
+    **settings,
 ) -> dict:
     cut = {f"{name}@{k}": recall for k in (10, 20, 50) for name in ("recall", "ndcg")}
     return {
@@ -41,6 +42,7 @@ def a_record(
         "config": {
             "backbone": {"name": "lightgcn", "num_layers": 2},
             "protocol": {"name": protocol, "batch_size": batch_size},
+            "method": {"name": method} | settings,
             "dim": 64,
             "seed": seed,
         },
@@ -172,6 +174,15 @@ def test_a_table_holds_all_seeds_and_budgets_in_order(tmp_path):
     rows = [a_record(seed=seed, identity=f"{seed}", recall=seed / 100) for seed in (2, 0, 1)]
     path = write_tables(rows, tmp_path)[1]
     assert pd.read_csv(path)["seed"].tolist() == [0, 1, 2]
+
+
+def test_settings_of_a_method_are_shown_where_they_differ(tmp_path):
+    rows = [a_record(T=5, solver="a"), a_record(T=9, solver="a"), a_record("full", "Full model")]
+    table = comparison(rows)
+    assert table["settings"].tolist() == ["T=5", "T=9", ""]
+    assert list(table)[:2] == ["method", "settings"]
+    text = write_tables(rows, tmp_path)[0].read_text()
+    assert "| BACO | T=5 | 0 |" in text and "| Full model |  | 0 |" in text
 
 
 def test_a_sweeps_table_tells_its_runs_apart():
