@@ -18,7 +18,7 @@ from torch import Tensor
 from baco.graph import Neighbors
 
 CPU_BLOCK = 256  # users
-GPU_BLOCK_SCORES = 2**28  # scores alive at once: 1 GiB of float32 and three times that of sort keys
+GPU_BLOCK_SCORES = 2**26  # scores alive at once: 256 MiB of float32 and about eight times that of sort keys
 NO_ITEM = -1
 
 
