@@ -73,6 +73,7 @@ def run(config: RunConfig) -> dict:
         check_writable(config.export, "export")
     with log_file(log_path):
         log.debug("%s", json.dumps(decides, indent=1))
+        code = code_version()  # now: the sources may change while the run lasts
         tables, test, measured = train_and_test(config, data, budget, device)
         record = {
             "schema": RECORD_SCHEMA,
@@ -90,7 +91,7 @@ def run(config: RunConfig) -> dict:
             "size": describe_size(tables, budget, data.train),
             **measured,
             "environment": environment(device),
-            "code": code_version(),
+            "code": code,
         }
         save_record(config.results_dir, name, record, pack_hits(test.users, test.num_relevant, test.hits))
         log.info("recorded in %s", path)
@@ -117,32 +118,29 @@ def train_and_test(
     test = trainer.evaluate(tables, "test")
     synchronize(device)
     test_seconds = time.perf_counter() - start
-    return (
-        tables,
-        test,
-        {
-            "assignment": details,
-            "training": {
-                "epochs": report.epochs,
-                "steps": report.steps,
-                "best_epoch": report.best_epoch,
-                "history": report.history,
-            },
-            "seconds": {
-                "clustering": clustering_seconds,
-                "training": report.training_seconds,
-                "epoch": report.training_seconds / report.epochs,
-                "validation": report.validation_seconds,
-                "test": test_seconds,
-            },
-            "memory": peak_memory(device),
-            "metrics": {
-                "val": trainer.evaluate(tables, "val").means(),
-                "test": test.means(),
-                "test_by_activity": means_by_activity(test, data.train.user_degrees, GROUP_CUTOFF),
-            },
+    measured = {
+        "assignment": details,
+        "training": {
+            "epochs": report.epochs,
+            "steps": report.steps,
+            "best_epoch": report.best_epoch,
+            "history": report.history,
         },
-    )
+        "seconds": {
+            "clustering": clustering_seconds,
+            "training": report.training_seconds,
+            "epoch": report.training_seconds / report.epochs,
+            "validation": report.validation_seconds,
+            "test": test_seconds,
+        },
+        "memory": peak_memory(device),
+        "metrics": {
+            "val": trainer.evaluate(tables, "val").means(),
+            "test": test.means(),
+            "test_by_activity": means_by_activity(test, data.train.user_degrees, GROUP_CUTOFF),
+        },
+    }
+    return tables, test, measured
 
 
 def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[EmbeddingTables, float, dict]:

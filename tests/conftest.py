@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from baco.data.interactions import Interactions, load_interactions
 from baco.data.synthetic import Synthetic
 from baco.graph import Biadjacency
+from baco.training.protocol import Protocol
 
 settings.register_profile(
     "suite",
@@ -21,6 +22,23 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("suite")
+
+PLANTED = Synthetic(
+    num_users=400, num_items=300, num_interactions=8000, num_clusters=10, main_share=0.8, second_share=0.1
+)
+QUICK = Protocol(
+    name="quick",
+    init_std=0.1,
+    batch_size=2048,
+    learning_rate=0.05,
+    schedule="linear",
+    weight_decay=0.0,
+    decay_per_epoch=0.0,
+    loss_epsilon=0.0,
+    max_epochs=12,
+    eval_every=2,
+    patience=99,
+)
 
 
 @pytest.fixture
@@ -32,9 +50,7 @@ def two_bicliques() -> Biadjacency:
 @pytest.fixture(scope="session")
 def planted() -> Interactions:
     """Ten planted co-clusters, 400 users, 300 items."""
-    return Synthetic(
-        num_users=400, num_items=300, num_interactions=8000, num_clusters=10, main_share=0.8, second_share=0.1
-    ).load(Path())
+    return PLANTED.load(Path())
 
 
 @pytest.fixture(scope="session")

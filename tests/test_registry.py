@@ -13,6 +13,7 @@ from baco.registry import BACKBONES, METHODS, backbone_class, method_class, regi
 from baco.training.protocol import Protocol
 
 CONF = Path(__file__).parent.parent / "conf"
+CLASS_OF = {"method": method_class, "backbone": backbone_class}
 
 
 def files(group: str) -> dict[str, Path]:
@@ -29,21 +30,12 @@ def test_every_method_and_backbone_has_its_file_and_the_reverse():
     assert set(files("backbone")) == set(BACKBONES)
 
 
-@pytest.mark.parametrize("name", files("method"))
-def test_the_file_of_a_method_names_each_setting_with_its_default(name):
-    section = settings_of(files("method")[name])
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in CLASS_OF for name in files(group)])
+def test_the_file_of_a_class_names_each_setting_with_its_default(group, name):
+    section = settings_of(files(group)[name])
     assert section.pop("name") == name
-    config = method_class(name).Config
-    assert typed(config, section, "method.") == config()
-    assert set(section) == set(asdict(config()))
-
-
-@pytest.mark.parametrize("name", files("backbone"))
-def test_the_file_of_a_backbone_names_each_setting_with_its_default(name):
-    section = settings_of(files("backbone")[name])
-    assert section.pop("name") == name
-    config = backbone_class(name).Config
-    assert typed(config, section, "backbone.") == config()
+    config = CLASS_OF[group](name).Config
+    assert typed(config, section, f"{group}.") == config()
     assert set(section) == set(asdict(config()))
 
 

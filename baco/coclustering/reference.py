@@ -66,7 +66,6 @@ def reference(
             item_volume,
             links,
             max_degree,
-            BUCKET_COUNTS,
         )
     held_by_user = np.zeros(num_nodes, np.bool_)
     held_by_user[labels[:num_users]] = True
@@ -89,13 +88,12 @@ def _visit(
     item_volume,
     links,
     max_degree,
-    bucket_counts,
 ):
     """One round. `links` must come, and is left, all zero."""
     growth = 0
-    while bucket_counts[growth] < max_degree:
+    while BUCKET_COUNTS[growth] < max_degree:
         growth += 1
-    before = np.full(bucket_counts[growth], EMPTY, np.int64)
+    before = np.full(BUCKET_COUNTS[growth], EMPTY, np.int64)
     successor = np.empty(len(labels), np.int64)
     growth = 0  # the container keeps its buckets from node to node, but starts each round anew
     for x in order:
@@ -103,10 +101,10 @@ def _visit(
         for edge in range(indptr[x], indptr[x + 1]):
             label = labels[neighbors[edge]]
             if links[label] == 0:
-                if size == bucket_counts[growth]:
+                if size == BUCKET_COUNTS[growth]:
                     growth += 1
-                    first = _rehash(first, bucket_counts[growth], before, successor)
-                first = _insert(label, first, bucket_counts[growth], before, successor)
+                    first = _rehash(first, BUCKET_COUNTS[growth], before, successor)
+                first = _insert(label, first, BUCKET_COUNTS[growth], before, successor)
                 size += 1
             links[label] += np.float32(1)
         is_user = x < num_users
@@ -119,7 +117,7 @@ def _visit(
             if score > best_score:
                 best, best_score = label, score
             links[label] = 0
-            before[label % bucket_counts[growth]] = EMPTY
+            before[label % BUCKET_COUNTS[growth]] = EMPTY
             label = successor[label]
         if best != own:
             mine[best] += weights[x]

@@ -74,14 +74,8 @@ class Synthetic:
         activity = self._power_law(self.num_users, rng)
         popularity = self._power_law(self.num_items, rng)
         clusters = rng.integers(self.num_clusters, size=(self.num_users, 2))
-        item_cluster = np.sort(
-            np.concatenate(
-                [  # every co-cluster has an item
-                    np.arange(self.num_clusters),
-                    rng.integers(self.num_clusters, size=self.num_items - self.num_clusters),
-                ]
-            )
-        )
+        others = rng.integers(self.num_clusters, size=self.num_items - self.num_clusters)
+        item_cluster = np.sort(np.concatenate([np.arange(self.num_clusters), others]))  # every co-cluster has an item
         first_item = np.searchsorted(item_cluster, np.arange(self.num_clusters + 1))
         cumulative = np.concatenate([[0], np.cumsum(popularity)])
         shuffled = rng.permutation(self.num_items)  # item ids tell nothing about co-clusters

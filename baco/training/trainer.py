@@ -154,11 +154,7 @@ class Trainer:
         return torch.optim.AdamW(tables.param_groups(protocol.learning_rate, decay), fused=True)
 
     def _train_epoch(
-        self,
-        tables: EmbeddingTables,
-        sampler: Sampler,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
+        self, tables: EmbeddingTables, sampler: Sampler, optimizer: Optimizer, scheduler: LRScheduler
     ) -> Tensor:
         """One pass over the interactions; returns the mean loss of its steps, still on the device."""
         total = torch.zeros((), device=self.device)

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numba
@@ -16,22 +17,18 @@ import torch
 from baco.backbones import LightGCN
 from baco.budget import Budget
 from baco.compressor import CodeCompressor
-from baco.data.synthetic import Synthetic
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.registry import METHODS, method_class
 from baco.rng import stream, torch_stream
 from baco.tables import CodebookTables, EmbeddingTables
-from baco.training.protocol import Protocol
 from baco.training.trainer import Trainer
+from tests.conftest import QUICK
 
 method_class("full")  # imports them all
 NAMES = sorted(METHODS)
 DIM = 16
-PLANTED = Synthetic(
-    num_users=400, num_items=300, num_interactions=8000, num_clusters=10, main_share=0.8, second_share=0.1
-)
 
 
 def pairs(users, items, num_users, num_items) -> Biadjacency:
@@ -127,7 +124,8 @@ def test_the_seed_decides_everything(method, planted):
 
 def test_another_process_gets_the_same_bytes(planted):
     ours = {name: digest(fitted(METHODS[name](), planted.train)) for name in NAMES}
-    program = "import json; from tests.contract.test_methods import *; data = PLANTED.load(Path())\n"
+    program = "import json; from tests.conftest import PLANTED; from tests.contract.test_methods import *\n"
+    program += "data = PLANTED.load(Path())\n"
     program += "print(json.dumps({name: digest(fitted(METHODS[name](), data.train)) for name in NAMES}))"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
@@ -196,19 +194,7 @@ def test_codes_respect_the_ledger_before_any_table_exists(method, planted):
 
 
 def test_a_short_training_beats_chance_and_repeats(method, planted):
-    protocol = Protocol(
-        name="short",
-        init_std=0.1,
-        batch_size=2048,
-        learning_rate=0.05,
-        schedule="linear",
-        weight_decay=0.0,
-        decay_per_epoch=0.0,
-        loss_epsilon=0.0,
-        max_epochs=8,
-        eval_every=4,
-        patience=9,
-    )
+    protocol = replace(QUICK, max_epochs=8, eval_every=4)
     values = []
     for _ in range(2):
         trainer = Trainer(

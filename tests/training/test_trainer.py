@@ -1,10 +1,9 @@
-"""The trainer: loss, sampling, early stopping, hooks, determinism."""
+"""The trainer: early stopping, decay, hooks, determinism."""
 
 import logging
 from dataclasses import replace
 
 import numba
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,29 +13,14 @@ from baco.budget import Budget
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
-from baco.scores import Batch
 from baco.tables import EmbeddingTables, Ledger
-from baco.training.loss import bpr_loss
-from baco.training.protocol import Protocol
 from baco.training.sampler import Sampler
 from baco.training.trainer import Trainer
 from baselines.full import Full
 from baselines.hashing import RandomHash
+from tests.conftest import QUICK
 
 CPU = torch.device("cpu")
-QUICK = Protocol(
-    name="quick",
-    init_std=0.1,
-    batch_size=2048,
-    learning_rate=0.05,
-    schedule="linear",
-    weight_decay=0.0,
-    decay_per_epoch=0.0,
-    loss_epsilon=0.0,
-    max_epochs=12,
-    eval_every=2,
-    patience=99,
-)
 
 
 def trainer_for(data, protocol=QUICK, backbone=LightGCN, seed=0) -> Trainer:
@@ -53,46 +37,6 @@ def tables_for(data, method=None, std=0.1, budget=0.5) -> EmbeddingTables:
 def same_bits(one: EmbeddingTables, other: EmbeddingTables) -> bool:
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_loss_is_its_formula():
-    difference = torch.tensor([-30.0, -1.0, 0.0, 2.0], dtype=torch.float64)
-    sigmoid = 1 / (1 + np.exp(-difference.numpy()))
-    for epsilon in (0.0, 1e-10):
-        expected = -np.log(epsilon + sigmoid).mean()
-        assert bpr_loss(difference, epsilon).item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_published_epsilon_mutes_hopeless_pairs():
-    gradients = []
-    for epsilon in (0.0, 1e-10):
-        difference = torch.tensor([-40.0], requires_grad=True)
-        bpr_loss(difference, epsilon).backward()
-        gradients.append(difference.grad.item())
-    assert gradients[0] == pytest.approx(-1)
-    assert abs(gradients[1]) < 1e-6
-    huge = torch.tensor([-1e4, 1e4], requires_grad=True)
-    loss = bpr_loss(huge)
-    loss.backward()
-    assert loss.item() == pytest.approx(5e3) and huge.grad.isfinite().all()
-
-
-def test_an_epoch_visits_each_interaction_once(planted):
-    sampler = Sampler(planted.train, 1000, torch.Generator().manual_seed(0))
-    epochs = [list(sampler.epoch()) for _ in range(2)]
-    orders = []
-    for batches in epochs:
-        assert len(batches) == sampler.num_batches
-        assert {len(batch.users) for batch in batches[:-1]} == {1000}
-        users, items, negatives = (torch.cat(part).long().numpy() for part in zip(*batches, strict=True))
-        keys = users * planted.num_items + items
-        np.testing.assert_array_equal(np.sort(keys), np.sort(planted.train.keys()))
-        orders.append(keys)
-        counts = np.bincount(negatives, minlength=planted.num_items)
-        expected = len(negatives) / planted.num_items
-        chi_square = ((counts - expected) ** 2 / expected).sum()
-        assert abs(chi_square - planted.num_items) < 5 * np.sqrt(2 * planted.num_items), "negatives are not uniform"
-    assert (orders[0] != orders[1]).any()
 
 
 @pytest.mark.parametrize("backbone", [MF, LightGCN])
@@ -171,21 +115,6 @@ def test_the_last_epoch_is_validated(planted):
     report = trainer.fit(tables)
     assert [epoch for epoch, _, _ in report.history] == [1, 4, 6]
     assert report.best_epoch == 6
-
-
-def test_the_learning_rate_falls_linearly_to_zero():
-    factor = QUICK.rate_factor(10)
-    assert [round(factor(step), 6) for step in (0, 5, 9, 10)] == [1.0, 0.5, 0.1, 0.0]
-    assert replace(QUICK, schedule="constant").rate_factor(10)(7) == 1.0
-
-
-@pytest.mark.parametrize(
-    "setting", [{"learning_rate": 0}, {"batch_size": -1}, {"decay_per_epoch": -1.0}, {"schedule": "cosine"}]
-)
-def test_impossible_settings_name_their_key(setting):
-    key, value = next(iter(setting.items()))
-    with pytest.raises(UserError, match=rf"protocol\.{key}={value}"):
-        replace(QUICK, **setting)
 
 
 def test_divergence_is_one_clear_error(planted):
@@ -295,12 +224,6 @@ def test_short_trainings_within_a_search(planted):
     assert same_bits(*results)
 
 
-def test_batches_are_int32_on_the_generators_device(planted):
-    batch = next(Sampler(planted.train, 64, torch.Generator()).epoch())
-    assert isinstance(batch, Batch)
-    assert {part.dtype for part in batch} == {torch.int32}
-
-
 def test_decay_per_epoch_is_what_it_says(planted, monkeypatch):
     """Without a gradient, rows shrink by that part in an epoch, whatever the learning rate and the batch size."""
 
@@ -328,8 +251,3 @@ def test_decay_per_epoch_is_what_it_says(planted, monkeypatch):
         trainer_for(planted, protocol, backbone).fit(tables)
         steps = -(-planted.train.num_edges // batch_size)
         torch.testing.assert_close(tables.users.rows.detach(), start * (1 - part / steps) ** steps)
-
-
-def test_one_of_two_kinds_of_decay():
-    with pytest.raises(UserError, match=r"protocol\.weight_decay and protocol\.decay_per_epoch exclude each other"):
-        replace(QUICK, weight_decay=1e-8, decay_per_epoch=0.1)
