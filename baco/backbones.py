@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from baco.errors import UserError
 from baco.graph import Biadjacency
-from baco.propagation import Adjacency
+from baco.propagation import Propagation, bipartite_adjacency, normalised
 from baco.registry import register_backbone
-from baco.scores import Batch, score_differences
+from baco.scores import Batch
 from baco.tables import EmbeddingTables
 
 
 class Backbone:
-    """Turns embedding tables into final embeddings. A backbone has no trainable parameters of its own.
+    """Turns embedding tables into final embeddings by linear propagation. It has no trainable parameters of its own.
 
     Attributes
     ----------
-    own_share : float
-        The weight of a layer-0 embedding in its own final embedding, its neighbours' part aside.
+    num_layers : int
+        L, the number of propagation steps.
     """
 
-    own_share = 1.0
+    num_layers = 0
 
     @dataclass(frozen=True)
     class Config:
@@ -33,17 +32,34 @@ class Backbone:
     def __init__(self, train: Biadjacency, config: Config):
         self.train = train
         self.config = config
+        self._attached: EmbeddingTables | None = None
+
+    @property
+    def own_share(self) -> float:
+        """The weight of a layer-0 embedding in its own final embedding, its neighbours' part aside."""
+        return 1 / (self.num_layers + 1)
 
     def attach(self, tables: EmbeddingTables) -> None:
-        """Prepare for these tables; called before training and whenever the tables replaced their structure."""
+        """Prepare for these tables: to be called again whenever their codes or their graph have changed."""
+        graph = tables.augment_graph(bipartite_adjacency(self.train))
+        self._propagation = Propagation(normalised(graph), self.num_layers, self.train.num_users, tables.pooling())
+        self._attached = tables
+
+    def propagation(self, tables: EmbeddingTables) -> Propagation:
+        """The propagation for the pooling and the graph of these tables."""
+        if self._attached is not tables:
+            self.attach(tables)
+        return self._propagation
 
     def final_embeddings(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor]:
         """((num_users, dim), (num_items, dim)): the embeddings that rank."""
-        raise NotImplementedError
+        nodes = self.propagation(tables)(*tables.shared_rows())
+        users, items, _ = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        return users, items
 
     def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""
-        return score_differences(*self.final_embeddings(tables), *batch)
+        return self.propagation(tables).score_differences(batch, *tables.shared_rows())
 
 
 @register_backbone("mf")
@@ -51,16 +67,6 @@ class MF(Backbone):
     """Matrix factorisation: the score is the dot product of the tables' embeddings."""
 
     label = "MF"
-
-    def final_embeddings(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor]:
-        return tables()
-
-    def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
-        if 3 * len(batch.users) > self.train.num_nodes:
-            return super().score_differences(tables, batch)
-        items = tables.lookup("items", torch.cat([batch.positives, batch.negatives]))
-        positives, negatives = items.chunk(2)
-        return (tables.lookup("users", batch.users) * (positives - negatives)).sum(1)
 
 
 @register_backbone("lightgcn")
@@ -83,20 +89,6 @@ class LightGCN(Backbone):
             if self.num_layers < 0:
                 raise UserError(f"backbone.params.num_layers={self.num_layers} must be 0 or more")
 
-    def __init__(self, train: Biadjacency, config: Config):
-        super().__init__(train, config)
-        self.own_share = 1 / (config.num_layers + 1)
-        self.bipartite = self.adjacency = Adjacency.from_graph(train)
-
-    def attach(self, tables: EmbeddingTables) -> None:
-        self.adjacency = tables.augment_graph(self.bipartite)
-
-    def propagate(self, tables: EmbeddingTables) -> Tensor:
-        """(nodes of the graph, dim): users, items, then the nodes that the tables added to the graph."""
-        rows = torch.cat([*tables(), *tables.graph_rows()])
-        return self.adjacency.mean_of_layers(rows, self.config.num_layers)
-
-    def final_embeddings(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor]:
-        nodes = self.propagate(tables)
-        num_users, num_items = self.train.num_users, self.train.num_items
-        return nodes[:num_users], nodes[num_users : num_users + num_items]
+    @property
+    def num_layers(self) -> int:
+        return self.config.num_layers

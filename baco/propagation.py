@@ -1,144 +1,202 @@
-"""Propagation over the user-item graph: the one expensive product of training.
+"""From codebook rows to final embeddings, and back with the gradient.
 
-LightGCN's final embeddings are the mean of its layers, Z = (I + A + ... + A^L) E / (L + 1), with the symmetrically
-normalised adjacency A. That polynomial of A is itself symmetric, so its backward pass is the forward pass on the
-gradient: no transposed copy, nothing saved between the two. Horner's rule, Z = (E + A (E + A (E + ...))) / (L + 1),
-makes each layer one product with a fused addition.
+With rows C, a pooling matrix S (layer 0 is S C) and the normalised adjacency A, LightGCN's final embeddings are
+
+    Z = (I + A + ... + A^L) S C / (L + 1).
+
+Nothing forces layer 0 into existence: by Horner's rule the first product is that of (S + A S) with C, and each further
+one is that of [S | A] with C on top of the layer before. Nodes that share rows share entries of A S, and all of them
+read the few rows of C instead of one row per node. A is symmetric, so that the gradient of C needs no transposed copy
+of it:
+
+    dC = (S^T (G + A T) ) / (L + 1)   with   T = (I + A + ... + A^(L-1)) G,
+
+again a chain of products, whose last is that of [S^T | (A S)^T] with G on top of T. MF is the chain with L = 0.
+
+Where only some nodes are asked for, as by a small batch, the last product of the way forward is taken for those nodes
+alone, and the first of the way back skips all the others, whose gradient is zero. Both are exact.
 """
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
-from numba import njit, prange
+from scipy.sparse import csr_array, dia_array, eye_array, hstack
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from baco.graph import Biadjacency
+from baco.scores import Batch, batch_matrix, compact, differences
+from baco.sparse import Csr, multiply
 
 
-@dataclass(frozen=True, eq=False)
-class Adjacency:
-    """A symmetric non-negative matrix W over nodes, normalised to D^-1/2 W D^-1/2 with D its row sums.
+def bipartite_adjacency(graph: Biadjacency) -> csr_array:
+    """(num_nodes, num_nodes) float32 matrix of ones, users first."""
+    indptr, indices = graph.joint
+    return csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(graph.num_nodes,) * 2)
 
-    Attributes
+
+def normalised(matrix: csr_array) -> csr_array:
+    """D^-1/2 W D^-1/2 of a symmetric non-negative matrix W, D its row sums; a row of zeros stays one."""
+    sums = np.asarray(matrix.sum(axis=1), np.float64).ravel()
+    scale = np.divide(1, np.sqrt(sums), out=np.zeros(len(sums)), where=sums > 0).astype(np.float32)
+    diagonal = dia_array((scale[None], [0]), shape=matrix.shape)
+    return csr_array(diagonal @ matrix @ diagonal)
+
+
+class Propagation:
+    """The two chains of products for one graph and one pooling.
+
+    Parameters
     ----------
-    indptr : (n + 1,) int64
-    indices : (E,) int32
-    values : (E,) float32 or None
-        W's entries; None: all ones.
-    scale : (n,) float32
-        D^-1/2; 0 for a node without neighbours.
+    adjacency : (n, n) csr_array, symmetric
+        Normalised; users first, then items, then whatever nodes a method added.
+    num_layers : int
+        L.
+    num_users : int
+    pooling : (n, K) csr_array, optional
+        S; None: the identity, one row per node.
     """
 
-    indptr: np.ndarray
-    indices: np.ndarray
-    values: np.ndarray | None
-    scale: np.ndarray
-    _tensors: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
+    def __init__(self, adjacency: csr_array, num_layers: int, num_users: int, pooling: csr_array | None = None):
+        identity = eye_array(adjacency.shape[0], dtype=np.float32, format="csr")
+        shared = identity if pooling is None else csr_array(pooling)
+        self.num_users = num_users
+        self.num_nodes, self.num_rows = shared.shape
+        self.factor = 1 / (num_layers + 1)
+        self.forward_chain, self.backward_chain = _chains(adjacency, shared, identity, num_layers)
+        self._scratch: dict[str, np.ndarray] = {}
 
-    @classmethod
-    def from_graph(cls, graph: Biadjacency) -> Adjacency:
-        """The bipartite graph of users and items, users first."""
-        indptr, indices = graph.joint
-        return cls(indptr, indices, None, _inverse_root(np.diff(indptr)))
-
-    @classmethod
-    def from_matrix(cls, matrix) -> Adjacency:
-        """Any symmetric SciPy matrix with non-negative entries, for methods that extend the graph."""
-        matrix = matrix.tocsr()
-        sums = np.asarray(matrix.sum(axis=1)).ravel()
-        return cls(
-            matrix.indptr.astype(np.int64),
-            matrix.indices.astype(np.int32),
-            matrix.data.astype(np.float32),
-            _inverse_root(sums),
-        )
-
-    def on(self, device: torch.device) -> Tensor:
-        """The normalised matrix as a sparse CSR tensor on a device, built there once."""
-        if device not in self._tensors:
-            rows = np.repeat(np.arange(len(self.scale)), np.diff(self.indptr))
-            values = self.scale[rows] * self.scale[self.indices]
-            if self.values is not None:
-                values *= self.values
-            parts = (self.indptr, self.indices.astype(np.int64), values)
-            tensors = (torch.as_tensor(part, device=device) for part in parts)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-                matrix = torch.sparse_csr_tensor(*tensors, size=(len(self.scale),) * 2, check_invariants=True)
-            self._tensors[device] = matrix
-        return self._tensors[device]
-
-    def mean_of_layers(self, embeddings: Tensor, num_layers: int) -> Tensor:
-        """(E + A E + ... + A^num_layers E) / (num_layers + 1), differentiable.
+    def __call__(self, *tables: Tensor) -> Tensor:
+        """(n, dim) float32: the final embeddings of all nodes, differentiable.
 
         Parameters
         ----------
-        embeddings : (n, dim) float32
+        tables : float32 tensors that are, one below the other, the (K, dim) rows C
         """
-        return _MeanOfLayers.apply(embeddings, self, num_layers)
+        return _FinalEmbeddings.apply(self, *tables)
+
+    def score_differences(self, batch: Batch, *tables: Tensor) -> Tensor:
+        """(batch,) float32: the score of each positive item minus that of its negative, differentiable."""
+        if tables[0].device.type == "cpu":
+            return _ScoreDifferences.apply(self, batch, *tables)
+        nodes = self(*tables)
+        items = embedding(torch.cat([batch.positives, batch.negatives]) + self.num_users, nodes)
+        positives, negatives = items.chunk(2)
+        return (embedding(batch.users, nodes) * (positives - negatives)).sum(1)
+
+    def scratch(self, name: str, num_rows: int, dim: int) -> np.ndarray:
+        """(num_rows, dim) float32 of no particular content, the same memory for each step: fresh memory is slow."""
+        kept = self._scratch.get(name)
+        if kept is None or len(kept) < num_rows or kept.shape[1] != dim:
+            kept = self._scratch[name] = np.empty((num_rows, dim), np.float32)
+        return kept[:num_rows]
 
 
-class _MeanOfLayers(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, embeddings: Tensor, adjacency: Adjacency, num_layers: int) -> Tensor:
-        ctx.adjacency, ctx.num_layers = adjacency, num_layers
-        return _horner(adjacency, embeddings, num_layers)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _horner(ctx.adjacency, gradient, ctx.num_layers), None, None
-
-
-def _horner(adjacency: Adjacency, x: Tensor, num_layers: int) -> Tensor:
-    x = x.detach().contiguous()
-    if num_layers == 0:
-        return x.clone()
-    if x.device.type == "cpu":
-        return torch.from_numpy(_horner_compiled(adjacency, x.numpy(), num_layers))
-    return _horner_sparse(adjacency.on(x.device), x, num_layers)
+def _chains(adjacency, shared, identity, num_layers: int) -> tuple[list[Csr], list[Csr]]:
+    """The matrices of the way forward and of the way back. The first is applied to the head (C, or the gradient of
+    Z), each further one to the head on top of the result before."""
+    lifted = adjacency @ shared
+    if num_layers < 2:
+        only = shared if num_layers == 0 else shared + lifted
+        return [Csr.from_scipy(only)], [Csr.from_scipy(only.T)]
+    first, step = Csr.from_scipy(shared + lifted), Csr.from_scipy(hstack([shared, adjacency]))
+    forward = [first, *[step] * (num_layers - 1)]
+    if shared is identity:  # everything is symmetric
+        return forward, forward
+    middle = [Csr.from_scipy(hstack([identity, adjacency]))] * (num_layers - 2)
+    last = Csr.from_scipy(hstack([shared.T, lifted.T]))
+    return forward, [Csr.from_scipy(identity + adjacency), *middle, last]
 
 
-def _horner_sparse(matrix: Tensor, x: Tensor, num_layers: int) -> Tensor:
-    y = x
-    for _ in range(num_layers):
-        y = torch.addmm(x, matrix, y)
-    return y / (num_layers + 1)
+def _run(
+    propagation: Propagation,
+    chain: list[Csr],
+    stack: np.ndarray,
+    size: int,
+    out: np.ndarray,
+    rows: np.ndarray | None = None,
+    slots: np.ndarray | None = None,
+) -> None:
+    """A chain in compiled code.
 
-
-def _horner_compiled(adjacency: Adjacency, x: np.ndarray, num_layers: int) -> np.ndarray:
-    y, lanes = x, (0,) * x.shape[1]
-    for layer in range(num_layers):
-        factor = np.float32(1 / (num_layers + 1) if layer == num_layers - 1 else 1)
-        out = np.empty_like(x)
-        _add_product(adjacency.indptr, adjacency.indices, adjacency.values, adjacency.scale, x, y, factor, out, lanes)
-        y = out
-    return y
-
-
-def _inverse_root(degrees: np.ndarray) -> np.ndarray:
-    return np.divide(1, np.sqrt(degrees), out=np.zeros(len(degrees)), where=degrees > 0).astype(np.float32)
-
-
-@njit(parallel=True, cache=True)
-def _add_product(indptr, indices, values, scale, x, y, factor, out, lanes):
-    """out = factor * (x + A y), row by row.
-
-    The width comes as the length of a tuple, which is a constant to the compiler: the accumulator stays in vector
-    registers. Each row is summed in one fixed order, so the number of threads does not change a bit.
+    Parameters
+    ----------
+    stack : (size + n, dim) float32
+        The head in its first `size` rows, and room for a result below.
+    out, rows : where the last product goes, and the rows of it that are wanted, see `multiply`
+    slots : where the head has the row of a node, -1 for a row of zeros
     """
-    dim = len(lanes)
-    for row in prange(len(indptr) - 1):
-        total = np.zeros(dim, np.float32)
-        for edge in range(indptr[row], indptr[row + 1]):
-            neighbor = indices[edge]
-            weight = scale[neighbor]
-            if values is not None:
-                weight = weight * values[edge]
-            for k in range(dim):
-                total[k] += weight * y[neighbor, k]
-        for k in range(dim):
-            out[row, k] = factor * (x[row, k] + scale[row] * total[k])
+    shift = 0 if slots is None else len(slots) - size
+    if len(chain) > 1:
+        multiply(chain[0], stack, stack[size:], slots=slots)
+        spare = propagation.scratch("spare", *stack.shape) if len(chain) > 2 else stack
+        for matrix in chain[1:-1]:
+            spare[:size] = stack[:size]
+            multiply(matrix, stack, spare[size:], slots=slots, shift=shift)
+            stack, spare = spare, stack
+    multiply(chain[-1], stack, out, propagation.factor, rows, slots, shift)
+
+
+def _run_in_torch(propagation: Propagation, chain: list[Csr], head: Tensor) -> Tensor:
+    """The same in torch operations, for GPUs."""
+    result = chain[0].on(head.device) @ head
+    for matrix in chain[1:]:
+        result = matrix.on(head.device) @ torch.cat([head, result])
+    return result.mul_(propagation.factor)
+
+
+def _stacked(propagation: Propagation, tables: tuple[Tensor, ...]) -> np.ndarray:
+    """The scratch with the rows C at its head."""
+    stack = propagation.scratch("stack", propagation.num_rows + propagation.num_nodes, tables[0].shape[1])
+    np.concatenate([table.detach().numpy() for table in tables], out=stack[: propagation.num_rows])
+    return stack
+
+
+class _FinalEmbeddings(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, propagation: Propagation, *tables: Tensor) -> Tensor:
+        ctx.propagation, ctx.sizes = propagation, [len(table) for table in tables]
+        if tables[0].device.type != "cpu":
+            return _run_in_torch(propagation, propagation.forward_chain, torch.cat(tables))
+        out = torch.empty(propagation.num_nodes, tables[0].shape[1])
+        stack = _stacked(propagation, tables)
+        _run(propagation, propagation.forward_chain, stack, propagation.num_rows, out.numpy())
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        propagation, (num_nodes, dim) = ctx.propagation, gradient.shape
+        if gradient.device.type != "cpu":
+            return None, *_run_in_torch(propagation, propagation.backward_chain, gradient).split(ctx.sizes)
+        out = torch.empty(propagation.num_rows, dim)
+        stack = propagation.scratch("stack", 2 * num_nodes, dim)
+        stack[:num_nodes] = gradient.numpy()
+        _run(propagation, propagation.backward_chain, stack, num_nodes, out.numpy())
+        return None, *out.split(ctx.sizes)
+
+
+class _ScoreDifferences(torch.autograd.Function):
+    """Score differences of a batch in compiled code; layers live in scratch memory, whose content nothing outlives."""
+
+    @staticmethod
+    def forward(ctx, propagation: Propagation, batch: Batch, *tables: Tensor) -> Tensor:
+        triples, num_nodes, dim = batch.as_nodes(propagation.num_users), propagation.num_nodes, tables[0].shape[1]
+        nodes = slots = None
+        if triples.size <= num_nodes:
+            triples, nodes, slots = compact(triples, num_nodes)
+        final = np.empty((num_nodes if nodes is None else len(nodes), dim), np.float32)
+        stack = _stacked(propagation, tables)
+        _run(propagation, propagation.forward_chain, stack, propagation.num_rows, final, nodes)
+        ctx.propagation, ctx.sizes = propagation, [len(table) for table in tables]
+        ctx.triples, ctx.final, ctx.slots = triples, final, slots
+        return torch.from_numpy(differences(final, triples))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        propagation, (size, dim) = ctx.propagation, ctx.final.shape
+        out = torch.empty(propagation.num_rows, dim)
+        stack = propagation.scratch("stack", size + propagation.num_nodes, dim)
+        multiply(batch_matrix(ctx.triples, gradient.contiguous().numpy(), size), ctx.final, stack[:size])
+        _run(propagation, propagation.backward_chain, stack, size, out.numpy(), slots=ctx.slots)
+        return None, None, *out.split(ctx.sizes)

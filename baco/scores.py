@@ -1,14 +1,14 @@
-"""Score differences of (user, positive item, negative item) triples: what a pairwise loss needs of the embeddings."""
+"""Scores of (user, positive item, negative item) triples: what a pairwise loss needs of the final embeddings."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 from torch import Tensor
-from torch.nn.functional import embedding
+
+from baco.sparse import Csr, even_chunks
 
 
 class Batch(NamedTuple):
@@ -18,75 +18,102 @@ class Batch(NamedTuple):
     positives: Tensor
     negatives: Tensor
 
+    def as_nodes(self, num_users: int) -> np.ndarray:
+        """(3, batch) int32: the same in numbers of nodes, items after users."""
+        nodes = np.stack([part.numpy() for part in self])
+        nodes[1:] += num_users
+        return nodes
 
-CACHE_LINE = 16  # float32 numbers
 
-
-def score_differences(
-    user_rows: Tensor, item_rows: Tensor, users: Tensor, positives: Tensor, negatives: Tensor
-) -> Tensor:
-    """(batch,) float32: z_u . (z_i - z_j) for each triple, differentiable in the rows.
-
-    On the CPU, triples are walked by compiled code that makes no copy of the rows, and whose gradient does not depend
-    on the number of threads.
+def differences(nodes: np.ndarray, triples: np.ndarray) -> np.ndarray:
+    """(batch,) float32: z_u . (z_i - z_j) for each triple.
 
     Parameters
     ----------
-    user_rows, item_rows : (num_users, dim) and (num_items, dim) float32
-    users, positives, negatives : (batch,) int32, on the same device
+    nodes : (n, dim) float32
+    triples : (3, batch) int32, rows of `nodes`: users, positive items, negative items
     """
-    if user_rows.device.type == "cpu":
-        return _ScoreDifferences.apply(user_rows, item_rows, users, positives, negatives)
-    items = embedding(torch.cat([positives, negatives]), item_rows)
-    return (embedding(users, user_rows) * (items[: len(users)] - items[len(users) :])).sum(1)
+    out = np.empty(triples.shape[1], np.float32)
+    _differences(nodes, triples, out, (0,) * nodes.shape[1])
+    return out
 
 
-class _ScoreDifferences(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, user_rows: Tensor, item_rows: Tensor, *triples: Tensor) -> Tensor:
-        ctx.save_for_backward(user_rows, item_rows, *triples)
-        user_rows, item_rows, *triples = (tensor.detach().numpy() for tensor in (user_rows, item_rows, *triples))
-        differences = torch.empty(len(triples[0]))
-        _differences(user_rows, item_rows, *triples, differences.numpy(), (0,) * user_rows.shape[1])
-        return differences
+def batch_matrix(triples: np.ndarray, gradient: np.ndarray, num_nodes: int) -> Csr:
+    """The matrix W for which the gradient of `differences` with respect to its nodes Z is W Z.
 
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        user_rows, item_rows, *triples = ctx.saved_tensors
-        user_gradient, item_gradient = torch.zeros_like(user_rows), torch.zeros_like(item_rows)
-        arrays = (user_rows, item_rows, *triples, gradient.contiguous(), user_gradient, item_gradient)
-        _gradients(*(tensor.detach().numpy() for tensor in arrays), (0,) * _chunk_width(user_rows.shape[1]))
-        return user_gradient, item_gradient, None, None, None
+    A triple (u, i, j) with gradient g has four entries: g at (u, i) and (i, u), -g at (u, j) and (j, u). Those of a
+    row stand in the order of the triples, so that sums do not depend on the number of threads.
+
+    Parameters
+    ----------
+    triples : (3, batch) int32
+    gradient : (batch,) float32, of the loss with respect to each difference
+    """
+    indptr = np.zeros(num_nodes + 1, np.int64)
+    indices = np.empty(4 * triples.shape[1], np.int32)
+    values = np.empty(len(indices), np.float32)
+    _batch_matrix(triples, gradient, indptr, indices, values)
+    return Csr((num_nodes, num_nodes), indptr, indices, values, even_chunks(np.diff(indptr)))
 
 
-def _chunk_width(dim: int) -> int:
-    """Columns per thread: an equal share of `dim`, though not less than a cache line."""
-    counts = range(get_num_threads(), 0, -1)
-    return next(dim // count for count in counts if count == 1 or (dim % count == 0 and dim // count >= CACHE_LINE))
+@njit(cache=True)
+def compact(triples, num_nodes):
+    """Number the distinct nodes of some triples.
+
+    Returns
+    -------
+    triples : (3, batch) int32, in the new numbers
+    nodes : (r,) int32, the node of each number
+    slots : (num_nodes,) int32, the number of each node, -1 for one that does not occur
+    """
+    slots = np.full(num_nodes, -1, np.int32)
+    nodes = np.empty(triples.size, np.int32)
+    renumbered = np.empty_like(triples)
+    count = 0
+    for part in range(3):
+        for b in range(triples.shape[1]):
+            node = triples[part, b]
+            if slots[node] < 0:
+                slots[node] = count
+                nodes[count] = node
+                count += 1
+            renumbered[part, b] = slots[node]
+    return renumbered, nodes[:count], slots
 
 
 # The width of a row comes as the length of a tuple, which is a constant to the compiler. Sums may be reassociated into
 # vector registers; the order is fixed when the code is compiled.
 @njit(parallel=True, cache=True, fastmath={"reassoc"})
-def _differences(user_rows, item_rows, users, positives, negatives, differences, lanes):
-    for b in prange(len(users)):
-        user, positive, negative = users[b], positives[b], negatives[b]
+def _differences(nodes, triples, out, lanes):
+    for b in prange(len(out)):
+        user, positive, negative = triples[0, b], triples[1, b], triples[2, b]
         total = np.float32(0)
         for k in range(len(lanes)):
-            total += user_rows[user, k] * (item_rows[positive, k] - item_rows[negative, k])
-        differences[b] = total
+            total += nodes[user, k] * (nodes[positive, k] - nodes[negative, k])
+        out[b] = total
 
 
-@njit(parallel=True, cache=True)
-def _gradients(user_rows, item_rows, users, positives, negatives, gradient, user_gradient, item_gradient, lanes):
-    """Each thread owns some columns and walks all triples, so that every sum is taken in the order of the triples."""
-    width = len(lanes)
-    for chunk in prange(user_rows.shape[1] // width):
-        first = chunk * width
-        for b in range(len(users)):
-            user, positive, negative, factor = users[b], positives[b], negatives[b], gradient[b]
-            for k in range(first, first + width):
-                step = factor * user_rows[user, k]
-                user_gradient[user, k] += factor * (item_rows[positive, k] - item_rows[negative, k])
-                item_gradient[positive, k] += step
-                item_gradient[negative, k] -= step
+@njit(cache=True)
+def _batch_matrix(triples, gradient, indptr, indices, values):
+    """Counting sort by row. While entries are dealt out, indptr[row + 1] is where the next one of a row goes."""
+    batch = triples.shape[1]
+    for part in range(3):
+        entries = 2 if part == 0 else 1
+        for b in range(batch):
+            row = triples[part, b]
+            if row + 2 < len(indptr):
+                indptr[row + 2] += entries
+    for row in range(2, len(indptr)):
+        indptr[row] += indptr[row - 1]
+    for b in range(batch):
+        user, positive, negative, value = triples[0, b], triples[1, b], triples[2, b], gradient[b]
+        place = indptr[user + 1]
+        indptr[user + 1] += 2
+        indices[place], values[place] = positive, value
+        indices[place + 1], values[place + 1] = negative, -value
+        place = indptr[positive + 1]
+        indptr[positive + 1] += 1
+        indices[place], values[place] = user, value
+        place = indptr[negative + 1]
+        indptr[negative + 1] += 1
+        indices[place], values[place] = user, -value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
@@ -15,7 +16,6 @@ from baco.codes import SIDES, Assignment, Codes
 
 if TYPE_CHECKING:
     from baco.backbones import Backbone
-    from baco.propagation import Adjacency
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,25 @@ class EmbeddingTables(nn.Module):
         """Optimizer parameter groups."""
         return [{"params": list(self.parameters()), "lr": lr, "weight_decay": weight_decay}]
 
-    def augment_graph(self, adjacency: Adjacency) -> Adjacency:
-        """The graph to propagate over: users and items first, then whatever nodes the tables add (LEGCF)."""
+    def shared_rows(self) -> tuple[Tensor, ...]:
+        """What propagation starts from: tensors that are, one below the other, the (K, dim) rows of `pooling`.
+
+        The default is layer 0 itself, after it `graph_rows`.
+        """
+        return (*self(), *self.graph_rows())
+
+    def pooling(self) -> csr_array | None:
+        """(n, K) float32 weights by which the nodes' layer-0 embeddings are sums of `shared_rows`; None: they are them.
+
+        Constant until `on_epoch_end` says that parameters were replaced. Tables that can give it train faster.
+        """
+        return None
+
+    def augment_graph(self, adjacency: csr_array) -> csr_array:
+        """The graph to propagate over: users and items first, then whatever nodes the tables add (LEGCF).
+
+        Symmetric (n, n) float32 matrices, not yet normalised.
+        """
         return adjacency
 
     def graph_rows(self) -> tuple[Tensor, ...]:
@@ -139,6 +156,14 @@ class CodebookTables(EmbeddingTables):
 
     def lookup(self, side: str, ids: Tensor) -> Tensor:
         return getattr(self, side)(ids)
+
+    def shared_rows(self) -> tuple[Tensor, ...]:
+        return self.users.rows, self.items.rows
+
+    def pooling(self) -> csr_array | None:
+        if self.users.identity and self.items.identity:
+            return None
+        return block_array([[self.users.pooling(), None], [None, self.items.pooling()]], format="csr")
 
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
         for side in SIDES:
@@ -189,6 +214,17 @@ class Codebook(nn.Module):
             weights = self.weights if ids is None or self.weights.ndim == 1 else self.weights[ids]
             gathered = [rows * weight[..., None] for rows, weight in zip(gathered, weights.unbind(-1), strict=True)]
         return sum(gathered)
+
+    def pooling(self) -> csr_array:
+        """(n, num_rows) float32: the weight of each row in each id's embedding."""
+        codes = self.codes.cpu().numpy()
+        num_ids, codes_per_id = codes.shape
+        weights = np.float32(1 / codes_per_id) if self.weights is None else self.weights.cpu().numpy()
+        values = np.broadcast_to(weights, codes.shape).ravel()
+        ends = np.arange(0, codes.size + 1, codes_per_id)
+        matrix = csr_array((values, codes.ravel(), ends), shape=(num_ids, len(self.rows)))
+        matrix.sum_duplicates()
+        return matrix
 
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:

@@ -1,3 +1,5 @@
+"""Propagation and score differences against dense matrices and autograd through them."""
+
 import numba
 import numpy as np
 import pytest
@@ -6,21 +8,26 @@ from scipy.sparse import csr_array
 
 from baco import propagation
 from baco.backbones import MF, LightGCN
-from baco.codes import Assignment, Codes, Identity
+from baco.codes import AffineHash, Assignment, Codes, Identity
 from baco.graph import Biadjacency
-from baco.propagation import Adjacency
-from baco.scores import Batch, score_differences
+from baco.propagation import Propagation, bipartite_adjacency, normalised
+from baco.scores import Batch
 from baco.tables import CodebookTables
 
+USERS, ITEMS = 400, 250  # of sparse_graph
 
-def full_tables(graph, dim=8) -> CodebookTables:
-    tables = CodebookTables(
-        Assignment(
-            Codes.from_rule(Identity(), graph.num_users, graph.num_users),
-            Codes.from_rule(Identity(), graph.num_items, graph.num_items),
-        ),
-        dim,
-    )
+
+def tables_of(graph, dim=8, rows=None) -> CodebookTables:
+    """The full model, or two hashed codes per user into some rows and one per item."""
+    if rows is None:
+        rules = Identity(), Identity()
+        sizes = graph.num_users, graph.num_items
+    else:
+        rng = np.random.default_rng(0)
+        rules = AffineHash.draw(2, graph.num_users, rng), AffineHash.draw(1, graph.num_items, rng)
+        sizes = rows, rows
+    users = Codes.from_rule(rules[0], graph.num_users, sizes[0])
+    tables = CodebookTables(Assignment(users, Codes.from_rule(rules[1], graph.num_items, sizes[1])), dim)
     tables.reset_parameters(1.0, torch.Generator().manual_seed(0))
     return tables
 
@@ -31,99 +38,150 @@ def dense_normalised(matrix: np.ndarray) -> np.ndarray:
     return scale[:, None] * matrix * scale
 
 
-@pytest.mark.parametrize("num_layers", [0, 1, 2, 3])
-@pytest.mark.parametrize("dim", [1, 7, 64])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_mean_of_layers_and_its_gradient(sparse_graph, num_layers, dim, weighted):
-    """Against the dense matrix, and autograd through it."""
-    if weighted:
-        rng = np.random.default_rng(0)
-        matrix = csr_array(np.where(rng.random((60, 60)) < 0.1, rng.random((60, 60)), 0))
+def random_batch(size: int, seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(*(torch.randint(n, (size,), generator=generator, dtype=torch.int32) for n in (USERS, ITEMS, ITEMS)))
+
+
+class Dense:
+    """The same formulas with dense float64 matrices, the layers written out."""
+
+    def __init__(self, adjacency, num_layers, pooling=None):
+        self.adjacency = torch.as_tensor(np.asarray(adjacency), dtype=torch.float64)
+        self.pooling = torch.eye(len(adjacency)).double() if pooling is None else torch.as_tensor(pooling.toarray())
+        self.num_layers = num_layers
+
+    def __call__(self, rows):
+        layers = [self.pooling.double() @ rows]
+        for _ in range(self.num_layers):
+            layers.append(self.adjacency @ layers[-1])
+        return sum(layers) / len(layers)
+
+    def score_differences(self, batch, rows):
+        users, items = self(rows).tensor_split([USERS])[:2]
+        users, positives, negatives = users[batch.users], items[batch.positives], items[batch.negatives]
+        return (users * (positives - negatives)).sum(1)
+
+
+def cases(graph, num_layers, pooled, weighted=False):
+    """A propagation and its dense counterpart, and first values of the rows."""
+    rng = np.random.default_rng(0)
+    if weighted:  # five nodes more than users and items
+        size = USERS + ITEMS + 5
+        matrix = csr_array(np.where(rng.random((size, size)) < 0.02, rng.random((size, size)), 0).astype(np.float32))
         matrix = matrix + matrix.T
-        adjacency, dense = Adjacency.from_matrix(matrix), dense_normalised(matrix.toarray())
+        dense = matrix.toarray().astype(np.float64)
     else:
-        block = sparse_graph.to_matrix().toarray()
-        square = np.block([[np.zeros((400, 400)), block], [block.T, np.zeros((250, 250))]])
-        adjacency, dense = Adjacency.from_graph(sparse_graph), dense_normalised(square)
-    dense = torch.as_tensor(dense, dtype=torch.float32)
-    generator = torch.Generator().manual_seed(1)
-    rows, factor = (torch.randn(len(dense), dim, generator=generator) for _ in range(2))
-    expected_rows = rows.clone().requires_grad_()
-    layers = [expected_rows]
-    for _ in range(num_layers):
-        layers.append(dense @ layers[-1])
-    expected = sum(layers) / (num_layers + 1)
-    rows.requires_grad_()
-    found = adjacency.mean_of_layers(rows, num_layers)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    (found * factor).sum().backward()
-    (expected * factor).sum().backward()
-    torch.testing.assert_close(rows.grad, expected_rows.grad, rtol=1e-4, atol=1e-5)
-    if num_layers:  # what a GPU does, on the CPU
-        found = propagation._horner_sparse(adjacency.on(torch.device("cpu")), rows.detach(), num_layers)
-        torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-5)
+        matrix = bipartite_adjacency(graph)
+        block = graph.to_matrix().toarray()
+        dense = np.block([[np.zeros((USERS, USERS)), block], [block.T, np.zeros((ITEMS, ITEMS))]])
+    pooling = None
+    if pooled:
+        codes = rng.integers(90, size=(len(dense), 2))
+        ends = np.arange(0, codes.size + 1, 2)
+        pooling = csr_array((rng.random(codes.size).astype(np.float32), codes.ravel(), ends), shape=(len(dense), 90))
+    ours = Propagation(normalised(matrix), num_layers, USERS, pooling)
+    rows = rng.standard_normal((ours.num_rows, 24))
+    return ours, Dense(dense_normalised(dense), num_layers, pooling), rows
 
 
-def test_threads_do_not_change_a_bit(sparse_graph):
-    """Forward and backward passes of propagation and of score differences."""
+def gradients(function, rows, dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output, and the gradient of its sum under fixed random weights; rows come in two tensors."""
+    tables = [part.to(dtype).requires_grad_() for part in torch.as_tensor(rows).tensor_split([len(rows) // 3])]
+    output = function(*tables)
+    factor = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    (output * factor).sum().backward()
+    return output.detach().double(), torch.cat([table.grad for table in tables]).double()
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_final_embeddings_and_their_gradient(sparse_graph, num_layers, pooled, weighted):
+    ours, dense, rows = cases(sparse_graph, num_layers, pooled, weighted)
+    expected = gradients(lambda *tables: dense(torch.cat(tables)), rows, torch.float64)
+    for found, wanted in zip(gradients(ours, rows, torch.float32), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    start = torch.as_tensor(rows, dtype=torch.float32)  # what a GPU does, on the CPU
+    forward = propagation._run_in_torch(ours, ours.forward_chain, start)
+    torch.testing.assert_close(forward.double(), expected[0], rtol=1e-4, atol=1e-5)
+    factor = torch.randn(forward.shape, generator=torch.Generator().manual_seed(1))
+    backward = propagation._run_in_torch(ours, ours.backward_chain, factor)
+    torch.testing.assert_close(backward.double(), expected[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 60, 5000])  # a large batch touches every node, a small one a few
+@pytest.mark.parametrize("num_layers", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_score_differences_and_their_gradient(sparse_graph, size, num_layers, pooled):
+    ours, dense, rows = cases(sparse_graph, num_layers, pooled)
+    batch = random_batch(size, seed=3)
+    expected = gradients(lambda *tables: dense.score_differences(batch, torch.cat(tables)), rows, torch.float64)
+    found = gradients(lambda *tables: ours.score_differences(batch, *tables), rows, torch.float32)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-4)
+
+
+def test_two_batches_at_once(sparse_graph):
+    """Both are differentiated after both were scored: scratch memory must not carry anything between them."""
+    ours, dense, rows = cases(sparse_graph, 2, pooled=True)
+    batches = random_batch(5000, 1), random_batch(40, 2), random_batch(5000, 3)
+
+    def all_of(score):
+        return lambda *tables: torch.cat([score(batch, *tables) for batch in batches])
+
+    expected = gradients(
+        all_of(lambda batch, *tables: dense.score_differences(batch, torch.cat(tables))), rows, torch.float64
+    )
+    for found, wanted in zip(gradients(all_of(ours.score_differences), rows, torch.float32), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("dim", [1, 7, 48, 64])
+def test_any_width(sparse_graph, dim):
+    ours, dense, rows = cases(sparse_graph, 2, pooled=False)
+    rows = np.random.default_rng(1).standard_normal((len(rows), dim))
+    expected = gradients(lambda *tables: dense(torch.cat(tables)), rows, torch.float64)
+    for found, wanted in zip(gradients(ours, rows, torch.float32), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [100, 5000])
+def test_threads_do_not_change_a_bit(sparse_graph, size):
     available = numba.get_num_threads()
-    generator = torch.Generator().manual_seed(1)
-    start = torch.randn(sparse_graph.num_nodes, 64, generator=generator)
-    batch = Batch(*(torch.randint(n, (5000,), generator=generator, dtype=torch.int32) for n in (400, 250, 250)))
+    ours, _, rows = cases(sparse_graph, 3, pooled=True)
     results = []
     try:
         for threads in (1, available):
             numba.set_num_threads(threads)
-            rows = start.clone().requires_grad_()
-            nodes = Adjacency.from_graph(sparse_graph).mean_of_layers(rows, 2)
-            differences = score_differences(nodes[:400], nodes[400:], *batch)
-            (differences * differences).sum().backward()
-            results.append((differences.detach(), rows.grad))
+            batch = random_batch(size, 1)
+            results.append(gradients(lambda *tables, b=batch: ours.score_differences(b, *tables), rows, torch.float32))
     finally:
         numba.set_num_threads(available)
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("dim", [1, 7, 48, 64])
-def test_score_differences_and_their_gradient(dim):
-    generator = torch.Generator().manual_seed(0)
-    users, items = torch.randn(30, dim, generator=generator), torch.randn(20, dim, generator=generator)
-    batch = Batch(*(torch.randint(n, (500,), generator=generator, dtype=torch.int32) for n in (30, 20, 20)))
-    factor = torch.randn(500, generator=generator)
-    plain = users.double().requires_grad_(), items.double().requires_grad_()
-    expected = (plain[0][batch.users] * (plain[1][batch.positives] - plain[1][batch.negatives])).sum(1)
-    (expected * factor).sum().backward()
-    users.requires_grad_()
-    items.requires_grad_()
-    found = score_differences(users, items, *batch)
-    (found * factor).sum().backward()
-    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(users.grad, plain[0].grad.float(), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(items.grad, plain[1].grad.float(), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("size", [3, 1000])  # MF looks small batches up, and large ones not
-def test_mf_is_lightgcn_without_layers(sparse_graph, size):
-    tables = full_tables(sparse_graph)
-    mf, lightgcn = MF(sparse_graph, MF.Config()), LightGCN(sparse_graph, LightGCN.Config(num_layers=0))
-    generator = torch.Generator().manual_seed(2)
-    batch = Batch(*(torch.randint(n, (size,), generator=generator, dtype=torch.int32) for n in (400, 250, 250)))
-    gradients = []
-    for backbone in (mf, lightgcn):
-        backbone.attach(tables)
-        differences = backbone.score_differences(tables, batch)
-        tables.zero_grad()
-        differences.sum().backward()
-        gradients.append([differences.detach(), tables.users.rows.grad.clone(), tables.items.rows.grad.clone()])
+@pytest.mark.parametrize("rows", [None, 60])
+def test_the_pooled_form_is_the_one_of_the_tables(sparse_graph, rows):
+    """MF gives layer 0 as the tables themselves compute it; LightGCN without layers is MF."""
+    tables = tables_of(sparse_graph, rows=rows)
+    for backbone in (MF(sparse_graph, MF.Config()), LightGCN(sparse_graph, LightGCN.Config(num_layers=0))):
         for final, first in zip(backbone.final_embeddings(tables), tables(), strict=True):
             torch.testing.assert_close(final, first)
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other)
+
+
+def test_a_backbone_notices_other_tables(sparse_graph):
+    backbone = LightGCN(sparse_graph, LightGCN.Config())
+    first, second = tables_of(sparse_graph, rows=60), tables_of(sparse_graph)
+    before = backbone.final_embeddings(first)
+    backbone.final_embeddings(second)
+    for one, other in zip(before, backbone.final_embeddings(first), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_a_node_without_neighbours_keeps_its_share():
     graph = Biadjacency.from_pairs(np.array([0]), np.array([0]), 2, 1)
-    tables = full_tables(graph)
+    tables = tables_of(graph)
     users, _ = LightGCN(graph, LightGCN.Config(num_layers=2)).final_embeddings(tables)
     torch.testing.assert_close(users[1], tables.users.rows[1] / 3)

@@ -35,4 +35,4 @@ class Sampler:
             negatives = torch.randint(
                 self.num_items, (len(chosen),), generator=self.generator, device=device, dtype=torch.int32
             )
-            yield Batch(self.users[chosen], self.items[chosen], negatives)
+            yield Batch(self.users.index_select(0, chosen), self.items.index_select(0, chosen), negatives)
