@@ -31,8 +31,11 @@ class Scalars:
     runs_dir: Path
     export: Path | None
     force: bool
+    checkpoint_every: float
 
     def __post_init__(self):
+        if self.checkpoint_every < 0:
+            raise UserError(f"checkpoint_every={self.checkpoint_every} must be 0 or more seconds")
         if self.dim < 1:
             raise UserError(f"dim={self.dim} must be 1 or more")
         if self.seed < 0:

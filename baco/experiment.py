@@ -34,6 +34,7 @@ from baco.machine import (
 from baco.results.record import RECORD_SCHEMA, load_record, pack_hits, record_id, record_name, save_record
 from baco.rng import stream, torch_stream
 from baco.tables import CodebookTables, EmbeddingTables, code_ledger
+from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,15 @@ def run(config: RunConfig) -> dict:
     check_writable(log_path, "runs_dir")
     if config.export is not None:
         check_writable(config.export, "export")
-    with log_file(log_path):
+    code = code_version()  # now: the sources may change while the run lasts
+    surroundings = environment(device)
+    made_by = {"code": code, "libraries": surroundings["libraries"], "device": device.type}
+    checkpoint = Checkpoint(config.runs_dir / f"{name}.checkpoint", config.checkpoint_every, made_by)
+    if config.force:
+        checkpoint.remove()
+    with log_file(log_path, append=checkpoint.path.exists()):
         log.debug("%s", json.dumps(decides, indent=1))
-        code = code_version()  # now: the sources may change while the run lasts
-        tables, test, measured = train_and_test(config, data, budget, device)
+        tables, test, measured = train_and_test(config, data, budget, device, checkpoint)
         record = {
             "schema": RECORD_SCHEMA,
             "id": identity,
@@ -90,18 +96,19 @@ def run(config: RunConfig) -> dict:
             "dataset": describe_data(data),
             "size": describe_size(tables, budget, data.train),
             **measured,
-            "environment": environment(device),
+            "environment": surroundings,
             "code": code,
         }
         save_record(config.results_dir, name, record, pack_hits(test.users, test.num_relevant, test.hits))
         log.info("recorded in %s", path)
         if config.export is not None:
             export_tables(tables, data, config.export)
+        checkpoint.remove()
     return record
 
 
 def train_and_test(
-    config: RunConfig, data: Interactions, budget: Budget, device: torch.device
+    config: RunConfig, data: Interactions, budget: Budget, device: torch.device, checkpoint: Checkpoint
 ) -> tuple[EmbeddingTables, RankingReport, dict]:
     """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
     reset_peak_memory(device)
@@ -109,9 +116,11 @@ def train_and_test(
     tables.to(device)
     backbone = config.backbone(data.train, config.backbone_config)
     trainer = Trainer(backbone, Evaluator(data), config.protocol, config.seed, device)
+    start = time.perf_counter()
     tables = config.method.search(tables, trainer)
+    search_seconds = time.perf_counter() - start
     budget.check(tables.ledger(), config.method.name)
-    report = trainer.fit(tables)
+    report = trainer.fit(tables, checkpoint=checkpoint)
     budget.check(tables.ledger(), config.method.name)
 
     start = time.perf_counter()
@@ -125,9 +134,11 @@ def train_and_test(
             "steps": report.steps,
             "best_epoch": report.best_epoch,
             "history": report.history,
+            "continued_after": report.continued_after,
         },
         "seconds": {
             "clustering": clustering_seconds,
+            "search": search_seconds,
             "training": report.training_seconds,
             "epoch": report.training_seconds / report.epochs,
             "validation": report.validation_seconds,
@@ -201,9 +212,9 @@ def export_tables(tables: EmbeddingTables, data: Interactions, path: Path) -> No
 
 
 @contextmanager
-def log_file(path: Path) -> Iterator[None]:
+def log_file(path: Path, append: bool = False) -> Iterator[None]:
     """Write all that this project logs meanwhile, details and a failure included, to a file as well."""
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     loggers = [logging.getLogger(package) for package in ("baco", "baselines")]
     for logger in loggers:

@@ -65,7 +65,8 @@ class EmbeddingTables(nn.Module):
 
     A subclass gives `forward`, `ledger`, `export` and `reset_parameters`. The other methods are hooks that the one
     trainer calls; their defaults do nothing. Codes belong into persistent buffers, so that the best state restores
-    codes and rows together.
+    codes and rows together; whatever else changes while they train belongs into `get_extra_state`, so that an
+    interrupted training can be continued.
     """
 
     def forward(self) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from baco.machine import synchronize
 from baco.rng import torch_stream
 from baco.scores import Batch
 from baco.tables import EmbeddingTables
+from baco.training.checkpoint import Checkpoint
 from baco.training.loss import bpr_loss
 from baco.training.protocol import Protocol
 from baco.training.sampler import Sampler
@@ -43,7 +44,11 @@ class FitReport:
     best_value : float
         Its validation recall@20.
     training_seconds, validation_seconds : float
+    failures : int
+        Validations since the best one.
     history : list of (epoch, its mean loss, validation recall@20), one entry per validation
+    continued_after : list of int
+        The epochs after which an interrupted training went on from a checkpoint. Seconds count what is in the result.
     """
 
     epochs: int = 0
@@ -52,7 +57,9 @@ class FitReport:
     best_value: float = -1.0
     training_seconds: float = 0.0
     validation_seconds: float = 0.0
+    failures: int = 0
     history: list[tuple[int, float, float]] = field(default_factory=list)
+    continued_after: list[int] = field(default_factory=list)
 
 
 class Trainer:
@@ -78,13 +85,18 @@ class Trainer:
         self.device = device
         self.progress = progress
 
-    def fit(self, tables: EmbeddingTables, max_epochs: int | None = None) -> FitReport:
+    def fit(
+        self, tables: EmbeddingTables, max_epochs: int | None = None, checkpoint: Checkpoint | None = None
+    ) -> FitReport:
         """Train tables, which lie on the trainer's device, and restore their best state.
 
         Parameters
         ----------
         max_epochs : int, optional
             Instead of the protocol's, for short trainings within a search.
+        checkpoint : Checkpoint, optional
+            Where to save the state of the training at times, and to continue from: to the same final state as without
+            an interruption, bit for bit on a CPU.
 
         Raises
         ------
@@ -96,10 +108,24 @@ class Trainer:
         sampler = Sampler(self.backbone.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device))
         optimizer = self._optimizer(tables, sampler.num_batches)
         scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
+        best_state = copy.deepcopy(tables.state_dict())
+        saved = None if checkpoint is None else checkpoint.load(self.device)
+        if saved is not None:
+            for part, name in ((tables, "tables"), (optimizer, "optimizer"), (scheduler, "scheduler")):
+                part.load_state_dict(saved[name])
+            sampler.generator.set_state(saved["generator"].cpu())
+            best_state, report = saved["best_state"], FitReport(**saved["report"])
+            report.continued_after.append(report.epochs)
+            log.info("continuing after epoch %d", report.epochs)
         self.backbone.attach(tables)
-        best_state, failures = copy.deepcopy(tables.state_dict()), 0
-        with tqdm(total=max_epochs, unit="epoch", disable=None if self.progress else True, leave=False) as bar:
-            for epoch in range(max_epochs):
+        with tqdm(
+            total=max_epochs,
+            initial=report.epochs,
+            unit="epoch",
+            disable=None if self.progress else True,
+            leave=False,
+        ) as bar:
+            for epoch in range(report.epochs, max_epochs):
                 start = time.perf_counter()
                 loss = self._train_epoch(tables, sampler, optimizer, scheduler)
                 self._end_epoch(tables, epoch, optimizer)
@@ -107,20 +133,30 @@ class Trainer:
                 report.training_seconds += time.perf_counter() - start
                 report.epochs, report.steps = epoch + 1, report.steps + sampler.num_batches
                 bar.update()
-                if epoch % protocol.eval_every and epoch + 1 < max_epochs:
-                    continue
-                start = time.perf_counter()
-                value = self.validate(tables)
-                report.validation_seconds += time.perf_counter() - start
-                report.history.append((epoch + 1, float(loss), value))
-                log.debug("epoch %d: loss %.5f, validation recall %.5f", *report.history[-1])
-                bar.set_postfix({"loss": f"{float(loss):.4f}", "val": f"{100 * value:.2f} %"})
-                failures += 1
-                if value > report.best_value:
-                    report.best_value, report.best_epoch, failures = value, epoch + 1, 0
-                    best_state = copy.deepcopy(tables.state_dict())
-                elif failures >= protocol.patience:
-                    break
+                if epoch % protocol.eval_every == 0 or epoch + 1 == max_epochs:
+                    start = time.perf_counter()
+                    value = self.validate(tables)
+                    report.validation_seconds += time.perf_counter() - start
+                    report.history.append((epoch + 1, float(loss), value))
+                    log.debug("epoch %d: loss %.5f, validation recall %.5f", *report.history[-1])
+                    bar.set_postfix({"loss": f"{float(loss):.4f}", "val": f"{100 * value:.2f} %"})
+                    report.failures += 1
+                    if value > report.best_value:
+                        report.best_value, report.best_epoch, report.failures = value, epoch + 1, 0
+                        best_state = copy.deepcopy(tables.state_dict())
+                    elif report.failures >= protocol.patience:
+                        break
+                if checkpoint is not None and checkpoint.due():
+                    checkpoint.save(
+                        {
+                            "tables": tables.state_dict(),
+                            "best_state": best_state,
+                            "optimizer": optimizer.state_dict(),
+                            "scheduler": scheduler.state_dict(),
+                            "generator": sampler.generator.get_state(),
+                            "report": asdict(report),
+                        }
+                    )
         tables.load_state_dict(best_state)
         tables.on_training_end()
         self.backbone.attach(tables)

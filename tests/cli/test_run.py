@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +36,18 @@ class Workplace:
     def __init__(self, path: Path):
         self.path = path
 
-    def run(self, *overrides: str, full_error: bool = False) -> subprocess.CompletedProcess:
+    def command(self, *overrides: str, full_error: bool = False) -> dict:
+        """Arguments for `subprocess`."""
         folders = [f"results_dir={self.path / 'records'}", f"runs_dir={self.path / 'runs'}"]
         flags = [override for override in overrides if override.startswith("-")]
         rest = [override for override in overrides if not override.startswith("-")]
         environment = {**os.environ, "BACO_DATA_DIR": str(self.path / "data")}
         environment |= {"HYDRA_FULL_ERROR": "1"} if full_error else {}
-        return subprocess.run(
-            [sys.executable, str(ROOT / "run.py"), *flags, *folders, *rest],
-            capture_output=True,
-            text=True,
-            cwd=self.path,
-            env=environment,
-        )
+        arguments = [sys.executable, str(ROOT / "run.py"), *flags, *folders, *rest]
+        return {"args": arguments, "cwd": self.path, "env": environment}
+
+    def run(self, *overrides: str, full_error: bool = False) -> subprocess.CompletedProcess:
+        return subprocess.run(**self.command(*overrides, full_error=full_error), capture_output=True, text=True)
 
     def succeeds(self, *overrides: str) -> subprocess.CompletedProcess:
         done = self.run(*overrides)
@@ -321,3 +321,38 @@ def test_help_does_not_wait_for_torch():
 def test_the_configuration_can_be_printed(workplace):
     done = workplace.succeeds("--cfg=job", "method=random")
     assert "name: random" in done.stdout and workplace.records() == {}
+
+
+def test_a_killed_run_continues_to_the_same_numbers(workplace, tmp_path):
+    """SIGKILL in the middle of the training, then the same command again, against a run left in peace."""
+    settings = [*TINY, "protocol.max_epochs=400", "protocol.eval_every=3", "method=baco", "checkpoint_every=0"]
+    peace = Workplace(tmp_path / "peace")
+    peace.path.mkdir()
+    peace.succeeds(*settings, "export=tables.npz")
+    assert not list(peace.path.glob("runs/*.checkpoint")), "nothing is left to continue"
+
+    command = workplace.command(*settings, "export=tables.npz")
+    for _ in range(2):
+        process = subprocess.Popen(**command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen = checkpoint_time(workplace)
+        while checkpoint_time(workplace) == seen:
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert not workplace.records()
+    workplace.succeeds(*settings, "export=tables.npz")
+    (killed,), (left,) = workplace.records().values(), peace.records().values()
+    first, second = killed["training"]["continued_after"]
+    assert 0 < first < second < 400
+    assert killed["metrics"] == left["metrics"] and killed["training"]["history"] == left["training"]["history"]
+    name = next(iter(peace.records()))
+    for file in ("tables.npz", f"records/{name}.npz"):
+        ours, theirs = np.load(workplace.path / file), np.load(peace.path / file)
+        assert all(np.array_equal(ours[key], theirs[key]) for key in theirs.files)
+    assert not list(workplace.path.glob("runs/*.checkpoint"))
+
+
+def checkpoint_time(workplace: Workplace) -> float:
+    """When the last checkpoint was saved; 0 before the first."""
+    return max((path.stat().st_mtime for path in workplace.path.glob("runs/*.checkpoint")), default=0.0)

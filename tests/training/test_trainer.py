@@ -1,7 +1,7 @@
 """The trainer: early stopping, decay, hooks, determinism."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numba
 import pytest
@@ -14,6 +14,7 @@ from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
 from baco.tables import EmbeddingTables, Ledger
+from baco.training.checkpoint import Checkpoint
 from baco.training.sampler import Sampler
 from baco.training.trainer import Trainer
 from baselines.full import Full
@@ -251,3 +252,66 @@ def test_decay_per_epoch_is_what_it_says(planted, monkeypatch):
         trainer_for(planted, protocol, backbone).fit(tables)
         steps = -(-planted.train.num_edges // batch_size)
         torch.testing.assert_close(tables.users.rows.detach(), start * (1 - part / steps) ** steps)
+
+
+def interrupted_at(trainer: Trainer, call: int) -> Trainer:
+    """The trainer breaks off at a validation, counted from 1, after the work that precedes it."""
+    validate, calls = trainer.validate, []
+
+    def fragile(tables):
+        calls.append(tables)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return validate(tables)
+
+    trainer.validate = fragile
+    return trainer
+
+
+def learned_for(data) -> Learned:
+    tables = Learned(data.num_users, data.num_items, 8)
+    tables.reset_parameters(0.1, torch_stream(0, "init"))
+    return tables
+
+
+@pytest.mark.parametrize("changes", [{}, {"decay_per_epoch": 0.1, "schedule": "constant", "patience": 1}])
+@pytest.mark.parametrize("make", [tables_for, learned_for])
+def test_an_interrupted_training_ends_in_the_same_bits(planted, tmp_path, make, changes):
+    """Broken off twice, in other processes' stead continued by other objects."""
+    protocol = replace(QUICK, eval_every=2, max_epochs=9) if not changes else replace(QUICK, **changes)
+    whole = make(planted)
+    expected = trainer_for(planted, protocol).fit(whole)
+    path = tmp_path / "checkpoint"
+    for call in (3, 2):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_at(trainer_for(planted, protocol), call).fit(make(planted), checkpoint=Checkpoint(path, 0, {}))
+    pieces = make(planted)
+    report = trainer_for(planted, protocol).fit(pieces, checkpoint=Checkpoint(path, 0, {}))
+    assert same_bits(whole, pieces)
+    assert len(report.continued_after) == 2 and report.continued_after[0] < report.continued_after[1]
+    timeless = {"training_seconds": 0, "validation_seconds": 0, "continued_after": []}
+    assert asdict(replace(report, **timeless)) == asdict(replace(expected, **timeless))
+
+
+@pytest.mark.parametrize("spoil", ["other code", "cut off", "gone"])
+def test_a_useless_checkpoint_is_reported_and_the_training_starts_anew(planted, tmp_path, caplog, spoil):
+    whole = tables_for(planted)
+    trainer_for(planted).fit(whole)
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_at(trainer_for(planted), 3).fit(tables_for(planted), checkpoint=Checkpoint(path, 0, {"code": 1}))
+    if spoil == "cut off":
+        path.write_bytes(path.read_bytes()[:-1000])
+    if spoil == "gone":
+        path.unlink()
+    again = tables_for(planted)
+    code = 2 if spoil == "other code" else 1
+    report = trainer_for(planted).fit(again, checkpoint=Checkpoint(path, 0, {"code": code}))
+    assert report.continued_after == [] and same_bits(whole, again)
+    assert ("starts anew" in caplog.text) == (spoil != "gone")
+
+
+def test_checkpoints_are_saved_at_times_only(planted, tmp_path):
+    path = tmp_path / "checkpoint"
+    trainer_for(planted).fit(tables_for(planted), checkpoint=Checkpoint(path, 3600, {}))
+    assert not path.exists()
