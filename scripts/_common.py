@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from baco.config import parse
+from baco.config import RunConfig, parse
 from baco.data.interactions import Interactions
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -14,6 +14,15 @@ CONF = Path(__file__).parent.parent / "conf"
 
 def load(name: str) -> Interactions:
     """A dataset as `run.py dataset=name` sees it."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = parse(compose("config", [f"dataset={name}"]))
+    config = _configuration(name)
     return config.dataset.load(config.data_dir)
+
+
+def budget_of(name: str) -> float | None:
+    """The budget of a dataset where none is given."""
+    return _configuration(name).budget
+
+
+def _configuration(name: str) -> RunConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return parse(compose("config", [f"dataset={name}"]))

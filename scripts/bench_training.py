@@ -1,7 +1,10 @@
-"""Time training steps and full-ranking evaluation, side by side: `python scripts/bench_training.py beauty gowalla`.
+"""Time training steps side by side: `python scripts/bench_training.py beauty gowalla`.
 
-Three LightGCN trainers take steps on the same batches in turn: ours, a plain version that leaves everything to torch's
-autograd and sparse product, and the same with a hand-written symmetric backward pass. Prints medians and ratios.
+LightGCN trainers take steps on the same batches in turn: ours with the full model, BACO's and random codes under the
+dataset's budget; a plain version that leaves everything to torch's autograd and sparse product; the same with a
+symmetric backward pass; and the peers whose folders are named. Peers get their batches ready-made, although their own
+sampling takes longer still. Prints medians, ratios to our full model, and how far a step is from the time that its
+memory traffic needs at the bandwidth measured.
 """
 
 from __future__ import annotations
@@ -13,21 +16,26 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from _common import load
+from _common import budget_of, load
+from _peers import DIM, LAYERS, add_arguments, loss_of, models
+from numba import njit, prange
 from torch import Tensor
 
 from baco.backbones import LightGCN
 from baco.budget import Budget
 from baco.data.interactions import Interactions
-from baco.evaluation.evaluator import Evaluator
 from baco.machine import resolve_device, synchronize
+from baco.propagation import Propagation, bipartite_adjacency, normalised
+from baco.registry import method_class
 from baco.rng import stream, torch_stream
 from baco.scores import Batch
+from baco.sparse import Csr
+from baco.tables import EmbeddingTables
 from baco.training.loss import bpr_loss
 from baco.training.sampler import Sampler
-from baselines.full import Full
 
-DIM = 64
+OURS = "ours, full"
+METHODS = ("full", "random", "baco")
 
 
 class SymmetricProduct(torch.autograd.Function):
@@ -46,46 +54,104 @@ class SymmetricProduct(torch.autograd.Function):
 def plain_differences(
     rows: Tensor, matrix: Tensor, product: Callable[[Tensor, Tensor], Tensor], num_users: int, batch: Batch
 ) -> Tensor:
-    """Two-layer LightGCN as it is usually written."""
+    """LightGCN as it is usually written."""
     layers = [rows]
-    for _ in range(2):
+    for _ in range(LAYERS):
         layers.append(product(matrix, layers[-1]))
     users, items = torch.stack(layers).mean(0).tensor_split([num_users])
     chosen, positives, negatives = (part.long() for part in batch)
     return (users[chosen] * (items[positives] - items[negatives])).sum(1)
 
 
-def steppers(data: Interactions, device: torch.device) -> dict[str, Callable[[Batch], float]]:
-    """One training step by each trainer, by name; each returns its loss."""
-    budget = Budget.parse(None, "parameters", data.num_users, data.num_items, DIM)
-    tables = Full().fit(data.train, budget, stream(0, "assign"))
+def tables_of(name: str, data: Interactions, budget: float | None, device: torch.device) -> EmbeddingTables:
+    """A method's tables under the dataset's budget, with first values."""
+    method = method_class(name)()
+    limit = budget if method.has_budget else None
+    limit = Budget.parse(limit, "parameters", data.num_users, data.num_items, DIM)
+    tables = method.fit(data.train, limit, stream(0, "assign"))
     tables.reset_parameters(0.1, torch_stream(0, "init"))
-    tables.to(device)
-    backbone = LightGCN(data.train, LightGCN.Config(num_layers=2))
-    matrix = backbone.adjacency.on(device)
-    ours = torch.optim.Adam(tables.parameters(), lr=0.01, fused=True)
+    return tables.to(device)
 
-    def our_step(batch: Batch) -> float:
-        return step(lambda: backbone.score_differences(tables, batch), ours)
 
-    found = {"ours": our_step}
+def step_bytes(propagation: Propagation, batch_size: int, parameters: int) -> int:
+    """What a step has to read and write at least, when every row that an entry of a matrix names is fetched anew.
+
+    Each entry: a row of floats, an index and a value; each result: a row written. A batch that touches a part of the
+    nodes skips that part's complement in the last product of the way forward (see `propagation`). Scores: three rows
+    a triple, and their gradient as a product with four entries a triple. Adam reads four numbers a parameter and
+    writes three.
+    """
+    touched = min(1.0, 3 * batch_size / propagation.num_nodes)
+
+    def product(matrix: Csr, share: float = 1.0) -> float:
+        return share * (len(matrix.indices) * (4 * DIM + 8) + matrix.shape[0] * 4 * DIM)
+
+    forward, backward = propagation.forward_chain, propagation.backward_chain
+    products = sum(map(product, forward[:-1])) + product(forward[-1], touched) + sum(map(product, backward))
+    scores = batch_size * (3 * 4 * DIM + 4 * (4 * DIM + 8)) + touched * propagation.num_nodes * 4 * DIM
+    return round(products + scores + 7 * 4 * parameters)
+
+
+@njit(parallel=True)
+def _triad(a, b, c):
+    for i in prange(len(a)):
+        a[i] = b[i] + np.float32(2) * c[i]
+
+
+def bandwidth(device: torch.device) -> float:
+    """Bytes a second of a + 2 b over arrays that fit no cache, all cores or the device."""
+    size = 2**26
+    if device.type == "cpu":
+        arrays = [np.ones(size, np.float32) for _ in range(3)]
+        run = lambda: _triad(*arrays)  # noqa: E731
+    else:
+        tensors = [torch.ones(size, device=device) for _ in range(3)]
+        run = lambda: torch.add(tensors[1], tensors[2], alpha=2, out=tensors[0])  # noqa: E731
+    times = []
+    for _ in range(6):
+        synchronize(device)
+        start = time.perf_counter()
+        run()
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 3 * 4 * size / min(times)
+
+
+def steppers(data: Interactions, budget: float | None, device: torch.device, peers: dict) -> tuple[dict, dict]:
+    """One training step by each trainer, by name; and the bytes of ours."""
+    found, traffic = {}, {}
+    for name in METHODS:
+        tables = tables_of(name, data, budget, device)
+        backbone = LightGCN(data.train, LightGCN.Config(num_layers=LAYERS))
+        adam = torch.optim.Adam(tables.parameters(), lr=0.01, fused=True)
+        found[f"ours, {name}"] = stepper(
+            lambda batch, backbone=backbone, tables=tables: bpr_loss(backbone.score_differences(tables, batch)), adam
+        )
+        traffic[f"ours, {name}"] = backbone.propagation(tables), tables.ledger().training_floats
+    full = tables_of("full", data, None, device)
+    adjacency = Csr.from_scipy(normalised(bipartite_adjacency(data.train))).on(device)
     for name, product in (("plain", torch.sparse.mm), ("plain, symmetric backward", SymmetricProduct.apply)):
-        rows = torch.cat(tables()).detach().clone().requires_grad_()
-        adam = torch.optim.Adam([rows], lr=0.01)
+        rows = torch.cat(full()).detach().clone().requires_grad_()
+        found[name] = stepper(
+            lambda batch, rows=rows, product=product: bpr_loss(
+                plain_differences(rows, adjacency, product, data.num_users, batch)
+            ),
+            torch.optim.Adam([rows], lr=0.01),
+        )
+    for name, model in peers.items():
+        found[name] = stepper(loss_of(name, model), torch.optim.Adam(model.parameters(), lr=0.01))
+    return found, traffic
 
-        def plain_step(batch: Batch, rows=rows, adam=adam, product=product) -> float:
-            return step(lambda: plain_differences(rows, matrix, product, data.num_users, batch), adam)
 
-        found[name] = plain_step
-    return found
+def stepper(loss_of_batch: Callable[[Batch], Tensor], optimizer: torch.optim.Optimizer) -> Callable[[Batch], float]:
+    def step(batch: Batch) -> float:
+        loss = loss_of_batch(batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
 
-
-def step(differences: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> float:
-    loss = bpr_loss(differences())
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+    return step
 
 
 def main() -> None:
@@ -94,42 +160,42 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1024, 131072])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--device", default="auto")
+    add_arguments(parser)
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
+    speed = bandwidth(device)
+    print(f"{device.type}, {torch.get_num_threads()} threads, {speed / 1e9:.1f} GB/s")
     for name in arguments.datasets:
         data = load(name)
-        print(f"\n{name}: {data.train.num_nodes} nodes, {data.train.num_edges} interactions, {device.type}")
+        codes = tables_of("baco", data, budget_of(name), device).assignment
+        peers = models(arguments, data, device, codes)
+        print(f"\n{name}: {data.train.num_nodes} nodes, {data.train.num_edges} interactions")
         for batch_size in arguments.batch_sizes:
-            runs = steppers(data, device)
+            runs, traffic = steppers(data, budget_of(name), device, peers)
             seconds: dict[str, list[float]] = {run: [] for run in runs}
-            losses: dict[str, list[float]] = {run: [] for run in runs}
+            losses: dict[str, float] = {}
             sampler = Sampler(data.train, batch_size, torch_stream(0, "sampling", device))
             batches = itertools.chain.from_iterable(sampler.epoch() for _ in itertools.count())
             for number, batch in enumerate(itertools.islice(batches, arguments.steps + 2)):
                 for run, take in runs.items():
                     synchronize(device)
                     start = time.perf_counter()
-                    losses[run].append(take(batch))
+                    losses[run] = take(batch)
                     synchronize(device)
                     if number >= 2:  # the first steps compile and warm the caches
                         seconds[run].append(time.perf_counter() - start)
-            print(f"batch {batch_size:<26}{'ms a step':>10}{'s an epoch':>12}{'ratio':>8}{'last loss':>11}")
+            print(f"batch {batch_size:<24}{'ms a step':>10}{'s an epoch':>12}{'ratio':>8}{'roofline':>10}{'loss':>10}")
             for run in runs:
                 median = np.median(seconds[run])
-                ratio = median / np.median(seconds["ours"])
+                ratio = median / np.median(seconds[OURS])
+                bound = "-"
+                if run in traffic:
+                    propagation, parameters = traffic[run]
+                    bound = f"{median * speed / step_bytes(propagation, batch_size, parameters):.1f} x"
                 print(
-                    f"  {run:<30}{1000 * median:>10.1f}{median * sampler.num_batches:>12.1f}{ratio:>8.2f}"
-                    f"{losses[run][-1]:>11.5f}"
+                    f"  {run:<28}{1000 * median:>10.1f}{median * sampler.num_batches:>12.1f}{ratio:>8.2f}{bound:>10}"
+                    f"{losses[run]:>10.5f}"
                 )
-        generator = torch.Generator().manual_seed(0)
-        users, items = (torch.randn(size, DIM, generator=generator) for size in (data.num_users, data.num_items))
-        evaluator = Evaluator(data)
-        taken = []
-        for _ in range(3):
-            start = time.perf_counter()
-            evaluator.evaluate(users.to(device), items.to(device), "test", 50)
-            taken.append(time.perf_counter() - start)
-        print(f"full-ranking evaluation of {data.num_users} x {data.num_items}, k = 50: {np.median(taken):.2f} s")
 
 
 if __name__ == "__main__":

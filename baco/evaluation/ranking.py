@@ -10,15 +10,18 @@ ordered by a random permutation that is fixed per dataset, never by id. Three th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from numba import get_num_threads, get_thread_id, njit, prange
+from numba import njit, prange
 from torch import Tensor
 
 from baco.graph import Neighbors
 
-CPU_BLOCK = 256  # users
+CPU_USERS, CPU_ITEMS = 256, 2048  # of a block: its scores stay in the cache
 GPU_BLOCK_SCORES = 2**26  # scores alive at once: 256 MiB of float32 and about eight times that of sort keys
+LANES = 64  # scores looked at together
 NO_ITEM = -1
 
 
@@ -51,41 +54,89 @@ def rank_items(
     if not (torch.isfinite(user_rows).all() and torch.isfinite(item_rows).all()):
         raise FloatingPointError("the final embeddings hold NaN or infinite values: the training diverged")
     device, num_items = user_rows.device, len(item_rows)
-    on_cpu = device.type == "cpu"
-    block = CPU_BLOCK if on_cpu else max(1, GPU_BLOCK_SCORES // num_items)
     distinct, column = _distinct_rows(item_rows[torch.as_tensor(tie_order, device=device)])
-    position = np.empty(num_items, np.int64)
-    position[tie_order] = np.arange(num_items)
-    scores = torch.empty(block, len(distinct), device=device)
-    rows = torch.zeros(block, user_rows.shape[1], device=device)
-    best = np.empty((len(users), k), np.int64)
-    for start in range(0, len(users), block):
-        chosen = users[start : start + block]
-        rows[: len(chosen)] = user_rows[torch.as_tensor(chosen, dtype=torch.int64, device=device)]
-        torch.mm(rows, distinct.T, out=scores)
-        if on_cpu:
-            hidden = np.zeros((get_num_threads(), num_items), np.bool_)
-            _top_positions(scores.numpy(), column.numpy(), chosen, *seen, position, hidden, best[start : start + block])
-        else:
-            best[start : start + block] = top_positions(scores[: len(chosen)], column, chosen, seen, position, k)
-    return np.where(best == NO_ITEM, NO_ITEM, np.asarray(tie_order)[best]).astype(np.int32)
+    tie_order = np.asarray(tie_order)
+    rank = _rank_on_cpu if device.type == "cpu" else _rank_on_gpu
+    best = rank(user_rows, distinct, column, users, seen, tie_order, min(k, num_items))
+    ranked = np.full((len(users), k), NO_ITEM, np.int32)
+    ranked[:, : best.shape[1]] = np.where(best == NO_ITEM, NO_ITEM, tie_order[best])
+    return ranked
 
 
 def _distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Each distinct row once, and for every row the number of its like."""
+    """Each distinct row once, and for every row the number of its like.
+
+    Long rows come first: their scores are the highest as a rule, and once the best are found the others are passed by.
+    """
     bits = (rows + 0.0).view(torch.int32).to(torch.int64)  # adding 0 turns -0 into 0
     odd = np.random.default_rng(0).integers(-(2**62), 2**62, rows.shape[1]) * 2 + 1
     keys = (bits * torch.as_tensor(odd, device=rows.device)).sum(1)  # modulo 2^64: equal rows, equal keys
     _, inverse = torch.unique(keys, return_inverse=True)
-    like = torch.empty(int(inverse.max()) + 1, dtype=torch.int64, device=rows.device)
-    like[inverse] = torch.arange(len(rows), device=rows.device)
-    return rows[like].contiguous(), inverse
+    places = torch.arange(len(rows), device=rows.device)
+    like = torch.empty_like(places[: int(inverse.max()) + 1])
+    like[inverse] = places
+    order = rows[like].norm(dim=1).argsort(descending=True, stable=True)
+    number = torch.empty_like(order)
+    number[order] = places[: len(order)]
+    return rows[like[order]].contiguous(), number[inverse]
 
 
-def top_positions(
+def _blocks(user_rows: Tensor, users: np.ndarray, size: int) -> Iterator[tuple[slice, Tensor]]:
+    """The rows of `size` users at a time, the last block filled up with zeros."""
+    rows = torch.zeros(size, user_rows.shape[1], device=user_rows.device)
+    for start in range(0, len(users), size):
+        chosen = torch.as_tensor(users[start : start + size], dtype=torch.int64, device=user_rows.device)
+        rows[: len(chosen)] = user_rows[chosen]
+        yield slice(start, start + len(chosen)), rows
+
+
+def _rank_on_cpu(
+    user_rows: Tensor,
+    distinct: Tensor,
+    column: Tensor,
+    users: np.ndarray,
+    seen: Neighbors,
+    tie_order: np.ndarray,
+    k: int,
+) -> np.ndarray:
+    """(m, k) int64 positions, best first; the best so far of each user are kept while blocks of items pass."""
+    column = column.numpy()
+    alike = np.argsort(column, kind="stable"), np.searchsorted(np.sort(column), np.arange(len(distinct) + 1))
+    best = np.full((len(users), k), NO_ITEM, np.int64)
+    scores = np.full((len(users), k), -np.inf, np.float32)
+    blocks = [(start, distinct[start : start + CPU_ITEMS].T) for start in range(0, len(distinct), CPU_ITEMS)]
+    for chosen, rows in _blocks(user_rows, users, CPU_USERS):
+        for start, columns in blocks:
+            product = torch.mm(rows, columns).numpy()
+            _keep_best(product, start, *alike, users[chosen], *seen, tie_order, scores[chosen], best[chosen])
+    _sort_best(scores, best)
+    return best
+
+
+def _rank_on_gpu(
+    user_rows: Tensor,
+    distinct: Tensor,
+    column: Tensor,
+    users: np.ndarray,
+    seen: Neighbors,
+    tie_order: np.ndarray,
+    k: int,
+) -> np.ndarray:
+    """The same in torch operations."""
+    num_items = len(column)
+    position = np.empty(num_items, np.int64)
+    position[tie_order] = np.arange(num_items)
+    best = np.empty((len(users), k), np.int64)
+    for chosen, rows in _blocks(user_rows, users, max(1, GPU_BLOCK_SCORES // num_items)):
+        scores = (rows @ distinct.T)[: chosen.stop - chosen.start]
+        best[chosen] = _top_positions(scores, column, users[chosen], seen, position, k)
+    return best
+
+
+def _top_positions(
     scores: Tensor, column: Tensor, users: np.ndarray, seen: Neighbors, position: np.ndarray, k: int
 ) -> np.ndarray:
-    """`_top_positions` in torch operations, for GPUs.
+    """The positions of the k highest scores of each user, best first, NO_ITEM where there are fewer.
 
     A score and a position make one integer key: the float's bits, mapped so that integers order as the floats do, above
     the reversed position. Keys are distinct, so that the largest k are the same whatever the device's algorithm.
@@ -97,12 +148,10 @@ def top_positions(
     bits = (expanded + 0.0).view(torch.int32).to(torch.int64)
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     keys = ordered * 2**32 + torch.arange(num_items - 1, -1, -1, device=scores.device)
-    top = keys.topk(min(k, num_items), sorted=True).values
+    top = keys.topk(k, sorted=True).values
     best = num_items - 1 - (top & 0xFFFFFFFF)
     best[top >> 32 == ordered_minus_infinity()] = NO_ITEM
-    padded = np.full((len(users), k), NO_ITEM, np.int64)
-    padded[:, : best.shape[1]] = best.cpu().numpy()
-    return padded
+    return best.cpu().numpy()
 
 
 def ordered_minus_infinity() -> int:
@@ -119,49 +168,52 @@ def _seen_pairs(users: np.ndarray, seen: Neighbors) -> tuple[np.ndarray, np.ndar
 
 
 @njit(parallel=True, cache=True)
-def _top_positions(scores, column, users, seen_indptr, seen_items, position, hidden, best):
-    """Fill best[i] with the positions of the k highest scores of user i, best first, NO_ITEM where there are fewer.
+def _keep_best(product, start, places, ends, users, seen_indptr, seen_items, tie_order, scores, best):
+    """Let the scores of some items compete with the best so far of each user.
 
-    The score at a position is scores[i, column[position]]. `hidden` has a row per thread; it must come, and is left,
-    all False. Positions are walked upwards and kept in a heap whose root is the worst: a later position replaces the
-    root only with a higher score, so that the lower position wins a tie.
+    Row i of `product` has the scores of user i for the distinct rows start, start + 1, ...; the items at the positions
+    places[ends[c]:ends[c + 1]] have the row c. Each row of `scores` and `best` is a heap whose root is the worst entry;
+    of two with equal scores that is the one with the higher position.
     """
-    k = best.shape[1]
     for i in prange(len(users)):
-        mask = hidden[get_thread_id()]
+        row, heap_scores, heap = product[i], scores[i], best[i]
         user_seen = seen_items[seen_indptr[users[i]] : seen_indptr[users[i] + 1]]
-        for item in user_seen:
-            mask[position[item]] = True
-        row = scores[i]
-        heap_scores = np.empty(k, np.float32)
-        heap = best[i]
-        size = 0
-        for place in range(len(column)):
-            score = row[column[place]]
-            if size == k and score <= heap_scores[0]:
+        for first in range(0, len(row), LANES):
+            last = min(first + LANES, len(row))
+            promising = 0
+            worst = heap_scores[0]
+            for c in range(first, last):
+                promising += row[c] >= worst
+            if promising == 0:
                 continue
-            if mask[place]:
-                continue
-            if size < k:
-                node = size
-                size += 1
-                while node > 0 and not _worse(heap_scores[(node - 1) // 2], heap[(node - 1) // 2], score, place):
-                    heap_scores[node], heap[node] = heap_scores[(node - 1) // 2], heap[(node - 1) // 2]
-                    node = (node - 1) // 2
-                heap_scores[node], heap[node] = score, place
-            else:
-                _sink(heap_scores, heap, k, score, place)
-        for last in range(size - 1, 0, -1):  # the worst to the end, again and again
+            for c in range(first, last):
+                if row[c] < heap_scores[0]:
+                    continue
+                for place in places[ends[start + c] : ends[start + c + 1]]:
+                    if _worse(heap_scores[0], heap[0], row[c], place) and not _is_seen(user_seen, tie_order[place]):
+                        _sink(heap_scores, heap, len(heap), row[c], place)
+
+
+@njit(parallel=True, cache=True)
+def _sort_best(scores, best):
+    """Turn each heap into a list, best first: the worst goes to the end, again and again."""
+    for i in prange(len(best)):
+        heap_scores, heap = scores[i], best[i]
+        for last in range(len(heap) - 1, 0, -1):
             score, place = heap_scores[last], heap[last]
             heap_scores[last], heap[last] = heap_scores[0], heap[0]
             _sink(heap_scores, heap, last, score, place)
-        heap[size:] = NO_ITEM
-        for item in user_seen:
-            mask[position[item]] = False
+
+
+@njit(cache=True)
+def _is_seen(user_seen, item):
+    place = np.searchsorted(user_seen, item)
+    return place < len(user_seen) and user_seen[place] == item
 
 
 @njit(cache=True)
 def _worse(score, place, other_score, other_place):
+    """Whether an entry ranks below another. Every item ranks above NO_ITEM, whose score is minus infinity."""
     return score < other_score or (score == other_score and place > other_place)
 
 

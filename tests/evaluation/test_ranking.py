@@ -1,5 +1,7 @@
 """Ranking and metrics against loops, sorting and an independent library."""
 
+from unittest.mock import patch
+
 import ir_measures
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from baco.evaluation import ranking
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import activity_quartiles, means_by_activity
 from baco.evaluation.metrics import relevant_hits, user_metrics
-from baco.evaluation.ranking import NO_ITEM, rank_items, top_positions
+from baco.evaluation.ranking import NO_ITEM, rank_items
 from baco.graph import Biadjacency
 
 
@@ -44,21 +46,21 @@ def problems(draw):
     return users, items, seen.by_user, rng.permutation(num_items), draw(st.integers(1, 35))
 
 
-@given(problems())
-def test_ranking_is_the_sorted_ranking(problem):
+@pytest.mark.parametrize("block", [(256, 2048), (5, 7)])
+@given(problem=problems())
+def test_ranking_is_the_sorted_ranking(block, problem):
+    """In one block of users and items, and in several."""
     users, items, seen, tie_order, k = problem
-    found = rank_items(torch.as_tensor(users), torch.as_tensor(items), np.arange(len(users)), seen, tie_order, k)
+    with patch.multiple(ranking, CPU_USERS=block[0], CPU_ITEMS=block[1]):
+        found = rank_items(torch.as_tensor(users), torch.as_tensor(items), np.arange(len(users)), seen, tie_order, k)
     np.testing.assert_array_equal(found, sorted_ranking(users @ items.T, seen, tie_order, k))
 
 
 @given(problems())
 def test_the_gpus_algorithm_gives_the_same_ranking(problem):
     users, items, seen, tie_order, k = problem
-    position = np.argsort(tie_order)
-    distinct, column = ranking._distinct_rows(torch.as_tensor(items[tie_order]))
-    scores = torch.as_tensor(users) @ distinct.T
-    best = top_positions(scores, column, np.arange(len(users)), seen, position, k)
-    found = np.where(best == NO_ITEM, NO_ITEM, tie_order[best])
+    with patch.multiple(ranking, _rank_on_cpu=ranking._rank_on_gpu, GPU_BLOCK_SCORES=100):
+        found = rank_items(torch.as_tensor(users), torch.as_tensor(items), np.arange(len(users)), seen, tie_order, k)
     np.testing.assert_array_equal(found, sorted_ranking(users @ items.T, seen, tie_order, k))
 
 
