@@ -8,13 +8,19 @@ BACKBONE ?= lightgcn
 PROTOCOL ?= fast
 ARGS ?=                      # further overrides, such as ARGS="seed=1 budget=0.1"
 
+EXPERIMENT ?= all            # of conf/experiment
+MINUTES ?= null              # stop cleanly after so many
+
 IN_VENV := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 
-.PHONY: run test lint tables clean
+.PHONY: run grid test lint tables clean
 
 run: $(INSTALLED)  ## train and compare METHODS on DATASET
 	$(IN_VENV) run.py -m dataset=$(DATASET) method=$(METHODS) backbone=$(BACKBONE) protocol=$(PROTOCOL) $(ARGS)
+
+grid: $(INSTALLED)  ## the runs of EXPERIMENT that have no record yet, for MINUTES
+	$(IN_VENV) run.py +experiment=$(strip $(EXPERIMENT)) minutes=$(strip $(MINUTES)) $(ARGS)
 
 test: lint  ## all tests
 	$(IN_VENV) -m pytest -q

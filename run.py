@@ -7,20 +7,24 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from baco.errors import UserError, unknown
+from baco.limits import TimeUp, time_limit
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("dataset", "backbone", "method", "protocol")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
 
+log = logging.getLogger(__name__)
 records: list[dict] = []  # of this process, for the table at the end
-failures: list[Exception] | None = None  # a list in the process that the user started
+failures: list[BaseException] | None = None  # a list in the process that the user started
 
 
 def listing(group: str) -> str:
@@ -35,22 +39,45 @@ OmegaConf.register_new_resolver("listing", listing)
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
-    """One run. A failed one says why where it happens, and a sweep goes on with the next."""
+    """One run, or a grid of them. A failed one says why where it happens, and a sweep goes on with the next."""
     from baco.config import parse  # here, so that --help need not wait for torch
     from baco.experiment import run
 
     try:
-        records.append(run(parse(cfg)))
-    except Exception as error:
+        with time_limit(cfg.minutes) as seconds_left:
+            if "experiment" in cfg:
+                run_experiment(seconds_left)
+            else:
+                records.append(run(parse(cfg)))
+    except (Exception, TimeUp) as error:
         if failures is None:  # a launcher's worker: its parent must hear of it
-            raise
+            raise UserError(str(error)) if isinstance(error, TimeUp) else error from None
         failures.append(error)
         say(error)
 
 
-def say(error: Exception) -> None:
+def run_experiment(seconds_left: Callable[[], float]) -> None:
+    """The runs of the chosen experiment, under the other overrides of the command line."""
+    from baco.experiments import load_experiment
+    from baco.grid import Grid, with_overrides
+
+    hydra_config = HydraConfig.get()
+    given = [text for text in hydra_config.overrides.task if not text.startswith("+experiment=")]
+    experiment = load_experiment(hydra_config.runtime.choices.experiment)
+    grid = Grid(with_overrides(experiment.runs, given), seconds_left)
+    try:
+        grid.work()
+    except TimeUp as reason:
+        log.info("stopped: %s", reason)
+    records.extend(grid.records)
+    log.info("%s", grid.summary())
+    if "failed" in grid.states:
+        raise UserError("runs of the grid failed; the reasons stand above and in <runs_dir>/failures")
+
+
+def say(error: BaseException) -> None:
     """What went wrong: one line if the user can mend it, a traceback if it is a defect of ours."""
-    if tracebacks or not isinstance(error, UserError):
+    if tracebacks or not isinstance(error, (UserError, TimeUp)):
         traceback.print_exception(error)
     else:
         print(f"error: {error}", file=sys.stderr)

@@ -31,6 +31,8 @@ class Scalars:
     runs_dir: Path
     export: Path | None
     force: bool
+    minutes: float | None
+    worker: int
 
     def __post_init__(self):
         if self.dim < 1:

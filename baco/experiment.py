@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -41,6 +41,32 @@ log = logging.getLogger(__name__)
 GROUP_CUTOFF = 20  # of the means by user activity, as in the paper's Figure 5
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run before it starts: its data, its budget, what decides its result, and the name of its record."""
+
+    config: RunConfig
+    data: Interactions
+    budget: Budget
+    decides: dict
+    name: str
+
+    @classmethod
+    def of(cls, config: RunConfig, data: Interactions) -> Plan:
+        """The plan of a configuration on its dataset."""
+        method = config.method
+        value = config.budget if method.has_budget else None
+        budget = Budget.parse(value, config.budget_unit, data.num_users, data.num_items, config.dim)
+        decides = config.decides() | {"dataset": data.fingerprint, "budget": asdict(budget)}
+        name = record_name(data.name, config.backbone.name, method.name, record_id(decides))
+        return cls(config, data, budget, decides, name)
+
+    @property
+    def path(self) -> Path:
+        """Where the record belongs."""
+        return self.config.results_dir / f"{self.name}.json"
+
+
 def run(config: RunConfig) -> dict:
     """Run what the configuration describes, or find its record; returns the record.
 
@@ -53,14 +79,8 @@ def run(config: RunConfig) -> dict:
     set_threads(config.threads)
     data = config.dataset.load(config.data_dir)
     data.describe()
-    method = config.method
-    budget = Budget.parse(
-        config.budget if method.has_budget else None, config.budget_unit, data.num_users, data.num_items, config.dim
-    )
-    decides = config.decides() | {"dataset": data.fingerprint, "budget": asdict(budget)}
-    identity = record_id(decides)
-    name = record_name(data.name, config.backbone.name, method.name, identity)
-    path = config.results_dir / f"{name}.json"
+    method, plan = config.method, Plan.of(config, data)
+    budget, decides, name, path = plan.budget, plan.decides, plan.name, plan.path
     record = load_record(path)
     if record is not None and not config.force and (config.export is None or config.export.exists()):
         log.info("already recorded in %s (force=true runs it again)", path)
@@ -77,7 +97,7 @@ def run(config: RunConfig) -> dict:
         tables, test, measured = train_and_test(config, data, budget, device)
         record = {
             "schema": RECORD_SCHEMA,
-            "id": identity,
+            "id": record_id(decides),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": {
                 "dataset": data.name,
