@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from baco.assignments import cached_assignment
 from baco.budget import FLOAT_BYTES, Budget
+from baco.codes import SIDES
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
@@ -108,12 +110,13 @@ def run(config: RunConfig) -> dict:
             "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": method.label},
             "config": decides,
             "dataset": describe_data(data),
-            "size": describe_size(tables, budget, data.train),
+            "size": describe_size(tables, budget, data.train) | {"limited": method.has_budget},
             **measured,
             "environment": environment(device),
             "code": code,
         }
-        save_record(config.results_dir, name, record, pack_hits(test.users, test.num_relevant, test.hits))
+        arrays = pack_hits(test.users, test.num_relevant, test.hits) | ids_per_row(tables)
+        save_record(config.results_dir, name, record, arrays)
         log.info("recorded in %s", path)
         if config.export is not None:
             export_tables(tables, data, config.export)
@@ -209,6 +212,18 @@ def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency) -
         "parameter_ratio": ledger.parameters / full_parameters,
         "byte_ratio": ledger.bytes / (FLOAT_BYTES * full_parameters),
     }
+
+
+def ids_per_row(tables: EmbeddingTables) -> dict[str, np.ndarray]:
+    """`users_per_row` and `items_per_row`, int32, descending: how many ids have each row as their first code."""
+    if not isinstance(tables, CodebookTables):
+        return {}
+    counts = {}
+    for side in SIDES:
+        codes = getattr(tables.assignment, side)
+        sizes = np.bincount(codes.index[:, 0], minlength=codes.num_rows)
+        counts[f"{side}_per_row"] = np.sort(sizes)[::-1].astype(np.int32)
+    return counts
 
 
 def export_tables(tables: EmbeddingTables, data: Interactions, path: Path) -> None:
