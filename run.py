@@ -116,7 +116,7 @@ if __name__ == "__main__":
         failures.append(error)
         print("interrupted", file=sys.stderr)
     if records:
-        from baco.results.tables import comparison, to_text
+        from baco.results.runs import comparison, to_text
 
         print(to_text(comparison(records)))
     sys.exit(1 if failures else 0)

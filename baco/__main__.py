@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from baco.results.record import load_records
-from baco.results.tables import OVERVIEW, frame, to_text, write_tables
+from baco.results.runs import OVERVIEW, frame, to_text
+from baco.results.tables import write_tables
 
 FILTERS = ("dataset", "backbone", "method", "protocol")
 
@@ -28,7 +29,7 @@ def main() -> None:
     if arguments.command == "records":
         print(to_text(frame(records, OVERVIEW)))
     else:
-        for path in write_tables(records, arguments.results / "tables"):
+        for path in write_tables(records, arguments.results / "tables", arguments.results / "records"):
             print(path)
 
 

@@ -53,7 +53,9 @@ class Wanted:
             For a file of conf/ that does not exist, other than a method's.
         """
         main = dict(_yaml(conf / "config.yaml"))
-        choices = {group: name for entry in main.pop("defaults") if isinstance(entry, dict) for group, name in entry.items()}
+        choices = {
+            group: name for entry in main.pop("defaults") if isinstance(entry, dict) for group, name in entry.items()
+        }
         sections = {}
         for group in ("dataset", "backbone", "protocol", "method"):
             path = conf / group / f"{settings.get(group, choices[group])}.yaml"
