@@ -14,7 +14,7 @@ MINUTES ?= null              # stop cleanly after so many
 IN_VENV := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 
-.PHONY: run grid test lint tables clean
+.PHONY: run grid test lint tables figures report clean
 
 run: $(INSTALLED)  ## train and compare METHODS on DATASET
 	$(IN_VENV) run.py -m dataset=$(DATASET) method=$(METHODS) backbone=$(BACKBONE) protocol=$(PROTOCOL) $(ARGS)
@@ -30,6 +30,12 @@ lint: $(INSTALLED)
 
 tables: $(INSTALLED)  ## the tables in results/tables, from the records in results/records
 	$(IN_VENV) -m baco tables
+
+figures: $(INSTALLED)  ## the figures in results/figures
+	$(IN_VENV) -m baco figures
+
+report: $(INSTALLED)  ## tables and figures as one page, results/report.html
+	$(IN_VENV) -m baco report
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

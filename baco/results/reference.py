@@ -21,6 +21,12 @@ def published(name: str) -> pd.DataFrame:
 
 
 @cache
+def method_label(method: str) -> str:
+    """What the paper calls a method; its own name if the paper does not have it."""
+    return pd.read_csv(REFERENCE / "methods.csv").set_index("name")["paper"].get(method, method)
+
+
+@cache
 def authors_split(dataset: str) -> str | None:
     """The fingerprint of the authors' own split of a dataset, where it is known."""
     known = pd.read_csv(REFERENCE / "datasets.csv").set_index("name")["fingerprint"].dropna()

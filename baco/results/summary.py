@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from baco.evaluation.metrics import user_metrics
-from baco.experiments import CONF, Experiment, Settings, command
+from baco.experiments import CONF, Experiment, Settings, command, overrides
 from baco.results.record import lookup, record_arrays, unpack_hits
+from baco.results.reference import method_label
 from baco.results.significance import Comparison, compare, holm
 from baco.results.wanted import Wanted, is_limited
 
@@ -47,10 +48,8 @@ class Row:
     @property
     def variant(self) -> str:
         """The settings beside the method's name, as a reader needs them."""
-        parts = [
-            f"{key.partition('.')[2]}={value}" for key, value in self.settings.items() if key.startswith("method.")
-        ]
-        return ", ".join(parts)
+        own = {key: value for key, value in self.settings.items() if key.startswith("method.")}
+        return ", ".join(text.removeprefix("method.") for text in overrides(own))
 
     @property
     def budget(self) -> str:
@@ -61,7 +60,7 @@ class Row:
     @property
     def label(self) -> str:
         """The method's name as reports print it, with what this row changes."""
-        name = self.records[0]["labels"]["method"] if self.records else self.method
+        name = self.records[0]["labels"]["method"] if self.records else method_label(self.method)
         return f"{name}, {self.variant}" if self.variant else name
 
     @property

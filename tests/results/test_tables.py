@@ -97,7 +97,7 @@ def test_a_run_is_found_by_every_setting_that_decides(tmp_path):
     assert section.records == []
     right = a_record(0.3, method="baco", budget=0.1, **{"method.secondary": False})
     (row,) = rows_of(comparison(wanted, sections(wanted, [*others, right], tmp_path)))
-    assert (row["method"], row["budget"], row["R@20"]) == ("BACO, secondary=False", "10%", "30.00")
+    assert (row["method"], row["budget"], row["R@20"]) == ("BACO, secondary=false", "10%", "30.00")
 
 
 def test_protocols_and_splits_never_share_a_table(tmp_path):
@@ -127,7 +127,7 @@ def test_the_best_within_the_budget_is_marked(tmp_path):
     ]
     document = comparison(experiment(*runs), sections(experiment(*runs), records, tmp_path))
     assert [row[2].place for row in document.tables[0].rows] == [None, 1, None, 0]
-    assert [row["method"] for row in rows_of(document)] == ["FULL", "BACO", "RANDOM †", "BACO, secondary=False"]
+    assert [row["method"] for row in rows_of(document)] == ["FULL", "BACO", "RANDOM †", "BACO, secondary=false"]
 
 
 def test_without_a_budget_nothing_is_best(tmp_path):
