@@ -41,12 +41,14 @@ OmegaConf.register_new_resolver("listing", listing)
 def main(cfg: DictConfig) -> None:
     """One run, or a grid of them. A failed one says why where it happens, and a sweep goes on with the next."""
     from baco.config import parse  # here, so that --help need not wait for torch
-    from baco.experiment import run
+    from baco.experiment import assign, run
 
     try:
         with time_limit(cfg.minutes) as seconds_left:
             if "experiment" in cfg:
                 run_experiment(seconds_left)
+            elif cfg.assign_only:
+                assign(parse(cfg))
             else:
                 records.append(run(parse(cfg)))
     except (Exception, TimeUp) as error:

@@ -1,4 +1,4 @@
-"""What can be made of finished runs: `python -m baco records | tables | figures | report | collect FILE...`."""
+"""What there is beside single runs: lists, tables and figures of the finished ones, and batches for other machines."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ from baco.files import write_text
 from baco.results.record import load_records
 
 FILTERS = ("dataset", "backbone", "method", "protocol")
-RESULTS = Path("results")
+RESULTS, RUNS = Path("results"), Path("runs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m baco", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for function in (records, tables, figures, report):
-        command = commands.add_parser(function.__name__, help=function.__doc__)
-        command.add_argument(
-            "--results", type=Path, default=RESULTS, help="folder that holds records/ (default: results)"
-        )
+    for function in (records, tables, figures, report, batch, collect):
+        command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        command.add_argument("--results", type=Path, default=RESULTS, help="holds records/ (default: results)")
+        if function in (batch, collect):
+            command.add_argument("--runs", type=Path, default=RUNS, help="holds logs and caches (default: runs)")
+        if function is batch:
+            command.add_argument("--experiment", default="all", help="of conf/experiment (default: all)")
+            command.add_argument("--minutes", type=float, required=True, help="stop after so many")
+            command.add_argument("--out", type=Path, required=True, help="folder for batch.zip")
+            command.add_argument("overrides", nargs="*", help="as for run.py, such as device=cuda")
+        if function is collect:
+            command.add_argument("files", type=Path, nargs="+", help="batch.zip of another machine")
         if function is records:
             for key in FILTERS:
                 command.add_argument(f"--{key}", help="only records with this name (several: separated by commas)")
@@ -78,6 +85,25 @@ def report(arguments: argparse.Namespace) -> None:
     path = arguments.results / "report.html"
     write_text(path, page.report(documents(found, folder), Gallery(found, folder).pictures()))
     say([path])
+
+
+def batch(arguments: argparse.Namespace) -> None:
+    """run an experiment for some minutes, leaving the new records in one small file"""
+    from baco.results.batch import run_batch
+
+    options = vars(arguments)
+    keys = ("experiment", "minutes", "out", "results", "runs", "overrides")
+    count = run_batch(**{key: options[key] for key in keys})
+    print(f"{count} new records in {arguments.out / 'batch.zip'}")
+
+
+def collect(arguments: argparse.Namespace) -> None:
+    """merge the files that batches left into the records"""
+    from baco.results import batch
+
+    for path in arguments.files:
+        recorded, failed = batch.collect(path, arguments.results, arguments.runs)
+        print(f"{path}: {recorded} new records, {failed} failures")
 
 
 def load(results: Path) -> list[dict]:

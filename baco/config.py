@@ -31,6 +31,7 @@ class Scalars:
     runs_dir: Path
     export: Path | None
     force: bool
+    assign_only: bool
     minutes: float | None
     worker: int
 

@@ -123,6 +123,14 @@ def run(config: RunConfig) -> dict:
     return record
 
 
+def assign(config: RunConfig) -> None:
+    """Only compute the codes of a run, into the cache that `run` looks into; nothing for methods without codes."""
+    data = config.dataset.load(config.data_dir)
+    if isinstance(config.method, CodeCompressor):
+        budget = Plan.of(config, data).budget
+        cached_assignment(config.method, data.train, budget, config.seed, config.runs_dir / "assignments")
+
+
 def train_and_test(
     config: RunConfig, data: Interactions, budget: Budget, device: torch.device
 ) -> tuple[EmbeddingTables, RankingReport, dict]:

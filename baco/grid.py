@@ -22,7 +22,7 @@ from baco.claims import ClaimedError, claim, dead_holder
 from baco.config import parse
 from baco.data.interactions import Interactions
 from baco.errors import UserError
-from baco.experiment import Plan, run
+from baco.experiment import Plan, assign, run
 from baco.experiments import Settings, overrides, without_duplicates
 from baco.files import write_text
 from baco.limits import TimeUp
@@ -114,7 +114,7 @@ class Grid:
         """Do a run unless somebody else is at it; whatever goes wrong is its failure, not the grid's."""
         try:
             with claim(lock_path(plan)):
-                record = run(plan.config)
+                record = assign(plan.config) if plan.config.assign_only else run(plan.config)
         except ClaimedError as error:
             self.states[place] = "claimed"
             log.info("  %s", error)
@@ -125,7 +125,8 @@ class Grid:
             log.info("  failed: %s", detail)
         else:
             self.states[place] = "done"
-            self.records.append(record)
+            if record is not None:
+                self.records.append(record)
             failure_path(plan).unlink(missing_ok=True)
 
     def plan(self, run: list[str]) -> Plan:

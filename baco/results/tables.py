@@ -17,7 +17,7 @@ from baco.results.runs import RANKING, RUNS, SECONDS, frame
 from baco.results.summary import OURS, Row, Section, sections
 
 ALPHA = 0.05
-WITHOUT_TABLE = ("all", "smoke")  # the others again; and numbers without a meaning
+WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a meaning
 MISSING = "—"
 METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) for path in RANKING.values()]
 
@@ -36,8 +36,15 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "GPU MB": ("memory.device_peak_bytes", lambda value: f"{value / 1e6:,.0f}"),
     "user rows": ("size.user_rows", "{:,.0f}".format),
     "item rows": ("size.item_rows", "{:,.0f}".format),
+    "clusters": ("assignment.clusters.count", "{:,.0f}".format),
+    "largest": ("assignment.clusters.largest", "{:,.0f}".format),
+    "single": ("assignment.clusters.singletons", "{:,.0f}".format),
+    "Gini": ("assignment.clusters.gini", "{:.3f}".format),
+    "links inside": ("assignment.clusters.internal_share", "{:.1%}".format),
+    "ACCL": ("assignment.clusters.accl", "{:.3g}".format),
 }
 COMPARED = ("parameters", "bytes", "ratio", "clustering s", "training s")
+CLUSTERS = ("user rows", "item rows", "clusters", "largest", "single", "Gini", "links inside", "ACCL")
 TIMED = ("clustering s", "training s", "s per epoch", "epochs", "validation s", "test s", "host MB", "GPU MB")
 
 
@@ -61,9 +68,7 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
         Where the records lie, with their per-user values.
     """
     made = []
-    for name in experiment_names(conf):
-        if name in WITHOUT_TABLE:
-            continue
+    for name in sorted(set(experiment_names(conf)) - WITHOUT_TABLE, key=lambda name: (name != "main_table", name)):
         experiment = load_experiment(name, conf)
         found = sections(experiment, records, folder, conf)
         made.append(speed(experiment, found) if name == "speed" else comparison(experiment, found))
@@ -109,6 +114,7 @@ def comparison(experiment: Experiment, found: list[Section]) -> Document:
 
 
 def _comparison_table(section: Section) -> Table:
+    shown = CLUSTERS if section.experiment.name == "cluster_sizes" else COMPARED
     budgets = any(row.budget for row in section.rows)
     places = {name: section.ranked(path) for name, path in RANKING.items()}
     tested = section.tested(METRICS)
@@ -118,8 +124,8 @@ def _comparison_table(section: Section) -> Table:
         for number, (name, path) in enumerate(RANKING.items()):
             significant = row in tested and tested[row][number][1] < ALPHA
             cells.append(Cell(_percent(row, path), places[name].get(row), SIGNIFICANT if significant else ""))
-        rows.append((*cells, *(_number(row, name) for name in COMPARED), Cell(row.devices or MISSING)))
-    columns = ("method", *(("budget",) if budgets else ()), "seeds", *RANKING, *COMPARED, "device")
+        rows.append((*cells, *(_number(row, name) for name in shown), Cell(row.devices or MISSING)))
+    columns = ("method", *(("budget",) if budgets else ()), "seeds", *RANKING, *shown, "device")
     return Table(section.name, tuple(_notes(section)), columns, 1 + budgets, tuple(rows))
 
 
@@ -241,7 +247,7 @@ def _notes(section: Section) -> list[str]:
     if gaps:
         notes.append(f"Missing: {'; '.join(gaps)}. `{section.command}` runs them.")
     if unknown:
-        notes.append(f"‡ Not in this version: {', '.join(dict.fromkeys(unknown))}.")
+        notes.append(f"Not in this version (‡): {', '.join(dict.fromkeys(unknown))}.")
     return notes
 
 
