@@ -24,7 +24,8 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
 
 log = logging.getLogger(__name__)
 records: list[dict] = []  # of this process, for the table at the end
-failures: list[BaseException] | None = None  # a list in the process that the user started
+failures: list[BaseException] = []
+user_process: int | None = None  # the one that the user started; launchers hand copies of these to their workers
 
 
 def listing(group: str) -> str:
@@ -43,6 +44,9 @@ def main(cfg: DictConfig) -> None:
     from baco.config import parse  # here, so that --help need not wait for torch
     from baco.experiment import assign, run
 
+    in_worker = os.getpid() != user_process
+    if in_worker:
+        log_to_console()
     try:
         with time_limit(cfg.minutes) as seconds_left:
             if "experiment" in cfg:
@@ -52,7 +56,7 @@ def main(cfg: DictConfig) -> None:
             else:
                 records.append(run(parse(cfg)))
     except (Exception, TimeUp) as error:
-        if failures is None:  # a launcher's worker: its parent must hear of it
+        if in_worker:  # its parent must hear of it
             raise UserError(str(error)) if isinstance(error, TimeUp) else error from None
         failures.append(error)
         say(error)
@@ -75,6 +79,13 @@ def run_experiment(seconds_left: Callable[[], float]) -> None:
     log.info("%s", grid.summary())
     if "failed" in grid.states:
         raise UserError("runs of the grid failed; the reasons stand above and in <runs_dir>/failures")
+
+
+def log_to_console() -> None:
+    """Show what happens; details go to the log file of the run."""
+    console = logging.StreamHandler()
+    console.setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
 
 
 def say(error: BaseException) -> None:
@@ -103,12 +114,10 @@ def reworded(error: HydraException) -> UserError:
 
 
 if __name__ == "__main__":
-    failures = []
+    user_process = os.getpid()
     tracebacks = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then hands errors on instead of printing them its own way
-    console = logging.StreamHandler()
-    console.setLevel(logging.INFO)  # details go to the log file of the run
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
+    log_to_console()
     try:
         main()
     except HydraException as error:

@@ -163,3 +163,11 @@ def test_the_command_line_replaces_the_grids_settings():
         ["method=baco", "budget=0.9", "++dim=8"],
         ["method=full", "budget=0.9", "++dim=8"],
     ]
+
+
+def test_assignments_can_be_computed_ahead(lab, tmp_path):
+    assert lab.work("method=random assign_only=true", "method=full assign_only=true").states == ["done", "done"]
+    assert lab.ran == [] and not (tmp_path / "records").exists()
+    names = sorted(path.name.partition("-")[0] for path in (tmp_path / "runs" / "assignments").iterdir())
+    assert names == ["full", "random"]
+    assert lab.work("method=random", "method=full").states == ["done", "done"], "they are still to be run"
