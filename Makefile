@@ -8,13 +8,21 @@ BACKBONE ?= lightgcn
 PROTOCOL ?= fast
 ARGS ?=                      # further overrides, such as ARGS="seed=1 budget=0.1"
 
+EXPERIMENT ?= all            # of conf/experiment
+MINUTES ?= null              # stop cleanly after so many
+OUT ?= batch                 # folder for what a batch leaves
+BATCH ?= $(strip $(OUT))/batch.zip
+
 IN_VENV := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 
-.PHONY: run test lint tables clean
+.PHONY: run grid test lint tables figures report gpu-batch collect assignments clean
 
 run: $(INSTALLED)  ## train and compare METHODS on DATASET
 	$(IN_VENV) run.py -m dataset=$(DATASET) method=$(METHODS) backbone=$(BACKBONE) protocol=$(PROTOCOL) $(ARGS)
+
+grid: $(INSTALLED)  ## the runs of EXPERIMENT that have no record yet, for MINUTES
+	$(IN_VENV) run.py +experiment=$(strip $(EXPERIMENT)) minutes=$(strip $(MINUTES)) $(ARGS)
 
 test: lint  ## all tests
 	$(IN_VENV) -m pytest -q
@@ -24,6 +32,21 @@ lint: $(INSTALLED)
 
 tables: $(INSTALLED)  ## the tables in results/tables, from the records in results/records
 	$(IN_VENV) -m baco tables
+
+figures: $(INSTALLED)  ## the figures in results/figures
+	$(IN_VENV) -m baco figures
+
+report: $(INSTALLED)  ## tables and figures as one page, results/report.html
+	$(IN_VENV) -m baco report
+
+gpu-batch:  ## pending runs of EXPERIMENT for MINUTES with the system's Python; new records in OUT/batch.zip
+	$(PYTHON) -m baco batch --experiment $(strip $(EXPERIMENT)) --minutes $(strip $(MINUTES)) --out $(strip $(OUT)) $(ARGS)
+
+collect: $(INSTALLED)  ## merge BATCH, the batch.zip of another machine, into results/records
+	$(IN_VENV) -m baco collect $(BATCH)
+
+assignments: $(INSTALLED)  ## only cluster, for the runs of EXPERIMENT: the codes travel in runs/assignments
+	$(IN_VENV) run.py +experiment=$(strip $(EXPERIMENT)) minutes=$(strip $(MINUTES)) assign_only=true $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -7,20 +7,25 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from baco.errors import UserError, unknown
+from baco.limits import TimeUp, time_limit
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("dataset", "backbone", "method", "protocol")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
 
+log = logging.getLogger(__name__)
 records: list[dict] = []  # of this process, for the table at the end
-failures: list[Exception] | None = None  # a list in the process that the user started
+failures: list[BaseException] = []
+user_process: int | None = None  # the one that the user started; launchers hand copies of these to their workers
 
 
 def listing(group: str) -> str:
@@ -35,22 +40,57 @@ OmegaConf.register_new_resolver("listing", listing)
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
-    """One run. A failed one says why where it happens, and a sweep goes on with the next."""
+    """One run, or a grid of them. A failed one says why where it happens, and a sweep goes on with the next."""
     from baco.config import parse  # here, so that --help need not wait for torch
-    from baco.experiment import run
+    from baco.experiment import assign, run
 
+    in_worker = os.getpid() != user_process
+    if in_worker:
+        log_to_console()
     try:
-        records.append(run(parse(cfg)))
-    except Exception as error:
-        if failures is None:  # a launcher's worker: its parent must hear of it
-            raise
+        with time_limit(cfg.minutes) as seconds_left:
+            if "experiment" in cfg:
+                run_experiment(seconds_left)
+            elif cfg.assign_only:
+                assign(parse(cfg))
+            else:
+                records.append(run(parse(cfg)))
+    except (Exception, TimeUp) as error:
+        if in_worker:  # its parent must hear of it
+            raise UserError(str(error)) if isinstance(error, TimeUp) else error from None
         failures.append(error)
         say(error)
 
 
-def say(error: Exception) -> None:
+def run_experiment(seconds_left: Callable[[], float]) -> None:
+    """The runs of the chosen experiment, under the other overrides of the command line."""
+    from baco.experiments import load_experiment
+    from baco.grid import Grid, with_overrides
+
+    hydra_config = HydraConfig.get()
+    given = [text for text in hydra_config.overrides.task if not text.startswith("+experiment=")]
+    experiment = load_experiment(hydra_config.runtime.choices.experiment)
+    grid = Grid(with_overrides(experiment.runs, given), seconds_left)
+    try:
+        grid.work()
+    except TimeUp as reason:
+        log.info("stopped: %s", reason)
+    records.extend(grid.records)
+    log.info("%s", grid.summary())
+    if "failed" in grid.states:
+        raise UserError("runs of the grid failed; the reasons stand above and in <runs_dir>/failures")
+
+
+def log_to_console() -> None:
+    """Show what happens; details go to the log file of the run."""
+    console = logging.StreamHandler()
+    console.setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
+
+
+def say(error: BaseException) -> None:
     """What went wrong: one line if the user can mend it, a traceback if it is a defect of ours."""
-    if tracebacks or not isinstance(error, UserError):
+    if tracebacks or not isinstance(error, (UserError, TimeUp)):
         traceback.print_exception(error)
     else:
         print(f"error: {error}", file=sys.stderr)
@@ -74,12 +114,10 @@ def reworded(error: HydraException) -> UserError:
 
 
 if __name__ == "__main__":
-    failures = []
+    user_process = os.getpid()
     tracebacks = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then hands errors on instead of printing them its own way
-    console = logging.StreamHandler()
-    console.setLevel(logging.INFO)  # details go to the log file of the run
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
+    log_to_console()
     try:
         main()
     except HydraException as error:
@@ -89,7 +127,7 @@ if __name__ == "__main__":
         failures.append(error)
         print("interrupted", file=sys.stderr)
     if records:
-        from baco.results.tables import comparison, to_text
+        from baco.results.runs import comparison, to_text
 
         print(to_text(comparison(records)))
     sys.exit(1 if failures else 0)

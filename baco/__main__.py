@@ -1,35 +1,122 @@
-"""`python -m baco records` prints the finished runs; `python -m baco tables` writes the tables made from them."""
+"""What there is beside single runs: lists, tables and figures of the finished ones, and batches for other machines."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from baco.errors import UserError
+from baco.files import write_text
 from baco.results.record import load_records
-from baco.results.tables import OVERVIEW, frame, to_text, write_tables
 
 FILTERS = ("dataset", "backbone", "method", "protocol")
+RESULTS, RUNS = Path("results"), Path("runs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m baco", description=__doc__)
-    parser.add_argument("command", choices=("records", "tables"))
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder that holds records/ and tables/")
-    for key in FILTERS:
-        parser.add_argument(f"--{key}", help="only records with this name (several: separated by commas)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for function in (records, tables, figures, report, batch, collect):
+        command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        command.add_argument("--results", type=Path, default=RESULTS, help="holds records/ (default: results)")
+        if function in (batch, collect):
+            command.add_argument("--runs", type=Path, default=RUNS, help="holds logs and caches (default: runs)")
+        if function is batch:
+            command.add_argument("--experiment", default="all", help="of conf/experiment (default: all)")
+            command.add_argument("--minutes", type=float, required=True, help="stop after so many")
+            command.add_argument("--out", type=Path, required=True, help="folder for batch.zip")
+            command.add_argument("overrides", nargs="*", help="as for run.py, such as device=cuda")
+        if function is collect:
+            command.add_argument("files", type=Path, nargs="+", help="batch.zip of another machine")
+        if function is records:
+            for key in FILTERS:
+                command.add_argument(f"--{key}", help="only records with this name (several: separated by commas)")
+        command.set_defaults(function=function)
     arguments = parser.parse_args()
-    records = load_records(arguments.results / "records")
+    try:
+        arguments.function(arguments)
+    except UserError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+def records(arguments: argparse.Namespace) -> None:
+    """list the finished runs"""
+    from baco.results.runs import OVERVIEW, frame, to_text
+
+    found = load(arguments.results)
     for key in FILTERS:
         wanted = getattr(arguments, key)
         if wanted is not None:
-            records = [record for record in records if record["names"][key] in wanted.split(",")]
-    if not records:
-        parser.exit(1, f"there is no such record in {arguments.results / 'records'}; run.py makes them\n")
-    if arguments.command == "records":
-        print(to_text(frame(records, OVERVIEW)))
-    else:
-        for path in write_tables(records, arguments.results / "tables"):
-            print(path)
+            found = [record for record in found if record["names"][key] in wanted.split(",")]
+    if not found:
+        raise UserError(f"there is no such record in {arguments.results / 'records'}")
+    print(to_text(frame(found, OVERVIEW)))
+
+
+def tables(arguments: argparse.Namespace) -> None:
+    """write the tables to tables/"""
+    from baco.results.tables import write_tables
+
+    folder = arguments.results
+    say(write_tables(load(folder), folder / "tables", folder / "records"))
+
+
+def figures(arguments: argparse.Namespace) -> None:
+    """write the figures to figures/"""
+    from baco.results.figures import Gallery, write_figures
+
+    folder = arguments.results
+    pictures = Gallery(load(folder), folder / "records").pictures()
+    say(write_figures(pictures, folder / "figures"))
+    for picture in pictures:
+        if picture.figure is None:
+            print(f"{picture.name}: nothing is recorded yet; {picture.command} runs it", file=sys.stderr)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """write tables and figures to one page, report.html"""
+    from baco.results import report as page
+    from baco.results.figures import Gallery
+    from baco.results.tables import documents
+
+    found, folder = load(arguments.results), arguments.results / "records"
+    path = arguments.results / "report.html"
+    write_text(path, page.report(documents(found, folder), Gallery(found, folder).pictures()))
+    say([path])
+
+
+def batch(arguments: argparse.Namespace) -> None:
+    """run an experiment for some minutes, leaving the new records in one small file"""
+    from baco.results.batch import run_batch
+
+    options = vars(arguments)
+    keys = ("experiment", "minutes", "out", "results", "runs", "overrides")
+    count = run_batch(**{key: options[key] for key in keys})
+    print(f"{count} new records in {arguments.out / 'batch.zip'}")
+
+
+def collect(arguments: argparse.Namespace) -> None:
+    """merge the files that batches left into the records"""
+    from baco.results import batch
+
+    for path in arguments.files:
+        recorded, failed = batch.collect(path, arguments.results, arguments.runs)
+        print(f"{path}: {recorded} new records, {failed} failures")
+
+
+def load(results: Path) -> list[dict]:
+    """The records of a results folder; none at all is an error."""
+    found = load_records(results / "records")
+    if not found:
+        raise UserError(f"there is no such record in {results / 'records'}; run.py makes them")
+    return found
+
+
+def say(paths: Iterable[Path]) -> None:
+    for path in paths:
+        print(path)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ class Scalars:
     export: Path | None
     force: bool
     checkpoint_every: float
+    assign_only: bool
+    minutes: float | None
+    worker: int
 
     def __post_init__(self):
         if self.checkpoint_every < 0:

@@ -7,14 +7,16 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from baco.assignments import cached_assignment
 from baco.budget import FLOAT_BYTES, Budget
+from baco.codes import SIDES
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
@@ -42,6 +44,32 @@ log = logging.getLogger(__name__)
 GROUP_CUTOFF = 20  # of the means by user activity, as in the paper's Figure 5
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run before it starts: its data, its budget, what decides its result, and the name of its record."""
+
+    config: RunConfig
+    data: Interactions
+    budget: Budget
+    decides: dict
+    name: str
+
+    @classmethod
+    def of(cls, config: RunConfig, data: Interactions) -> Plan:
+        """The plan of a configuration on its dataset."""
+        method = config.method
+        value = config.budget if method.has_budget else None
+        budget = Budget.parse(value, config.budget_unit, data.num_users, data.num_items, config.dim)
+        decides = config.decides() | {"dataset": data.fingerprint, "budget": asdict(budget)}
+        name = record_name(data.name, config.backbone.name, method.name, record_id(decides))
+        return cls(config, data, budget, decides, name)
+
+    @property
+    def path(self) -> Path:
+        """Where the record belongs."""
+        return self.config.results_dir / f"{self.name}.json"
+
+
 def run(config: RunConfig) -> dict:
     """Run what the configuration describes, or find its record; returns the record.
 
@@ -54,14 +82,8 @@ def run(config: RunConfig) -> dict:
     set_threads(config.threads)
     data = config.dataset.load(config.data_dir)
     data.describe()
-    method = config.method
-    budget = Budget.parse(
-        config.budget if method.has_budget else None, config.budget_unit, data.num_users, data.num_items, config.dim
-    )
-    decides = config.decides() | {"dataset": data.fingerprint, "budget": asdict(budget)}
-    identity = record_id(decides)
-    name = record_name(data.name, config.backbone.name, method.name, identity)
-    path = config.results_dir / f"{name}.json"
+    method, plan = config.method, Plan.of(config, data)
+    budget, decides, name, path = plan.budget, plan.decides, plan.name, plan.path
     record = load_record(path)
     if record is not None and not config.force and (config.export is None or config.export.exists()):
         log.info("already recorded in %s (force=true runs it again)", path)
@@ -83,7 +105,7 @@ def run(config: RunConfig) -> dict:
         tables, test, measured = train_and_test(config, data, budget, device, checkpoint)
         record = {
             "schema": RECORD_SCHEMA,
-            "id": identity,
+            "id": record_id(decides),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": {
                 "dataset": data.name,
@@ -94,17 +116,26 @@ def run(config: RunConfig) -> dict:
             "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": method.label},
             "config": decides,
             "dataset": describe_data(data),
-            "size": describe_size(tables, budget, data.train),
+            "size": describe_size(tables, budget, data.train) | {"limited": method.has_budget},
             **measured,
             "environment": surroundings,
             "code": code,
         }
-        save_record(config.results_dir, name, record, pack_hits(test.users, test.num_relevant, test.hits))
+        arrays = pack_hits(test.users, test.num_relevant, test.hits) | ids_per_row(tables)
+        save_record(config.results_dir, name, record, arrays)
         log.info("recorded in %s", path)
         if config.export is not None:
             export_tables(tables, data, config.export)
         checkpoint.remove()
     return record
+
+
+def assign(config: RunConfig) -> None:
+    """Only compute the codes of a run, into the cache that `run` looks into; nothing for methods without codes."""
+    data = config.dataset.load(config.data_dir)
+    if isinstance(config.method, CodeCompressor):
+        budget = Plan.of(config, data).budget
+        cached_assignment(config.method, data.train, budget, config.seed, config.runs_dir / "assignments")
 
 
 def train_and_test(
@@ -200,6 +231,18 @@ def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency) -
         "parameter_ratio": ledger.parameters / full_parameters,
         "byte_ratio": ledger.bytes / (FLOAT_BYTES * full_parameters),
     }
+
+
+def ids_per_row(tables: EmbeddingTables) -> dict[str, np.ndarray]:
+    """`users_per_row` and `items_per_row`, int32, descending: how many ids have each row as their first code."""
+    if not isinstance(tables, CodebookTables):
+        return {}
+    counts = {}
+    for side in SIDES:
+        codes = getattr(tables.assignment, side)
+        sizes = np.bincount(codes.index[:, 0], minlength=codes.num_rows)
+        counts[f"{side}_per_row"] = np.sort(sizes)[::-1].astype(np.int32)
+    return counts
 
 
 def export_tables(tables: EmbeddingTables, data: Interactions, path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Records of finished runs, and the tables made from them. Nothing here needs torch."""
+"""Records of finished runs, and the tables, figures and batches made from them. Nothing here needs torch."""

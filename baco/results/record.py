@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baco.files import write_arrays, write_text
+from baco.files import read_arrays, write_arrays, write_text
 
 RECORD_SCHEMA = 1
 RESULTS_VERSION = 1  # part of every id; raised when results change on purpose
@@ -46,6 +46,21 @@ def load_records(folder: Path) -> list[dict]:
     """All valid records of a folder, ordered by file name."""
     found = (load_record(path) for path in sorted(folder.glob("*.json")))
     return [record for record in found if record is not None]
+
+
+def record_arrays(record: dict, folder: Path) -> dict[str, np.ndarray]:
+    """The arrays kept beside a record; empty where they are gone."""
+    names = record["names"]
+    path = folder / f"{record_name(names['dataset'], names['backbone'], names['method'], record['id'])}.npz"
+    return read_arrays(path) if path.exists() else {}
+
+
+def lookup(record: dict, path: str) -> object:
+    """The value at keys joined by dots, such as 'metrics.test.recall@20'; None where there is none."""
+    value: object = record
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def pack_hits(users: np.ndarray, num_relevant: np.ndarray, hits: np.ndarray) -> dict[str, np.ndarray]:

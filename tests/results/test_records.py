@@ -1,18 +1,15 @@
-"""Records and the tables made from them."""
+"""Records, and lists of them."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from baco.evaluation.metrics import user_metrics
 from baco.results import record as records
 from baco.results.record import load_record, load_records, pack_hits, record_id, save_record, unpack_hits
-from baco.results.tables import COMPARISON, MAIN_TABLE, OVERVIEW, comparison, frame, to_markdown, to_text, write_tables
+from baco.results.runs import COMPARISON, OVERVIEW, comparison, frame, to_text
 
 DECIDES = {
     "method": {"name": "baco", "resolution": None},
@@ -134,55 +131,11 @@ def test_text_is_aligned():
     assert len(set(ends)) == 1
 
 
-def test_markdown_is_a_table():
-    lines = to_markdown(frame([a_record()], MAIN_TABLE)).splitlines()
-    assert len({line.count("|") for line in lines}) == 1 and len(lines) == 3
-    assert lines[2].startswith("| BACO | 0 | 529,088 | 24.0% | 2,200,000 | 100.00% | 9.16 |")
-
-
-def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path):
-    rows = [a_record(), a_record("full", "Full model", "def", 0.13), a_record("random", "Random", "ghi", 0.06)]
-    for folder, ordered in (("one", rows), ("two", rows[::-1])):
-        assert len(write_tables(ordered, tmp_path / folder)) == 2
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    (path,) = (tmp_path / "one").glob("beauty-lightgcn-fast-*.csv")
-    csv = pd.read_csv(path)
-    assert dict(zip(csv["method"], csv["R@20"], strict=True)) == pytest.approx(
-        {"BACO": 9.16, "Full model": 13.0, "Random": 6.0}
-    )
-
-
-def test_runs_that_differ_in_more_than_method_budget_and_seed_never_share_a_table(tmp_path):
-    rows = [
-        a_record(),
-        a_record(protocol="paper"),
-        a_record(fingerprint="0" * 64),
-        a_record(batch_size=64),
-        a_record() | {"config": a_record()["config"] | {"dim": 32}},
-        a_record() | {"config": a_record()["config"] | {"backbone": {"name": "lightgcn", "num_layers": 3}}},
-    ]
-    written = [path for path in write_tables(rows, tmp_path) if path.suffix == ".md"]
-    assert len(set(written)) == len(rows)
-    texts = [path.read_text() for path in written]
-    assert all(text.count("| BACO |") == 1 for text in texts)
-    for words in ("protocol paper", "split 00000000", "protocol.batch_size=64", "dim=32", "backbone.num_layers=3"):
-        assert sum(words in text for text in texts) == 1, words
-
-
-def test_a_table_holds_all_seeds_and_budgets_in_order(tmp_path):
-    rows = [a_record(seed=seed, identity=f"{seed}", recall=seed / 100) for seed in (2, 0, 1)]
-    path = write_tables(rows, tmp_path)[1]
-    assert pd.read_csv(path)["seed"].tolist() == [0, 1, 2]
-
-
-def test_settings_of_a_method_are_shown_where_they_differ(tmp_path):
+def test_settings_of_a_method_are_shown_where_they_differ():
     rows = [a_record(T=5, solver="a"), a_record(T=9, solver="a"), a_record("full", "Full model")]
     table = comparison(rows)
     assert table["settings"].tolist() == ["T=5", "T=9", ""]
     assert list(table)[:2] == ["method", "settings"]
-    text = write_tables(rows, tmp_path)[0].read_text()
-    assert "| BACO | T=5 | 0 |" in text and "| Full model |  | 0 |" in text
 
 
 def test_a_sweeps_table_tells_its_runs_apart():
@@ -200,14 +153,5 @@ def test_the_commands(tmp_path):
         save_record(tmp_path / "records", record["id"], record, {"users": np.arange(2)})
     listed = command("records", "--results", tmp_path, "--method", "baco")
     assert listed.returncode == 0 and "BACO" in listed.stdout and "Full" not in listed.stdout
-    written = command("tables", "--results", tmp_path)
-    assert [Path(path).suffix for path in written.stdout.split()] == [".md", ".csv"]
-    assert all(Path(path).parent == tmp_path / "tables" and Path(path).exists() for path in written.stdout.split())
     nothing = command("records", "--results", tmp_path, "--dataset", "gowalla")
     assert nothing.returncode == 1 and "there is no such record" in nothing.stderr
-
-
-def test_tables_need_no_torch():
-    script = "import sys, baco.__main__; print(json.dumps([m for m in ('torch', 'numba') if m in sys.modules]))"
-    found = subprocess.run([sys.executable, "-c", f"import json; {script}"], capture_output=True, text=True, check=True)
-    assert json.loads(found.stdout) == []

@@ -1,0 +1,70 @@
+"""Claims: no two processes do the same work, and what a dead one held is free again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+
+class ClaimedError(Exception):
+    """Somebody else has the claim; the message says who."""
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path` during the block.
+
+    The lock is the kernel's (flock): it ends with its process, however that ends, and works between machines on file
+    systems that share locks. The file says who holds it; it stays behind empty, or with the name of a holder that died.
+
+    Raises
+    ------
+    ClaimedError
+        When another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        if not _lock(file):
+            raise ClaimedError(f"it is being run by {_read(file)}")
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {now}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def dead_holder(path: Path) -> str | None:
+    """Who held the claim and died without giving it back; None for a claim that is held, free or was never made.
+
+    The name is wiped, so that one caller only learns it.
+    """
+    try:
+        with open(path, "r+", encoding="utf-8") as file:
+            if not _lock(file):
+                return None
+            holder = _read(file)
+            file.truncate(0)
+            return holder or None
+    except FileNotFoundError:
+        return None
+
+
+def _lock(file) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(file) -> str:
+    file.seek(0)
+    return file.read()

@@ -1,0 +1,206 @@
+"""The grid runner: the runs of an experiment that have no valid record yet, one after the other, until time is up.
+
+Any number of workers can share a grid: a run is claimed before it starts. What fails is written down with its reason in
+<runs_dir>/failures and tried again after everything that has not failed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from hydra import compose
+from hydra.errors import HydraException, MissingConfigException
+
+from baco.claims import ClaimedError, claim, dead_holder
+from baco.config import parse
+from baco.data.interactions import Interactions
+from baco.errors import UserError
+from baco.experiment import Plan, assign, run
+from baco.experiments import Settings, overrides, without_duplicates
+from baco.files import write_text
+from baco.limits import TimeUp
+from baco.machine import resolve_device
+from baco.results.record import load_record, load_records
+
+log = logging.getLogger(__name__)
+
+STATES = {
+    "done": "done now",
+    "recorded": "recorded before",
+    "pending": "still to do",
+    "too long": "too long for the time that was left",
+    "claimed": "being run by others",
+    "missing": "missing",
+    "failed": "failed",
+}
+
+
+class MissingError(Exception):
+    """A run needs a method that does not exist yet, or data that are not to be had; the message says which."""
+
+
+def with_overrides(runs: tuple[Settings, ...], given: list[str]) -> list[list[str]]:
+    """The overrides of each run, those of the command line in place of the grid's own for the same keys."""
+    keys = {text.lstrip("+~").partition("=")[0] for text in given}
+    kept = without_duplicates([{key: run[key] for key in run if key not in keys} for run in runs])
+    return [[*overrides(settings), *given] for settings in kept]
+
+
+class Grid:
+    """One worker's view of a grid. Hydra must be initialised.
+
+    Parameters
+    ----------
+    runs : list of overrides, in the order of priority
+    seconds_left : callable
+        How long there is; a run that is known to take longer is not started.
+
+    Attributes
+    ----------
+    states : list of str
+        What became of each run, one of STATES.
+    records : list of dict
+        Of the runs that this worker did.
+    """
+
+    def __init__(self, runs: list[list[str]], seconds_left: Callable[[], float]):
+        self.runs = runs
+        self.seconds_left = seconds_left
+        self.states = ["pending"] * len(runs)
+        self.records: list[dict] = []
+        self.started = time.time()
+        self.datasets: dict[str, Interactions | UserError] = {}
+        self.earlier: list[dict] | None = None  # records of the folder, read when they are asked for
+
+    def work(self) -> None:
+        """Go through the grid once, and once more through what failed before; `TimeUp` ends it at any moment."""
+        for again in (False, True):
+            for place in range(len(self.runs)):
+                if self.seconds_left() <= 0:
+                    raise TimeUp("the time is over")
+                if not again or self.states[place] == "failed":
+                    self.step(place, again)
+
+    def step(self, place: int, again: bool) -> None:
+        """Bring one run forward, if it is this worker's turn."""
+        try:
+            plan = self.plan(self.runs[place])
+        except (MissingError, UserError, HydraException) as error:
+            self.states[place] = "missing" if isinstance(error, MissingError) else "failed"
+            if not again:
+                self.say(place, f"{self.states[place]}: {error}")
+            return
+        if load_record(plan.path) is not None and not plan.config.force:
+            self.states[place] = "recorded"
+            return
+        failed_at = when_failed(plan, self.runs[place])
+        if failed_at is not None and (not again or failed_at >= self.started):
+            self.states[place] = "failed"
+        elif (expected := self.expected_seconds(plan)) > self.seconds_left():
+            self.states[place] = "too long"
+            self.say(place, f"not started: such a run takes {expected:.0f} s, and {self.seconds_left():.0f} s are left")
+        else:
+            self.say(place)
+            self.attempt(place, plan)
+
+    def attempt(self, place: int, plan: Plan) -> None:
+        """Do a run unless somebody else is at it; whatever goes wrong is its failure, not the grid's."""
+        try:
+            with claim(lock_path(plan)):
+                record = assign(plan.config) if plan.config.assign_only else run(plan.config)
+        except ClaimedError as error:
+            self.states[place] = "claimed"
+            log.info("  %s", error)
+        except Exception as error:
+            self.states[place] = "failed"
+            detail = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            save_failure(plan, self.runs[place], detail)
+            log.info("  failed: %s", detail)
+        else:
+            self.states[place] = "done"
+            if record is not None:
+                self.records.append(record)
+            failure_path(plan).unlink(missing_ok=True)
+
+    def plan(self, run: list[str]) -> Plan:
+        """The plan of a run; datasets are loaded once.
+
+        Raises
+        ------
+        MissingError
+        UserError, HydraException
+            For settings that are wrong.
+        """
+        try:
+            config = parse(compose("config", run))
+        except MissingConfigException as error:
+            if not str(error.missing_cfg_file).startswith("method/"):
+                raise
+            raise MissingError(f"there is no {error.missing_cfg_file.replace('/', ' ')} yet") from None
+        key = repr(config.dataset)
+        if key not in self.datasets:
+            try:
+                self.datasets[key] = config.dataset.load(config.data_dir)
+            except UserError as error:
+                self.datasets[key] = error
+        if isinstance(self.datasets[key], UserError):
+            raise MissingError(self.datasets[key])
+        return Plan.of(config, self.datasets[key])
+
+    def expected_seconds(self, plan: Plan) -> float:
+        """The longest that the like of it took on such a device; 0 where nothing is known."""
+        if self.earlier is None:
+            self.earlier = load_records(plan.config.results_dir)
+        device = resolve_device(plan.config.device).type
+        alike, clustering = [0.0], [0.0]
+        for record in self.earlier + self.records:
+            config, seconds = record["config"], record["seconds"]
+            if config["dataset"] != plan.decides["dataset"]:
+                continue
+            if config["method"]["name"] == plan.config.method.name:
+                clustering.append(seconds["clustering"])
+            if record["environment"]["device"] == device and all(
+                config[key] == plan.decides[key] for key in ("backbone", "protocol", "dim")
+            ):
+                alike.append(sum(seconds[phase] for phase in ("training", "validation", "test")))
+        return max(alike) + max(clustering)
+
+    def say(self, place: int, what: str = "") -> None:
+        separator = "\n  " if what else ""
+        log.info("[%d/%d] %s%s%s", place + 1, len(self.runs), " ".join(self.runs[place]), separator, what)
+
+    def summary(self) -> str:
+        counts = Counter(self.states)
+        parts = [f"{counts[state]} {words}" for state, words in STATES.items() if counts[state]]
+        return f"{len(self.runs)} runs: {', '.join(parts)}"
+
+
+def lock_path(plan: Plan) -> Path:
+    return plan.config.runs_dir / "locks" / plan.name
+
+
+def failure_path(plan: Plan) -> Path:
+    return plan.config.runs_dir / "failures" / f"{plan.name}.json"
+
+
+def save_failure(plan: Plan, run: list[str], reason: str) -> None:
+    """Write down why a run failed; its log has the details."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    failure = {"name": plan.name, "run": run, "reason": reason, "created": now}
+    write_text(failure_path(plan), json.dumps(failure, indent=1) + "\n")
+
+
+def when_failed(plan: Plan, run: list[str]) -> float | None:
+    """When a run failed last, in seconds of the epoch; None if it did not. One whose process died has failed, too."""
+    holder = dead_holder(lock_path(plan))
+    if holder is not None:
+        save_failure(plan, run, f"{holder} died while it ran this")
+    path = failure_path(plan)
+    return path.stat().st_mtime if path.exists() else None

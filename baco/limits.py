@@ -1,0 +1,39 @@
+"""A time limit that ends a computation wherever it is."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from baco.errors import UserError
+
+
+class TimeUp(BaseException):
+    """The time is over, or the process was asked to end (SIGTERM)."""
+
+
+@contextmanager
+def time_limit(minutes: float | None) -> Iterator[Callable[[], float]]:
+    """Raise `TimeUp` in the block when the time is over or SIGTERM arrives; yields a function: the seconds left.
+
+    A call into compiled code ends first. None sets no limit. Only the main thread can have one.
+    """
+    if minutes is not None and not (isinstance(minutes, (int, float)) and minutes >= 0):
+        raise UserError(f"minutes={minutes} must be a number, 0 or more")
+    end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeUp("the time is over" if number == signal.SIGALRM else "the process was asked to end")
+
+    signals = (signal.SIGALRM, signal.SIGTERM)
+    previous = [signal.signal(number, stop) for number in signals]
+    try:
+        if minutes is not None:
+            signal.setitimer(signal.ITIMER_REAL, max(60 * minutes, 1e-3))
+        yield lambda: end - time.monotonic()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,146 @@
+"""A batch: part of a grid done on another machine within a time limit, and brought back as one small file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from baco.errors import UserError
+from baco.experiments import CONF
+from baco.files import write_bytes
+from baco.limits import TimeUp, time_limit
+from baco.results.record import RECORD_SCHEMA, load_record, record_id, record_name
+
+GRACE_SECONDS = 15  # for a call into compiled code to end, before the process is ended
+POLL_SECONDS = 1
+MEMBER = re.compile(r"(records|failures)/([\w.-]+)\.(json|npz)")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where records lie, and where reasons of failures do."""
+
+    records: Path
+    failures: Path
+
+    @classmethod
+    def of(cls, results: Path, runs: Path) -> Places:
+        return cls(results / "records", runs / "failures")
+
+    def files(self) -> set[Path]:
+        return {path for folder in (self.records, self.failures) for path in folder.glob("*.json")}
+
+
+def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: Path, overrides: list[str]) -> int:
+    """Run an experiment in a process of its own, for so long, and leave what it did in `out`/batch.zip.
+
+    The file is whole at any time: it is written anew after each run. The process stops by itself at the limit; one that
+    does not, because it is inside a long call, is ended a little later.
+
+    Returns
+    -------
+    int
+        The number of new records.
+    """
+    places, path = Places.of(results, runs), out / "batch.zip"
+    before = {file: file.stat().st_mtime_ns for file in places.files()}
+    packed: set[Path] | None = None
+
+    def pack_news() -> set[Path]:
+        news = {file for file in places.files() if before.get(file) != file.stat().st_mtime_ns}
+        if news != packed:
+            write_bytes(path, pack(news))
+        return news
+
+    folders = [f"results_dir={places.records}", f"runs_dir={runs}"]
+    command = [sys.executable, str(CONF.parent / "run.py"), f"+experiment={experiment}", f"minutes={minutes}"]
+    worker = subprocess.Popen([*command, *folders, *overrides], start_new_session=True)
+    try:
+        with time_limit(minutes + GRACE_SECONDS / 60):
+            while worker.poll() is None:
+                packed = pack_news()
+                time.sleep(POLL_SECONDS)
+    except TimeUp:
+        worker.terminate()  # at the limit it did so itself, but not when this process was asked to end
+        try:
+            worker.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+    packed = pack_news()
+    return sum(file.parent == places.records for file in packed)
+
+
+def pack(files: set[Path]) -> bytes:
+    """An archive of records, with their arrays, and failures; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for file in sorted(files):
+            kind = "failures" if file.parent.name == "failures" else "records"
+            for one in (file.with_suffix(".npz"), file):
+                if one.exists():
+                    archive.writestr(zipfile.ZipInfo(f"{kind}/{one.name}"), one.read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def collect(path: Path, results: Path, runs: Path) -> tuple[int, int]:
+    """Merge a batch into the records; returns how many records and failures are new here.
+
+    A record that is here already is kept. A failure does not count where there is a record.
+
+    Raises
+    ------
+    UserError
+        When the file is no batch, or a record in it is not what its name says; nothing is written then.
+    """
+    places = Places.of(results, runs)
+    members = _members(path)
+    records = {name for kind, name, suffix in members if (kind, suffix) == ("records", "json")}
+    for name in records:
+        _check(path, name, members)
+    fresh = sorted(name for name in records if load_record(places.records / f"{name}.json") is None)
+    for name in fresh:
+        for suffix in ("npz", "json"):  # the record comes last: it alone counts
+            write_bytes(places.records / f"{name}.{suffix}", members["records", name, suffix])
+        (places.failures / f"{name}.json").unlink(missing_ok=True)
+    failed = sorted(name for kind, name, _ in members if kind == "failures")
+    failed = [name for name in failed if load_record(places.records / f"{name}.json") is None]
+    for name in failed:
+        write_bytes(places.failures / f"{name}.json", members["failures", name, "json"])
+    return len(fresh), len(failed)
+
+
+def _members(path: Path) -> dict[tuple[str, str, str], bytes]:
+    """The files of a batch by kind, name and ending."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read as a batch: {error}") from None
+    matches = {name: MEMBER.fullmatch(name) for name in contents}
+    strange = [name for name, match in matches.items() if match is None]
+    if strange:
+        raise UserError(f"{path} is no batch: it holds '{strange[0]}'")
+    return {match.groups(): contents[name] for name, match in matches.items()}
+
+
+def _check(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) -> None:
+    """Refuse a record that is not whole or not what its name says."""
+    try:
+        record = json.loads(members["records", name, "json"])
+        names, identity = record["names"], record_id(record["config"])
+        expected = record_name(names["dataset"], names["backbone"], names["method"], identity)
+        whole = record["schema"] == RECORD_SCHEMA and name == expected and ("records", name, "npz") in members
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: the record '{name}' is damaged or of another version; make the batch again")

@@ -1,0 +1,267 @@
+"""The figures of results/figures: like the tables a pure function of the records, in PDF and PNG.
+
+Colours are those of Okabe and Ito, which the colour-blind can tell apart; markers tell methods apart in print.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from baco.evaluation.groups import QUARTILES
+from baco.experiments import CONF, load_experiment
+from baco.files import write_bytes
+from baco.results.record import record_arrays
+from baco.results.reference import published
+from baco.results.runs import RANKING
+from baco.results.summary import Row, Section, sections
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*X<>"
+FILLS = ("full", "none", "left", "right", "bottom", "top")
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "lines.markersize": 5,
+    "pdf.fonttype": 42,
+}
+RECALL = RANKING["R@20"]
+PANEL = (3.2, 2.5)  # inches
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure with its file name and caption; `figure` is None as long as nothing is recorded for it."""
+
+    name: str
+    caption: str
+    experiment: str
+    figure: Figure | None
+
+    @property
+    def command(self) -> str:
+        """The command that runs what it shows."""
+        return f"python run.py +experiment={self.experiment}"
+
+
+class Gallery:
+    """Makes the pictures.
+
+    Parameters
+    ----------
+    records : list of dict
+    folder : Path
+        Where they lie, with what was kept beside them.
+    """
+
+    def __init__(self, records: list[dict], folder: Path, conf: Path = CONF):
+        self.records, self.folder, self.conf = records, folder, conf
+        order = dict.fromkeys(run["method"] for run in load_experiment("all", conf).runs)
+        self.look = {
+            method: {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
+            for place, method in enumerate(order)
+        }
+
+    def pictures(self) -> list[Picture]:
+        """All of them, in the order of the report."""
+        makers = (
+            self.recall_over_ratio,
+            self.recall_over_bytes,
+            self.recall_over_seconds,
+            self.rounds,
+            self.resolution,
+            self.user_groups,
+            self.cluster_sizes,
+        )
+        with mpl.rc_context(STYLE):
+            return [make() for make in makers]
+
+    def found(self, *experiments: str) -> list[Section]:
+        """The sections of some experiments that have records, those that share everything joined."""
+        joined: dict[tuple, Section] = {}
+        for name in experiments:
+            for section in sections(load_experiment(name, self.conf), self.records, self.folder, self.conf):
+                if section.records:
+                    first = joined.setdefault((section.about.shared, section.fingerprint), section)
+                    if first is not section:
+                        known = [row.settings for row in first.rows]
+                        first.rows += [row for row in section.rows if row.settings not in known]
+        return list(joined.values())
+
+    # Quality against cost --------------------------------------------------------------------------------------------
+
+    def recall_over_ratio(self) -> Picture:
+        caption = "Recall@20 against the ratio of parameters to the full model's; the line is the Pareto front."
+        return self._against(
+            "recall_over_ratio", caption, "parameters, % of the full model", _mean("size.parameter_ratio", 100)
+        )
+
+    def recall_over_bytes(self) -> Picture:
+        caption = "Recall@20 against the bytes of tables and codes at inference; the line is the Pareto front."
+        return self._against("recall_over_bytes", caption, "bytes at inference, MB", _mean("size.bytes", 1e-6))
+
+    def recall_over_seconds(self) -> Picture:
+        caption = "Recall@20 against the seconds of clustering and training together; the line is the Pareto front."
+
+        def seconds(row: Row) -> float:
+            return row.mean("seconds.clustering") + row.mean("seconds.training")
+
+        return self._against("recall_over_seconds", caption, "clustering + training, s", seconds)
+
+    def _against(self, name: str, caption: str, label: str, cost: Callable[[Row], float]) -> Picture:
+        found = self.found("main_table", "budgets", "solvers")
+        figure, panels = _panels(len(found))
+        fills = {"": "full"}  # by variant of a method
+        for axes, section in zip(panels, found, strict=True):
+            points = sorted((cost(row), 100 * row.mean(RECALL), row) for row in section.rows if row.records)
+            axes.step(*pareto([point[:2] for point in points]), where="post", color="#888888", lw=0.8, zorder=1)
+            for x, y, row in points:
+                fill = fills.setdefault(row.variant, FILLS[len(fills) % len(FILLS)])
+                axes.plot(x, y, ls="", fillstyle=fill, label=row.label, **self.look[row.method])
+            axes.set(title=section.name, xlabel=label, ylabel="Recall@20, %", xscale="log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
+        return self._picture(name, caption, "main_table", figure, panels)
+
+    # One setting of BACO ---------------------------------------------------------------------------------------------
+
+    def rounds(self) -> Picture:
+        """The paper's Figure 4, and what the rounds are worth."""
+        found = self.found("rounds")
+        figure, panels = _panels(2 if found else 0)
+        paper = published("figure4")
+        for (left, right), (place, section) in ((panels, one) for one in enumerate(found)):
+            name = section.about.dataset["name"]
+            look = {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
+            theirs = paper[paper["dataset"] == name]
+            left.plot(theirs["iteration"], theirs["value"], ls=":", mfc="none", label=f"{name}, paper", **look)
+            for axes, path in ((left, "size.parameter_ratio"), (right, RECALL)):
+                axes.plot(*_line(section.rows, "method.num_rounds", path), label=name, **look)
+        for axes, label in zip(panels, ("parameters, % of the full model", "Recall@20, %"), strict=False):
+            axes.set(xlabel="rounds T", ylabel=label)
+        caption = "Size and recall of BACO after T rounds; dotted: the paper's Figure 4."
+        return self._picture("rounds", caption, "rounds", figure, panels)
+
+    def resolution(self) -> Picture:
+        """The paper's Figure 6."""
+        found = self.found("resolution")
+        figure, panels = _panels(2 * len(found))
+        paper = published("figure6")
+        for place, section in enumerate(found):
+            for axes, name, metric in zip(panels[2 * place :], ("R@20", "N@20"), ("recall", "ndcg"), strict=False):
+                axes.plot(*_line(section.rows, "method.resolution", RANKING[name]), label="BACO", **self.look["baco"])
+                theirs = paper[(paper["dataset"] == section.about.dataset["name"]) & (paper["metric"] == metric)]
+                for method, points in theirs.groupby("method"):
+                    label, look = f"{method}, paper", self.look[method]
+                    axes.plot(points["x_axis"], points["value"], ls=":", mfc="none", label=label, **look)
+                axes.set(title=section.name, xlabel="resolution γ", ylabel=f"{name}, %")
+        caption = "Recall and NDCG of BACO over the resolution; dotted: the paper's Figure 6."
+        return self._picture("resolution", caption, "resolution", figure, panels)
+
+    # Who, and how evenly ---------------------------------------------------------------------------------------------
+
+    def user_groups(self) -> Picture:
+        """The paper's Figure 5."""
+        found = self.found("user_groups")
+        figure, panels = _panels(len(found))
+        for axes, section in zip(panels, found, strict=True):
+            for row in (row for row in section.rows if row.records):
+                groups = [f"metrics.test_by_activity.{group}.recall@20" for group in QUARTILES]
+                axes.plot(
+                    QUARTILES, [100 * row.mean(path) for path in groups], label=row.label, **self.look[row.method]
+                )
+            axes.set(title=section.name, xlabel="users by training interactions", ylabel="Recall@20, %")
+        caption = "Recall@20 by the quartile of users' training interactions (the paper's Figure 5)."
+        return self._picture("user_groups", caption, "user_groups", figure, panels)
+
+    def cluster_sizes(self) -> Picture:
+        """The paper's Figure 7; needs what is kept beside newer records."""
+        found = []
+        for section in self.found("cluster_sizes"):
+            for side in ("users", "items"):
+                sizes = [(row, record_arrays(row.records[0], self.folder)) for row in section.rows if row.records]
+                sizes = [(row, arrays[f"{side}_per_row"]) for row, arrays in sizes if f"{side}_per_row" in arrays]
+                if sizes:
+                    found.append((section, side, sizes))
+        figure, panels = _panels(len(found))
+        for axes, (section, side, sizes) in zip(panels, found, strict=True):
+            for row, counts in sizes:
+                share = np.arange(1, len(counts) + 1) / len(counts)
+                axes.plot(share, counts, label=row.label, markevery=0.1, **self.look[row.method])
+            axes.set(
+                title=section.name, xlabel="share of the rows, largest first", ylabel=f"{side} per row", yscale="log"
+            )
+        caption = "How many users and items share a row (the paper's Figure 7)."
+        return self._picture("cluster_sizes", caption, "cluster_sizes", figure, panels)
+
+    def _picture(self, name: str, caption: str, experiment: str, figure: Figure, panels: list[Axes]) -> Picture:
+        if not panels:
+            return Picture(name, caption, experiment, None)
+        entries = {
+            label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        columns = min(len(entries), 5)
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
+        return Picture(name, caption, experiment, figure)
+
+
+def pareto(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Costs and values of the points that no other one beats: none is cheaper and as good, or as cheap and better."""
+    costs, values = [], []
+    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not values or value > values[-1]:
+            costs.append(cost)
+            values.append(value)
+    return costs, values
+
+
+def write_figures(pictures: list[Picture], folder: Path) -> list[Path]:
+    """Write each picture that there is as PDF and PNG."""
+    written = []
+    for picture in pictures:
+        for suffix in ("pdf", "png") if picture.figure is not None else ():
+            written.append(folder / f"{picture.name}.{suffix}")
+            write_bytes(written[-1], as_bytes(picture.figure, suffix))
+    return written
+
+
+def as_bytes(figure: Figure, suffix: str) -> bytes:
+    """A file of the figure, the same for the same figure: without the time and the program's version."""
+    metadata = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format=suffix, dpi=200, metadata=metadata[suffix])
+    return buffer.getvalue()
+
+
+def _mean(path: str, unit: float) -> Callable[[Row], float]:
+    return lambda row: unit * row.mean(path)
+
+
+def _line(rows: list[Row], setting: str, path: str) -> tuple[list[float], list[float]]:
+    """A setting of the rows that are recorded, and what they have at a path, in percent."""
+    recorded = sorted((row.settings[setting], 100 * row.mean(path)) for row in rows if row.records)
+    return [x for x, _ in recorded], [y for _, y in recorded]
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, two or three side by side."""
+    columns = 2 if count in (1, 2, 4) else 3
+    rows = max(1, -(-count // columns))
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.6), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, number + 1) for number in range(count)]

@@ -1,0 +1,125 @@
+"""Tables as text: Markdown, LaTeX and HTML of one and the same cells."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SIGNIFICANT = "*"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of text; `place` 0 is the best of its column and 1 the runner-up, `mark` follows the text."""
+
+    text: str
+    place: int | None = None
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, lines of notes below, and rows of cells of which the first `words` are words, the others numbers."""
+
+    title: str
+    notes: tuple[str, ...]
+    columns: tuple[str, ...]
+    words: int
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def to_markdown(table: Table) -> str:
+    """A heading, the table, and the notes as a list."""
+
+    def text(cell: Cell) -> str:
+        plain = cell.text.replace("|", "\\|")
+        shown = {0: f"**{plain}**", 1: f"<u>{plain}</u>"}.get(cell.place, plain)
+        return shown + cell.mark.replace("*", "\\*")
+
+    rows = [
+        list(table.columns),
+        ["---" if number < table.words else "---:" for number in range(len(table.columns))],
+        *([text(cell) for cell in row] for row in table.rows),
+    ]
+    lines = [f"## {table.title}", ""]
+    if table.rows:
+        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+    return "\n".join([*lines, *(f"- {note}" for note in table.notes), ""])
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "—": "---",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "`": "",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it is, without the backquotes of Markdown."""
+    return "".join(LATEX.get(sign, sign) for sign in text)
+
+
+def to_latex(table: Table) -> str:
+    """A floating table for the package booktabs, the notes in its caption."""
+
+    def text(cell: Cell) -> str:
+        plain = escape_latex(cell.text)
+        shown = {0: rf"\textbf{{{plain}}}", 1: rf"\underline{{{plain}}}"}.get(cell.place, plain)
+        return shown + (f"$^{{{cell.mark}}}$" if cell.mark else "")
+
+    caption = " ".join(escape_latex(f"{sentence}") for sentence in (f"{table.title}.", *table.notes))
+    lines = [r"\begin{table*}", r"\centering\small", rf"\caption{{{caption}}}"]
+    if table.rows:
+        numbers = len(table.columns) - table.words
+        lines += [rf"\begin{{tabular}}{{{'l' * table.words}{'r' * numbers}}}", r"\toprule"]
+        lines += [" & ".join(map(escape_latex, table.columns)) + r" \\", r"\midrule"]
+        lines += [" & ".join(map(text, row)) + r" \\" for row in table.rows]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, r"\end{table*}", ""])
+
+
+def to_html(table: Table) -> str:
+    """A section with a table that the page's script can sort."""
+
+    def text(cell: Cell) -> str:
+        plain = html.escape(cell.text)
+        shown = {0: f"<b>{plain}</b>", 1: f"<u>{plain}</u>"}.get(cell.place, plain)
+        return shown + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
+
+    def row(cells: list[str], tag: str) -> str:
+        kinds = ("" if number < table.words else ' class="n"' for number in range(len(cells)))
+        return (
+            "<tr>" + "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
+        )
+
+    lines = [f"<h3>{html.escape(table.title)}</h3>"]
+    if table.rows:
+        lines += ['<div class="scroll"><table>', "<thead>" + row([html.escape(name) for name in table.columns], "th")]
+        lines += ["</thead><tbody>", *(row([text(cell) for cell in cells], "td") for cells in table.rows)]
+        lines += ["</tbody></table></div>"]
+    notes = (_with_code(html.escape(note)) for note in table.notes)
+    return "\n".join([*lines, "<ul>", *(f"<li>{note}</li>" for note in notes), "</ul>"])
+
+
+def _with_code(text: str) -> str:
+    """Backquoted parts as <code>."""
+    parts = text.split("`")
+    return "".join(part if number % 2 == 0 else f"<code>{part}</code>" for number, part in enumerate(parts))
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {"md": to_markdown, "tex": to_latex}

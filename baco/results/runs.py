@@ -1,0 +1,113 @@
+"""Lists of runs, one row each, for the terminal and for results/tables/runs.csv."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from baco.results.record import lookup
+
+RANKING = {
+    f"{letter}@{k}": f"metrics.test.{name}@{k}"
+    for k in (10, 20, 50)
+    for letter, name in (("R", "recall"), ("N", "ndcg"))
+}
+SIZE = {"parameters": "size.parameters", "bytes": "size.bytes"}
+SECONDS = {"clustering s": "seconds.clustering", "training s": "seconds.training"}
+
+# Columns by name, and where a record keeps them.
+COMPARISON = {"method": "labels.method", **SIZE, "R@20": RANKING["R@20"], "N@20": RANKING["N@20"], **SECONDS}
+OVERVIEW = {
+    "dataset": "labels.dataset",
+    "backbone": "labels.backbone",
+    **COMPARISON,
+    "protocol": "config.protocol.name",
+    "seed": "config.seed",
+    "device": "environment.device",
+    "id": "id",
+}
+RUNS = {
+    **{key: f"names.{key}" for key in ("dataset", "backbone", "protocol", "method")},
+    "id": "id",
+    "split": "dataset.fingerprint",
+    "seed": "config.seed",
+    "budget": "size.budget_limit",
+    "unit": "size.budget_unit",
+    **SIZE,
+    "ratio": "size.parameter_ratio",
+    "budget used": "size.budget_used",
+    **RANKING,
+    **SECONDS,
+    "epochs": "training.epochs",
+    "device": "environment.device",
+    "revision": "code.revision",
+}
+
+FORMATS = {
+    "parameters": "{:,}",
+    "bytes": "{:,}",
+    "ratio": "{:.1%}",
+    "budget used": "{:.2%}",
+    "clustering s": "{:.2f}",
+    "training s": "{:.1f}",
+}
+
+
+def frame(records: list[dict], columns: dict[str, str]) -> pd.DataFrame:
+    """One row per record; a value that a record lacks is missing. Recall and NDCG are in percent.
+
+    Where records of one method differ in its settings, a column tells them apart.
+    """
+    rows = [[lookup(record, path) for path in columns.values()] for record in records]
+    table = pd.DataFrame(rows, columns=list(columns))
+    for column in table.columns.intersection(RANKING):
+        table[column] *= 100
+    variants = _variants(records)
+    if any(variants):
+        table.insert(table.columns.get_loc("method") + 1, "settings", variants)
+    return table
+
+
+def comparison(records: list[dict]) -> pd.DataFrame:
+    """The short table at the end of a sweep, with the columns in which its runs differ first."""
+    table = frame(records, OVERVIEW)
+    varying = [name for name in ("dataset", "backbone", "protocol", "seed") if table[name].nunique() > 1]
+    return table[[*varying, *(name for name in table if name in COMPARISON or name == "settings")]]
+
+
+def formatted(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table as text: thousands separated, percentages with two decimals, missing values as a dash."""
+
+    def text(column: str, value) -> str:
+        if pd.isna(value):
+            return "—"
+        return FORMATS.get(column, "{:.2f}" if column in RANKING else "{}").format(value)
+
+    return pd.DataFrame({column: [text(column, value) for value in table[column]] for column in table}, dtype=str)
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """A table for the terminal: words to the left, numbers to the right."""
+    cells = [list(table.columns), *formatted(table).to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    words = [not pd.api.types.is_numeric_dtype(table[column]) for column in table]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if word else cell.rjust(width)
+            for cell, width, word in zip(row, widths, words, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(lines)
+
+
+def _variants(records: list[dict]) -> list[str]:
+    """For each record the method settings in which the records of its method differ."""
+    settings: dict[str, list[dict]] = {}
+    for record in records:
+        settings.setdefault(record["names"]["method"], []).append(record["config"]["method"])
+    texts = []
+    for record in records:
+        own, all_of_method = record["config"]["method"], settings[record["names"]["method"]]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in all_of_method)]
+        texts.append(", ".join(f"{key}={own[key]}" for key in differing))
+    return texts

@@ -1,0 +1,210 @@
+"""Experiments as they stand: which of their runs are recorded, joined over seeds, and compared.
+
+experiment -> sections (dataset, split, backbone, protocol, width) -> rows (method, its settings, budget) -> records
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from baco.evaluation.metrics import user_metrics
+from baco.experiments import CONF, Experiment, Settings, command, overrides
+from baco.results.record import lookup, record_arrays, unpack_hits
+from baco.results.reference import method_label
+from baco.results.significance import Comparison, compare, holm
+from baco.results.wanted import Wanted, is_limited
+
+OURS = "baco"  # rows are tested against the first one of this method
+
+
+@dataclass(eq=False)
+class Row:
+    """The runs of one method, with its settings and budget, that differ in their seeds only.
+
+    Attributes
+    ----------
+    settings : Settings
+        Those of the method, and the budget, as the experiment gives them.
+    known : bool
+        Whether there is such a method.
+    records : list of dict
+    missing : list of Settings
+        Runs without a record.
+    """
+
+    settings: Settings
+    known: bool
+    records: list[dict] = field(default_factory=list)
+    missing: list[Settings] = field(default_factory=list)
+
+    @property
+    def method(self) -> str:
+        return self.settings.get("method", OURS)
+
+    @property
+    def variant(self) -> str:
+        """The settings beside the method's name, as a reader needs them."""
+        own = {key: value for key, value in self.settings.items() if key.startswith("method.")}
+        return ", ".join(text.removeprefix("method.") for text in overrides(own))
+
+    @property
+    def budget(self) -> str:
+        """What the row's budget is called; empty for the dataset's own."""
+        value = self.settings.get("budget")
+        return "" if value is None else "none" if value == 1 else f"{value:.0%}" if value < 1 else f"{value:,} rows"
+
+    @property
+    def label(self) -> str:
+        """The method's name as reports print it, with what this row changes."""
+        name = self.records[0]["labels"]["method"] if self.records else method_label(self.method)
+        return f"{name}, {self.variant}" if self.variant else name
+
+    @property
+    def limited(self) -> bool:
+        """Whether the method can keep to a budget; one that cannot has the size that it has."""
+        return not self.records or is_limited(self.records[0])
+
+    @property
+    def seeds(self) -> list[int]:
+        return [record["config"]["seed"] for record in self.records]
+
+    def values(self, path: str) -> np.ndarray:
+        """(records,) float64: what each record has at a path of keys; NaN where it has nothing."""
+        found = (lookup(record, path) for record in self.records)
+        return np.array([np.nan if value is None else value for value in found], np.float64)
+
+    def mean(self, path: str) -> float:
+        """NaN where nothing is recorded, or a record lacks it."""
+        values = self.values(path)
+        return float(values.mean()) if len(values) else float("nan")
+
+    def deviation(self, path: str) -> float:
+        """The sample standard deviation over seeds; NaN for a single one."""
+        values = self.values(path)
+        return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+    @property
+    def devices(self) -> str:
+        names = {record["environment"].get("gpu") or record["environment"]["device"] for record in self.records}
+        return ", ".join(sorted(names))
+
+
+@dataclass(eq=False)
+class Section:
+    """Rows that can be compared: of one dataset and split, one backbone, protocol and width.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    about : Wanted
+        One of its runs.
+    fingerprint : str or None
+        Of the split; None where nothing is recorded yet.
+    rows : list of Row
+        In the experiment's order.
+    folder : Path
+        Where the records lie.
+    """
+
+    experiment: Experiment
+    about: Wanted
+    fingerprint: str | None
+    rows: list[Row]
+    folder: Path
+
+    @property
+    def records(self) -> list[dict]:
+        return [record for row in self.rows for record in row.records]
+
+    @property
+    def name(self) -> str:
+        """Dataset, backbone and protocol in three words."""
+        labels = self.records[0]["labels"] if self.records else {"backbone": self.about.backbone["name"]}
+        return f"{self.about.dataset['name']}, {labels['backbone']}, protocol {self.about.protocol['name']}"
+
+    @property
+    def command(self) -> str:
+        """The command that runs what is missing here."""
+        run = self.about.settings
+        own = {k: v for k, v in run.items() if k.partition(".")[0] in ("dataset", "backbone", "protocol", "dim")}
+        return command({"+experiment": self.experiment.name} | own)
+
+    @cached_property
+    def groups(self) -> list[list[Row]]:
+        """Rows of equal budget; only within such a group is one row better than another."""
+        groups: dict[str, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(row.budget, []).append(row)
+        return list(groups.values())
+
+    def ranked(self, path: str, *, highest: bool = True) -> dict[Row, int]:
+        """The best row of each group as 0 and the runner-up as 1, among those within the group's budget."""
+        places = {}
+        for group in self.groups:
+            limits = [row.records[0]["size"]["budget_limit"] for row in group if row.records and row.limited]
+            full = [row.records[0]["size"]["full_parameters"] for row in group if row.records]
+            if not limits or min(limits) >= full[0]:
+                continue  # without a budget the larger one is no better
+            within = [row for row in group if row.records and row.mean("size.parameters") <= min(limits)]
+            within = [row for row in within if not np.isnan(row.mean(path))]
+            if len(within) > 1:
+                within.sort(key=lambda row: row.mean(path), reverse=highest)
+                places |= {within[0]: 0, within[1]: 1}
+        return places
+
+    def tested(self, metrics: list[tuple[str, int]]) -> dict[Row, list[tuple[Comparison, float]]]:
+        """Each row against the first of ours in its group: for each metric a comparison and its p, Holm-corrected.
+
+        Paired over users, each user's value the mean over the seeds that both rows have. Rows without per-user values
+        or a common seed are left out. The correction is for the rows of a group, metric by metric.
+        """
+        results = {}
+        for group in self.groups:
+            ours = next((row for row in group if row.method == OURS and row.records), None)
+            made = {}
+            for row in group:
+                seeds = set(row.seeds) & set(ours.seeds) if ours is not None and row is not ours else set()
+                values = [self._per_user(one, seeds, metrics) for one in (row, ours)] if seeds else [None]
+                if all(of_row is not None for of_row in values):
+                    made[row] = [compare(first, second) for first, second in zip(*values, strict=True)]
+            adjusted = [holm([made[row][number].p for row in made]) for number in range(len(metrics))]
+            for place, (row, comparisons) in enumerate(made.items()):
+                results[row] = [(one, adjusted[number][place]) for number, one in enumerate(comparisons)]
+        return results
+
+    def _per_user(self, row: Row, seeds: set[int], metrics: list[tuple[str, int]]) -> np.ndarray | None:
+        """(len(metrics), users) float64, means over the seeds; None if they were not kept."""
+        sums: np.ndarray | float = 0.0
+        for record in row.records:
+            if record["config"]["seed"] in seeds:
+                arrays = record_arrays(record, self.folder)
+                if "hits" not in arrays:
+                    return None
+                _, num_relevant, hits = unpack_hits(arrays)
+                at = {k: user_metrics(hits, num_relevant, k) for _, k in metrics}
+                sums = sums + np.stack([at[k][metric] for metric, k in metrics])
+        return sums / len(seeds)
+
+
+def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Path = CONF) -> list[Section]:
+    """The experiment's sections, in its order; one for each split that is recorded, or one without a split."""
+    by_shared: dict[str, list[Wanted]] = {}
+    for settings in experiment.runs:
+        wanted = Wanted.of(settings, conf)
+        by_shared.setdefault(wanted.shared, []).append(wanted)
+    made = []
+    for runs in by_shared.values():
+        found = [[record for record in records if wanted.matches(record)] for wanted in runs]
+        splits = sorted({record["dataset"]["fingerprint"] for matching in found for record in matching})
+        for split in splits or [None]:
+            rows: dict[tuple, Row] = {}
+            for wanted, matching in zip(runs, found, strict=True):
+                row = rows.setdefault(tuple(wanted.row.items()), Row(wanted.row, wanted.method is not None))
+                record = next((one for one in matching if one["dataset"]["fingerprint"] == split), None)
+                row.missing.append(wanted.settings) if record is None else row.records.append(record)
+            made.append(Section(experiment, runs[0], split, list(rows.values()), folder))
+    return made

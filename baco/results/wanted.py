@@ -1,0 +1,106 @@
+"""The runs that an experiment asks for, found among the records.
+
+A run is described by its settings and the files of conf/, a record by its configuration; they are compared key by key,
+without the data, so that tables can be made where no data are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from baco.errors import UserError
+from baco.experiments import CONF, Settings
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run of an experiment, in the words of a record.
+
+    Attributes
+    ----------
+    settings : Settings
+        As the experiment gives them.
+    dataset : dict
+        What conf/dataset says of it.
+    backbone, protocol, method : dict
+        Settings with their names. The method's is None while there is no such method.
+    dim, seed : int
+    budget : float
+        A ratio of the full model, or rows.
+    """
+
+    settings: Settings
+    dataset: dict
+    backbone: dict
+    protocol: dict
+    method: dict | None
+    dim: int
+    seed: int
+    budget: float
+
+    @classmethod
+    def of(cls, settings: Settings, conf: Path = CONF) -> Wanted:
+        """Describe a run; `settings` are on top of conf/config.yaml.
+
+        Raises
+        ------
+        UserError
+            For a file of conf/ that does not exist, other than a method's.
+        """
+        main = dict(_yaml(conf / "config.yaml"))
+        choices = {
+            group: name for entry in main.pop("defaults") if isinstance(entry, dict) for group, name in entry.items()
+        }
+        sections = {}
+        for group in ("dataset", "backbone", "protocol", "method"):
+            path = conf / group / f"{settings.get(group, choices[group])}.yaml"
+            own = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith(f"{group}.")}
+            sections[group] = dict(_yaml(path)) | own if group != "method" or path.exists() else None
+        scalars = main | settings
+        budget = sections["dataset"]["budget"] if scalars["budget"] is None else scalars["budget"]
+        if scalars["budget_unit"] != "parameters":
+            raise UserError(f"{settings}: tables of experiments know budgets in parameters only")
+        return cls(settings, **sections, dim=scalars["dim"], seed=scalars["seed"], budget=budget)
+
+    def matches(self, record: dict) -> bool:
+        """Whether the record is of this run, on whatever split of the dataset."""
+        config = record["config"]
+        return (
+            record["names"]["dataset"] == self.dataset["name"]
+            and config["method"] == self.method
+            and config["backbone"] == self.backbone
+            and config["protocol"] == self.protocol
+            and (config["dim"], config["seed"]) == (self.dim, self.seed)
+            and (not is_limited(record) or record["size"]["budget_limit"] == self._limit(record))
+        )
+
+    def _limit(self, record: dict) -> int:
+        full = record["size"]["full_parameters"]
+        return int(self.budget * full) if self.budget <= 1 else int(self.budget) * self.dim
+
+    @property
+    def shared(self) -> str:
+        """What all rows of one section have in common, the split aside; equal strings for equal things."""
+        return json.dumps([self.dataset["name"], self.backbone, self.protocol, self.dim], sort_keys=True)
+
+    @property
+    def row(self) -> Settings:
+        """The settings that make a row of a table: those of the method, and the budget."""
+        return {k: v for k, v in self.settings.items() if k in ("method", "budget") or k.startswith("method.")}
+
+
+def is_limited(record: dict) -> bool:
+    """Whether the run had to keep to a budget; the first records do not say so, but only the full model had none."""
+    return record["size"].get("limited", record["names"]["method"] != "full")
+
+
+@cache
+def _yaml(path: Path) -> dict:
+    if not path.exists():
+        raise UserError(f"there is no file {path}, which an experiment needs")
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)

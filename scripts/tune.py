@@ -1,0 +1,98 @@
+"""Search settings by their validation recall: `python scripts/tune.py method=baco 'method.num_rounds=range(1,21)'`.
+
+Takes the overrides of run.py. Those with several values are searched, in Hydra's own words: `a,b`, `range(1,21)`,
+`interval(0.01,1)`, `int(interval(1,64))`, or `tag(log,interval(0.01,1))` for a logarithmic scale. Every trial is a run
+with a record; one that is recorded already costs nothing. The study lies in a file, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+import optuna
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from baco.config import RunConfig, parse
+from baco.errors import UserError
+from baco.experiment import run
+from baco.experiments import CONF
+from baco.files import check_writable
+from baco.limits import TimeUp, time_limit
+
+METRIC = "recall@20"  # on the validation split; the test split has no say
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """What a sweep ranges over."""
+    sweep = override.value()
+    if isinstance(sweep, RangeSweep):
+        return IntDistribution(int(sweep.start), int(sweep.stop) - 1, step=int(sweep.step))
+    if isinstance(sweep, IntervalSweep):
+        kind = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
+        return kind(sweep.start, sweep.end, log="log" in sweep.tags)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def configuration(overrides: list[str]) -> RunConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return parse(compose("config", overrides))
+
+
+def tune(overrides: list[str], trials: int, name: str) -> optuna.Study:
+    """Go on with a study until it has so many finished trials, or `minutes=` are over.
+
+    Raises
+    ------
+    UserError
+        When nothing is searched, or the settings are wrong.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
+    space = {override.get_key_element(): distribution(override) for override in parsed if override.is_sweep_override()}
+    if not space:
+        raise UserError("no setting has several values; give one such as 'method.num_rounds=range(1,21)'")
+    config = configuration(fixed)
+    path = config.runs_dir / "tune.db"
+    check_writable(path, "runs_dir")
+    study = optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="maximize", load_if_exists=True)
+    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))  # not the first draws again
+    with time_limit(config.minutes):
+        while len(study.get_trials(states=[TrialState.COMPLETE])) < trials:
+            trial = study.ask(space)
+            try:
+                chosen = [f"{key}={value}" for key, value in trial.params.items()]
+                study.tell(trial, run(configuration([*fixed, *chosen]))["metrics"]["val"][METRIC])
+            except (Exception, TimeUp):
+                study.tell(trial, state=TrialState.FAIL)
+                raise
+    return study
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="+", help="as for run.py")
+    parser.add_argument(
+        "--trials", type=int, default=20, help="finished trials that the study is to have (default: 20)"
+    )
+    parser.add_argument("--name", default="tune", help="of the study, in <runs_dir>/tune.db (default: tune)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        study = tune(arguments.overrides, arguments.trials, arguments.name)
+    except (UserError, HydraException) as error:
+        sys.exit(f"error: {error}")
+    except TimeUp as reason:
+        sys.exit(f"stopped: {reason}; the same command goes on")
+    chosen = " ".join(f"{key}={value}" for key, value in study.best_params.items())
+    print(f"best of {arguments.trials}: validation {METRIC} {100 * study.best_value:.2f} with {chosen}")
+
+
+if __name__ == "__main__":
+    main()

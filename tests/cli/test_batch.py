@@ -1,0 +1,50 @@
+"""Batches: made on one machine, brought back to another."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_grid import ENDLESS, SMOKE
+from tests.cli.test_run import ROOT
+
+
+def baco(path: Path, *arguments: object) -> list[str]:
+    folders = ["--results", path / "results", "--runs", path / "runs"]
+    return [sys.executable, "-m", "baco", arguments[0], *map(str, folders), *map(str, arguments[1:])]
+
+
+def batch(path: Path, minutes: float, *overrides: str) -> list[str]:
+    options = ["--experiment", "smoke", "--minutes", minutes, "--out", path / "out"]
+    return baco(path, "batch", *options, *overrides)
+
+
+def done(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.fixture
+def here(tmp_path) -> Path:
+    return tmp_path / "here"
+
+
+def test_a_batch_is_made_and_collected(tmp_path, here):
+    away = tmp_path / "away"
+    made = done(batch(away, 2, *SMOKE[1:], "budget=0.5", "seed=7"))
+    assert made.stdout.endswith(f"3 new records in {away / 'out' / 'batch.zip'}\n"), made.stderr
+    assert [path.name for path in (away / "out").iterdir()] == ["batch.zip"]
+    collected = done(baco(here, "collect", away / "out" / "batch.zip"))
+    assert collected.stdout.endswith("batch.zip: 3 new records, 0 failures\n"), collected.stderr
+    for path in (away / "results" / "records").iterdir():
+        assert (here / "results" / "records" / path.name).read_bytes() == path.read_bytes()
+    assert ": 0 new records" in done(baco(here, "collect", away / "out" / "batch.zip")).stdout
+
+
+def test_a_batch_that_is_asked_to_end_ends_its_worker(tmp_path):
+    with subprocess.Popen(batch(tmp_path, 9, *ENDLESS[1:]), stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert next(process.stderr).startswith("[1/3]")
+        process.send_signal(signal.SIGTERM)
+        assert "stopped: the process was asked to end" in process.stderr.read()
+    assert process.returncode == 0 and (tmp_path / "out" / "batch.zip").exists()

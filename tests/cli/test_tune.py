@@ -1,0 +1,53 @@
+"""The search of settings, and the launchers: what needs more than the core."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from baco.experiments import CONF
+from tests.cli.test_run import ROOT, TINY, Workplace
+
+
+@pytest.fixture
+def workplace(tmp_path) -> Workplace:
+    return Workplace(tmp_path)
+
+
+def tune(workplace: Workplace, *arguments: str) -> subprocess.CompletedProcess:
+    folders = [f"results_dir={workplace.path / 'records'}", f"runs_dir={workplace.path / 'runs'}"]
+    command = [sys.executable, ROOT / "scripts" / "tune.py", *folders, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_a_study_goes_on_where_it_was(workplace):
+    pytest.importorskip("optuna")
+    space = [*TINY, "method=random", "protocol.learning_rate=tag(log,interval(0.001,0.5))", "budget=0.3,0.5"]
+    first = tune(workplace, *space, "--trials", "2")
+    assert first.returncode == 0, first.stderr
+    assert len(workplace.records()) == 2
+    second = tune(workplace, *space, "--trials", "3")
+    found = workplace.records().values()
+    assert len(found) == 3
+    best = max(found, key=lambda record: record["metrics"]["val"]["recall@20"])
+    assert f"{100 * best['metrics']['val']['recall@20']:.2f} with " in second.stdout
+    assert f"protocol.learning_rate={best['config']['protocol']['learning_rate']}" in second.stdout
+
+
+def test_processes_share_a_grid(workplace):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    grid = ["+experiment=smoke", *TINY[:-1], "threads=1"]
+    done = workplace.succeeds("-m", *grid, "hydra/launcher=processes", "worker=0,1")
+    assert len(workplace.records()) == 3
+    assert done.stderr.count("recorded in") == 3, "each run by one worker"
+    failed = workplace.run("-m", *grid, "hydra/launcher=processes", "worker=0", "budget=2")
+    assert failed.returncode == 1 and "runs of the grid failed" in failed.stderr, "the parent hears of it"
+
+
+def test_the_preset_for_slurm_composes():
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        launcher = compose("config", ["hydra/launcher=slurm"], return_hydra_config=True).hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher") and launcher.timeout_min == 240

@@ -1,0 +1,93 @@
+"""Figures and the page that holds everything."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco.results.figures import Gallery, as_bytes, pareto, write_figures
+from baco.results.record import load_records, record_name, save_record
+from baco.results.report import report
+from baco.results.tables import documents
+from tests.results.test_tables import FULL, RECORDS, a_record, full
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
+def test_the_front_is_what_no_point_beats(points):
+    front = set(zip(*pareto(points), strict=True))
+    beaten = {(x, y) for x, y in points if any(a <= x and b >= y and (a, b) != (x, y) for a, b in points)}
+    assert front == set(points) - beaten
+
+
+@pytest.fixture
+def records(tmp_path) -> list[dict]:
+    """Runs for every figure."""
+    made = [full(), a_record(0.10, method="baco"), a_record(0.05, method="random")]
+    for rounds in (1, 5):
+        fixed = {"method.profile": "reference", "method.seed": 2025, "method.resolution": 0.1308, "budget": 1}
+        made.append(a_record(0.02 * rounds, method="baco", **fixed, **{"method.num_rounds": rounds}))
+    for record in made:
+        record["metrics"]["test_by_activity"] = {"0-25%": {"recall@20": 0.1}}
+        names = record["names"]
+        name = record_name(names["dataset"], names["backbone"], names["method"], record["id"])
+        sizes = {f"{side}_per_row": np.array([5, 3, 1], np.int32) for side in ("users", "items")}
+        save_record(tmp_path, name, record, sizes)
+    return load_records(tmp_path)
+
+
+def test_points_and_lines_are_the_records(records, tmp_path):
+    pictures = {picture.name: picture for picture in Gallery(records, tmp_path).pictures()}
+    (axes,) = pictures["recall_over_ratio"].figure.axes
+    points = {line.get_label(): line.get_xydata()[0].tolist() for line in axes.lines if line.get_label()[0] != "_"}
+    assert points["FULL"] == pytest.approx([100, 20]) and points["BACO"] == pytest.approx([100 * 529088 / FULL, 10])
+    front = next(line for line in axes.lines if line.get_label()[0] == "_")
+    assert front.get_xydata()[:, 1].tolist() == pytest.approx([10, 20]), "random hashing is beaten"
+    size, recall = pictures["rounds"].figure.axes
+    lines = {line.get_label(): line.get_xydata() for line in recall.lines}
+    assert lines["beauty"].tolist() == [[1, 2], [5, 10]]
+    assert {line.get_label() for line in size.lines} == {"beauty", "beauty, paper"}
+    users, items = pictures["cluster_sizes"].figure.axes
+    assert users.lines[0].get_ydata().tolist() == [5, 3, 1] and items.get_ylabel() == "items per row"
+    assert pictures["resolution"].figure is None and "+experiment=resolution" in pictures["resolution"].command
+
+
+def test_files_are_the_same_for_the_same_records(records, tmp_path):
+    first = write_figures(Gallery(records, tmp_path).pictures(), tmp_path / "figures")
+    assert {path.suffix for path in first} == {".pdf", ".png"} and len(first) >= 8
+    (again,) = (one for one in Gallery(records, tmp_path).pictures() if one.name == "rounds")
+    for suffix in ("pdf", "png"):
+        assert as_bytes(again.figure, suffix) == (tmp_path / "figures" / f"rounds.{suffix}").read_bytes()
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed; counts them, and collects what they refer to."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.count, self.references = [], {}, []
+
+    def handle_starttag(self, tag, attributes):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        self.references += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_from_outside():
+    records = load_records(RECORDS)
+    made = documents(records, RECORDS)
+    text = report(made, Gallery(records, RECORDS).pictures())
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.count["table"] == sum(bool(table.rows) for document in made for table in document.tables)
+    assert page.count["img"] >= 4 and page.count["script"] == 1
+    assert all(reference.startswith(("#", "data:image/png;base64,")) for reference in page.references)
+    assert set(re.findall(r'href="#(\w+)"', text)) <= set(re.findall(r'id="(\w+)"', text))
+    assert "6.15 ± 0.16" in text

@@ -1,0 +1,261 @@
+"""The tables of experiments, from made-up records and from the committed ones."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from baco.experiments import Experiment, load_experiment
+from baco.results.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
+from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
+from baco.results.summary import sections
+from baco.results.tables import comparison, documents, write_tables
+from baco.results.wanted import Wanted
+
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "results" / "records"
+FULL = 34464 * 64  # parameters of the full model on Beauty
+
+
+def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, **settings) -> dict:
+    """A record of a run on Beauty."""
+    wanted = Wanted.of({"dataset": "beauty", "seed": 0} | settings)
+    budget = wanted.budget * 64 if wanted.budget > 1 else int(wanted.budget * FULL)
+    method = wanted.method["name"]
+    return {
+        "schema": RECORD_SCHEMA,
+        "id": record_id(settings | {"split": fingerprint}),
+        "names": {"dataset": "beauty", "backbone": "lightgcn", "method": method, "protocol": wanted.protocol["name"]},
+        "labels": {"dataset": "beauty", "backbone": "LightGCN", "method": method.upper()},
+        "config": {
+            "backbone": wanted.backbone,
+            "protocol": wanted.protocol,
+            "method": wanted.method,
+            "dim": wanted.dim,
+            "seed": wanted.seed,
+        },
+        "dataset": {"name": "beauty", "fingerprint": fingerprint, "num_users": 22363, "num_items": 12101}
+        | {"train": 158801, "val": 19850, "test": 19851},
+        "size": {
+            "parameters": parameters,
+            "bytes": 4 * parameters,
+            "parameter_ratio": parameters / FULL,
+            "full_parameters": FULL,
+            "budget_limit": budget if limited else FULL,
+            "budget_unit": "parameters",
+            "limited": limited,
+        },
+        "seconds": {"clustering": 1.5, "training": 10.0, "epoch": 0.1, "validation": 1.0, "test": 0.5},
+        "training": {"epochs": 128},
+        "metrics": {"test": {f"{name}@{k}": recall for k in (10, 20, 50) for name in ("recall", "ndcg")}},
+        "environment": {"device": "cpu", "cpu": "a CPU", "gpu": None},
+    }
+
+
+def full(**settings) -> dict:
+    return a_record(0.2, FULL, limited=False, method="full", **settings)
+
+
+def experiment(*runs: dict) -> Experiment:
+    return Experiment("main_table", "Title", "About.", tuple({"dataset": "beauty"} | run for run in runs))
+
+
+def rows_of(document) -> list[dict[str, str]]:
+    """The rows of the first table, as text."""
+    (table, *_) = document.tables
+    return [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows]
+
+
+def test_seeds_are_joined_and_what_is_missing_is_told(tmp_path):
+    runs = [{"method": method, "seed": seed} for method in ("baco", "random") for seed in (0, 1, 2)]
+    records = [a_record(recall, method="baco", seed=seed) for seed, recall in enumerate((0.10, 0.11, 0.12))]
+    records.append(a_record(0.05, method="random", seed=1))
+    document = comparison(experiment(*runs), sections(experiment(*runs), records, tmp_path))
+    first, second = rows_of(document)
+    assert (first["method"], first["seeds"], first["R@10"]) == ("BACO", "3", "11.00 ± 1.00")
+    assert (second["method"], second["seeds"], second["R@10"]) == ("RANDOM", "1", "5.00")
+    notes = " ".join(document.tables[0].notes)
+    assert "Missing: RANDOM (seed 0, 2). `python run.py +experiment=main_table dataset=beauty` runs them." in notes
+    assert document.data["R@10 sd"].tolist() == pytest.approx([1.0, np.nan], nan_ok=True)
+
+
+def test_a_run_is_found_by_every_setting_that_decides(tmp_path):
+    wanted = experiment({"method": "baco", "method.secondary": False, "budget": 0.1})
+    others = [
+        a_record(method="baco", budget=0.1),
+        a_record(method="baco", budget=0.2, **{"method.secondary": False}),
+        a_record(method="baco", budget=0.1, seed=1, **{"method.secondary": False}),
+        a_record(method="baco", budget=0.1, dim=32, **{"method.secondary": False}),
+        a_record(method="baco", budget=0.1, protocol="paper", **{"method.secondary": False}),
+        a_record(method="baco", budget=0.1, backbone="mf", **{"method.secondary": False}),
+    ]
+    (section,) = sections(wanted, others, tmp_path)
+    assert section.records == []
+    right = a_record(0.3, method="baco", budget=0.1, **{"method.secondary": False})
+    (row,) = rows_of(comparison(wanted, sections(wanted, [*others, right], tmp_path)))
+    assert (row["method"], row["budget"], row["R@20"]) == ("BACO, secondary=false", "10%", "30.00")
+
+
+def test_protocols_and_splits_never_share_a_table(tmp_path):
+    runs = experiment({"method": "baco", "protocol": "fast"}, {"method": "baco", "protocol": "paper"})
+    records = [
+        a_record(0.1, method="baco"),
+        a_record(0.2, method="baco", protocol="paper"),
+        a_record(0.3, method="baco", fingerprint="0" * 64),
+    ]
+    tables = comparison(runs, sections(runs, records, tmp_path)).tables
+    assert [table.title for table in tables] == [
+        "beauty, LightGCN, protocol fast",
+        "beauty, LightGCN, protocol fast",
+        "beauty, LightGCN, protocol paper",
+    ]
+    assert ["00000000" in table.notes[0] for table in tables] == [True, False, False]
+    assert [table.rows[0][2].text for table in tables] == ["30.00", "10.00", "20.00"]
+
+
+def test_the_best_within_the_budget_is_marked(tmp_path):
+    runs = [{"method": "full"}, {"method": "baco"}, {"method": "random"}, {"method": "baco", "method.secondary": False}]
+    records = [
+        full(),
+        a_record(0.10, method="baco"),
+        a_record(0.12, FULL // 2, limited=False, method="random"),  # as one without a budget that comes out too large
+        a_record(0.11, method="baco", **{"method.secondary": False}),
+    ]
+    document = comparison(experiment(*runs), sections(experiment(*runs), records, tmp_path))
+    assert [row[2].place for row in document.tables[0].rows] == [None, 1, None, 0]
+    assert [row["method"] for row in rows_of(document)] == ["FULL", "BACO", "RANDOM †", "BACO, secondary=false"]
+
+
+def test_without_a_budget_nothing_is_best(tmp_path):
+    runs = experiment(*({"method": "baco", "budget": 1, "method.num_rounds": rounds} for rounds in (4, 5)))
+    records = [a_record(method="baco", budget=1, **{"method.num_rounds": rounds}) for rounds in (4, 5)]
+    document = comparison(runs, sections(runs, records, tmp_path))
+    assert [row[3].place for row in document.tables[0].rows] == [None, None]
+    assert [row["budget"] for row in rows_of(document)] == ["none", "none"]
+
+
+def test_differences_are_tested_over_users(tmp_path):
+    rng = np.random.default_rng(0)
+    users = np.arange(400)
+    ours = rng.random((400, 50)) < 0.1
+    worse = ours & (rng.random((400, 50)) < 0.5)
+    records = {"baco": ours, "random": worse, "full": ours}
+    made = []
+    for method, hits in records.items():
+        record = full() if method == "full" else a_record(method=method)
+        name = record_name("beauty", "lightgcn", method, record["id"])
+        save_record(tmp_path, name, record, pack_hits(users, np.full(400, 60), hits))
+        made.append(record)
+    runs = experiment(*({"method": method} for method in records))
+    document = comparison(runs, sections(runs, made, tmp_path))
+    assert [row[2].mark for row in document.tables[0].rows] == ["", "*", ""]
+    line = document.data.set_index("method").loc["random"]
+    expected = 100 * (worse[:, :10].sum(1) / 10 - ours[:, :10].sum(1) / 10).mean()
+    assert line["R@10 - baco"] == pytest.approx(expected) and line["R@10 p"] < 1e-6 and line["R@10 effect"] < -0.5
+    assert document.data.set_index("method").loc["full", "R@10 p"] == 1
+
+
+TABLE = Table(
+    "50 % & more",
+    ("A_note of `code`.",),
+    ("method", "R@10"),
+    1,
+    ((Cell("a_b"), Cell("1.00 ± 0.10", 0, "*")), (Cell("c|d"), Cell("0.50", 1))),
+)
+
+
+def test_markdown():
+    assert to_markdown(TABLE).splitlines() == [
+        "## 50 % & more",
+        "",
+        "| method | R@10 |",
+        "| --- | ---: |",
+        "| a_b | **1.00 ± 0.10**\\* |",
+        "| c\\|d | <u>0.50</u> |",
+        "",
+        "- A_note of `code`.",
+    ]
+
+
+def test_latex():
+    text = to_latex(TABLE)
+    assert r"\caption{50 \% \& more. A\_note of code.}" in text
+    assert r"a\_b & \textbf{1.00 $\pm$ 0.10}$^{*}$ \\" in text and r"c|d & \underline{0.50} \\" in text
+    assert_is_latex(text)
+
+
+def assert_is_latex(text: str) -> None:
+    """Environments and braces are closed, rows have as many cells as columns, and no sign is left to choke on."""
+    opened = re.findall(r"\\(begin|end)\{([a-z*]+)\}", text)
+    stack = []
+    for kind, name in opened:
+        stack.append(name) if kind == "begin" else stack.remove(name)
+    plain = re.sub(r"\\[\\%&_#{}$]", "", text)
+    assert not stack and plain.count("{") == plain.count("}") and plain.count("$") % 2 == 0
+    assert not re.search(r"[^\x00-\x7f]", plain.replace("é", "")), "no sign that needs a special font"
+    assert not re.search(r"(?m)^[^%]*%", plain), "no comment cuts a line short"
+    for spec, body in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", text, re.S):
+        assert text.count(r"\toprule") == text.count(r"\bottomrule")
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert all(re.sub(r"\\&", "", row).count("&") == len(spec) - 1 for row in rows)
+
+
+def test_html_is_escaped_and_marked():
+    text = to_html(TABLE)
+    assert "<h3>50 % &amp; more</h3>" in text and "<li>A_note of <code>code</code>.</li>" in text
+    assert '<td class="n"><b>1.00 ± 0.10</b><sup>*</sup></td>' in text
+
+
+@pytest.fixture(scope="module")
+def committed() -> dict:
+    return {document.name: document for document in documents(load_records(RECORDS), RECORDS)}
+
+
+def test_the_committed_records_are_found(committed):
+    main = committed["main_table"].data.query("dataset == 'beauty' and backbone == 'lightgcn'").set_index("method")
+    assert main.loc[["full", "baco", "random"], "seeds"].tolist() == [3, 3, 3]
+    assert main.loc[["full", "baco", "random"], "R@10"].round(2).tolist() == [9.27, 6.15, 5.31]
+    assert main.loc["baco", "R@10 sd"] == pytest.approx(0.16, abs=0.005)
+    budgets = committed["budgets"].data.query("dataset == 'beauty' and method == 'baco'")
+    assert budgets["budget"].tolist() == ["10%", "15%", "20%", "25%"] and (budgets["seeds"] == 1).all()
+
+
+def test_ours_stand_beside_the_papers(committed):
+    line = (
+        committed["published"].data.query("dataset == 'beauty' and protocol == 'fast'").set_index("method").loc["baco"]
+    )
+    assert line["R@10 paper"] == 6.308 and line["R@10 difference"] == pytest.approx(line["R@10"] - 6.308)
+    assert committed["published"].data["R@10 paper"].notna().sum() >= 20 * 4 - 1
+
+
+def test_all_tables_are_latex(committed):
+    for document in committed.values():
+        for table in document.tables:
+            assert_is_latex(to_latex(table))
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path):
+    records = load_records(RECORDS)
+    first = write_tables(records, tmp_path / "one", RECORDS)
+    second = write_tables(records[::-1], tmp_path / "two", RECORDS)
+    assert [path.name for path in first] == [path.name for path in second] and len(first) > 30
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes(), one.name
+    assert len(pd.read_csv(tmp_path / "one" / "runs.csv")) == len(records)
+
+
+def test_every_experiment_has_sections_without_any_record(tmp_path):
+    for document in documents([], tmp_path):
+        assert document.tables or document.name in ("speed", "published")
+        assert all("nothing is recorded yet" in table.notes[-1].lower() for table in document.tables if not table.rows)
+    assert load_experiment("main_table").runs
+
+
+def test_tables_need_no_torch():
+    script = "import sys, baco.__main__; print([m for m in ('torch', 'numba', 'hydra') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,49 @@
+"""Claims between processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from baco.claims import ClaimedError, claim, dead_holder
+
+HOLD = "import sys, os, pathlib; from baco.claims import claim; c = claim(pathlib.Path(sys.argv[1])); c.__enter__(); "
+
+
+def test_a_claim_excludes_other_holders_until_it_ends(tmp_path):
+    path = tmp_path / "locks" / "a"
+    with claim(path):
+        with pytest.raises(ClaimedError, match=r"run by process \d+ on "), claim(path):
+            pass
+        assert dead_holder(path) is None, "held, not dead"
+    with claim(path):
+        pass
+    assert dead_holder(path) is None and path.read_text() == ""
+
+
+def test_a_claim_ends_with_an_error_too(tmp_path):
+    with pytest.raises(ZeroDivisionError), claim(tmp_path / "a"):
+        _ = 1 / 0
+    assert dead_holder(tmp_path / "a") is None
+    with claim(tmp_path / "a"):
+        pass
+
+
+def test_another_process_holds_it_while_it_lives(tmp_path):
+    script = HOLD + "print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path / "a"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ClaimedError, match=f"process {process.pid} on"), claim(tmp_path / "a"):
+            pass
+        process.kill()
+    holder = dead_holder(tmp_path / "a")
+    assert holder.startswith(f"process {process.pid} on")
+    assert dead_holder(tmp_path / "a") is None, "one caller learns it"
+    with claim(tmp_path / "a"):
+        pass
+
+
+def test_a_claim_never_made_has_no_dead_holder(tmp_path):
+    assert dead_holder(tmp_path / "nothing") is None

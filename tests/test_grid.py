@@ -1,0 +1,173 @@
+"""The grid runner, with runs that take no time; `tests/cli/test_grid.py` has real ones."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import initialize_config_dir
+
+from baco import grid as grids
+from baco.claims import claim
+from baco.errors import UserError
+from baco.experiment import Plan
+from baco.experiments import CONF
+from baco.grid import Grid, failure_path, lock_path, with_overrides
+from baco.results.record import RECORD_SCHEMA, record_id, save_record
+
+TINY = [
+    "dataset=synthetic",
+    "dataset.num_users=60",
+    "dataset.num_items=50",
+    "dataset.num_interactions=600",
+    "dataset.num_clusters=4",
+    "device=cpu",
+]
+
+
+class Laboratory:
+    """Grids in a folder of their own; `run` only notes what it was asked for, and fails where told to."""
+
+    def __init__(self, path: Path, monkeypatch):
+        self.folders = [f"results_dir={path / 'records'}", f"runs_dir={path / 'runs'}"]
+        self.ran: list[str] = []
+        self.failing: set[str] = set()
+        self.seconds = 1.0
+        monkeypatch.setattr(grids, "run", self.run)
+
+    def run(self, config) -> dict:
+        plan = Plan.of(config, config.dataset.load(config.data_dir))
+        what = f"{config.method.name} {config.seed}"
+        self.ran.append(what)
+        if what in self.failing:
+            raise UserError(f"{what} cannot be")
+        record = {
+            "schema": RECORD_SCHEMA,
+            "id": record_id(plan.decides),
+            "config": plan.decides,
+            "seconds": {"clustering": 0.0, "training": self.seconds, "validation": 0.0, "test": 0.0},
+            "environment": {"device": "cpu"},
+        }
+        save_record(config.results_dir, plan.name, record, {"users": np.arange(2)})
+        return record
+
+    def grid(self, *runs: str, seconds: float = 1e9) -> Grid:
+        return Grid([[*TINY, *self.folders, *run.split()] for run in runs], lambda: seconds)
+
+    def work(self, *runs: str, **options) -> Grid:
+        self.ran.clear()
+        grid = self.grid(*runs, **options)
+        grid.work()
+        return grid
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield Laboratory(tmp_path, monkeypatch)
+
+
+def test_what_has_a_record_is_skipped(lab):
+    assert lab.work("method=full", "method=random").states == ["done", "done"]
+    again = lab.work("method=random", "method=random seed=1", "method=full")
+    assert again.states == ["recorded", "done", "recorded"]
+    assert lab.ran == ["random 1"] and len(again.records) == 1
+    assert again.summary() == "3 runs: 1 done now, 2 recorded before"
+
+
+def test_a_record_that_is_not_valid_does_not_count(lab, tmp_path):
+    lab.work("method=full")
+    (path,) = (tmp_path / "records").glob("*.json")
+    path.write_text(path.read_text()[:-20])
+    assert lab.work("method=full").states == ["done"]
+
+
+def test_a_method_or_data_not_there_are_missing_and_no_failure(lab, tmp_path):
+    elsewhere = ["dataset=gowalla", "dataset.file=other.npz", f"data_dir={tmp_path}"]
+    runs = [[*TINY, *lab.folders, "method=nonesuch"], [*lab.folders, *elsewhere], [*TINY, *lab.folders, "method=full"]]
+    grid = Grid(runs, lambda: 1e9)
+    grid.work()
+    assert grid.states == ["missing", "missing", "done"]
+    assert not (tmp_path / "runs" / "failures").exists()
+
+
+def test_a_setting_that_does_not_exist_is_a_failure(lab):
+    assert lab.work("method=full method.colour=red", "method=baco method.solver=x", "method=full").states == [
+        "failed",
+        "failed",
+        "done",
+    ]
+
+
+def test_failures_are_written_down_and_tried_again_last(lab, tmp_path):
+    lab.failing = {"random 0"}
+    runs = ("method=random", "method=full", "method=full seed=1")
+    grid = lab.work(*runs[:2])
+    assert grid.states == ["failed", "done"] and lab.ran == ["random 0", "full 0"], "once per worker"
+    (failure,) = (tmp_path / "runs" / "failures").glob("*.json")
+    assert "random 0 cannot be" in failure.read_text()
+
+    os.utime(failure, (0, 0))  # long ago, for a worker that starts now
+    lab.failing.clear()
+    assert lab.work(*runs).states == ["done", "recorded", "done"]
+    assert lab.ran == ["full 1", "random 0"]
+    assert not failure.exists(), "it succeeded in the end"
+
+
+def test_a_defect_is_a_failure_with_its_traceback(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(grids, "run", lambda config: 1 / 0)
+    assert lab.work("method=full", "method=random").states == ["failed", "failed"]
+    assert all("ZeroDivisionError" in path.read_text() for path in (tmp_path / "runs" / "failures").iterdir())
+
+
+def test_a_claimed_run_is_left_to_its_worker(lab):
+    plan = lab.grid().plan([*TINY, *lab.folders, "method=full"])
+    with claim(lock_path(plan)):
+        assert lab.work("method=full", "method=random").states == ["claimed", "done"]
+    assert lab.work("method=full", "method=random").states == ["done", "recorded"]
+
+
+def test_a_run_whose_worker_died_is_a_failure_and_comes_last(lab):
+    plan = lab.grid().plan([*TINY, *lab.folders, "method=full"])
+    lock_path(plan).parent.mkdir(parents=True)
+    lock_path(plan).write_text("process 1 on moon since 1969")
+    assert lab.work("method=full", "method=random").states == ["failed", "done"]
+    assert "process 1 on moon since 1969 died" in failure_path(plan).read_text()
+    os.utime(failure_path(plan), (0, 0))
+    assert lab.work("method=full", "method=random").states == ["done", "recorded"]
+
+
+def test_what_is_known_to_take_longer_is_not_started(lab):
+    lab.seconds = 50.0
+    lab.work("method=full")
+    runs = ("method=random", "method=random backbone=mf", "method=baco")
+    assert lab.work(*runs, seconds=40).states == ["too long", "done", "too long"], "of MF nothing is known yet"
+    assert lab.work(*runs, seconds=60).states == ["done", "recorded", "done"]
+
+
+def test_nothing_starts_when_time_is_over(lab):
+    grid = lab.grid("method=full", seconds=0)
+    with pytest.raises(grids.TimeUp):
+        grid.work()
+    assert grid.states == ["pending"] and lab.ran == []
+
+
+def test_the_command_line_replaces_the_grids_settings():
+    runs = ({"method": "baco", "budget": 0.1}, {"method": "baco", "budget": 0.2}, {"method": "full", "budget": 0.1})
+    assert with_overrides(runs, []) == [
+        ["method=baco", "budget=0.1"],
+        ["method=baco", "budget=0.2"],
+        ["method=full", "budget=0.1"],
+    ]
+    assert with_overrides(runs, ["budget=0.9", "++dim=8"]) == [
+        ["method=baco", "budget=0.9", "++dim=8"],
+        ["method=full", "budget=0.9", "++dim=8"],
+    ]
+
+
+def test_assignments_can_be_computed_ahead(lab, tmp_path):
+    assert lab.work("method=random assign_only=true", "method=full assign_only=true").states == ["done", "done"]
+    assert lab.ran == [] and not (tmp_path / "records").exists()
+    names = sorted(path.name.partition("-")[0] for path in (tmp_path / "runs" / "assignments").iterdir())
+    assert names == ["full", "random"]
+    assert lab.work("method=random", "method=full").states == ["done", "done"], "they are still to be run"
