@@ -116,9 +116,8 @@ class HashAndLabel:
     name: ClassVar[str] = "hash and label"
 
     @classmethod
-    def draw(cls, labels: np.ndarray, num_rows: int, rng: np.random.Generator) -> HashAndLabel:
-        """From the (n,) labels of all ids, integers of [0, num_rows)."""
-        hashed = AffineHash.draw(1, len(labels), rng)
+    def of(cls, hashed: AffineHash, labels: np.ndarray, num_rows: int) -> HashAndLabel:
+        """From one hash, and the (n,) labels of all ids, integers of [0, num_rows)."""
         return cls(hashed.multipliers, hashed.offsets, pack_bits(labels, code_bits(num_rows)))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -250,11 +249,15 @@ class Assignment:
     users, items : Codes
     details : dict
         Plain values, such as the resolution that a search found.
+    labels : (num_nodes,) integers or None
+        The joint clusters of users and items, users first, where codes come from such. Codes do not need them: they
+        are not packed.
     """
 
     users: Codes
     items: Codes
     details: dict = field(default_factory=dict)
+    labels: np.ndarray | None = None
 
     def pack(self) -> tuple[dict, dict[str, np.ndarray]]:
         """A header of plain values, and the packed arrays of both sides under 'users.' and 'items.' names."""

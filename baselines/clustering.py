@@ -25,15 +25,15 @@ class Clustering(CodeCompressor):
 
         secondary: bool = False
 
-    def encode(self, train: Biadjacency, labels: np.ndarray, resolution: float = 1.0, **details) -> Assignment:
+    def encode(self, train: Biadjacency, labels: np.ndarray, resolution: float | None = None, **details) -> Assignment:
         """Codes of a clustering.
 
         Parameters
         ----------
         labels : (num_nodes,) integers, users first
-        resolution : float
+        resolution : float or None
             gamma of the second codes' score k(x, c) - gamma d_x D_V(c) / E, a link count less its expectation under
-            degrees (Barber, 2007); that of the method where it has one.
+            degrees (Barber, 2007); that of the method, which the record then tells, or None where it has none: 1.
         details : plain values for the record
         """
         _, labels = np.unique(labels, return_inverse=True)
@@ -42,5 +42,8 @@ class Clustering(CodeCompressor):
         second = ()
         if self.config.secondary:
             weights = node_weights(train, "degree", "degree")
-            second = (secondary_user_clusters(train, labels, weights, resolution),)
-        return Assignment(Codes.from_labels(users, *second), Codes.from_labels(items), details)
+            second = (secondary_user_clusters(train, labels, weights, 1.0 if resolution is None else resolution),)
+        if resolution is not None:
+            details["resolution"] = resolution
+        joint = labels if np.isin(users, items).any() else None  # methods may cluster the sides apart
+        return Assignment(Codes.from_labels(users, *second), Codes.from_labels(items), details, joint)

@@ -70,7 +70,10 @@ def test_affine_hash_is_the_exact_formula_and_even(num_ids, num_rows, seed):
         Codes.from_rule(OwnRows.draw(np.arange(9) % 4 == 0, 1, np.random.default_rng(0)), 9, 5),
         Codes.from_rule(OwnRows.draw(np.arange(9) % 4 == 0, 2, np.random.default_rng(0)), 9, 5),
         Codes.from_rule(
-            HashAndLabel.draw(np.arange(9) // 2, 5, np.random.default_rng(0)), 9, 5, np.ones(2, np.float32)
+            HashAndLabel.of(AffineHash.draw(1, 9, np.random.default_rng(0)), np.arange(9) // 2, 5),
+            9,
+            5,
+            np.ones(2, np.float32),
         ),
     ],
 )
@@ -132,11 +135,10 @@ def test_own_rows_are_not_shared_and_shared_ones_are_even(own, num_hashes, num_s
 def test_hash_and_label_keeps_labels_and_stores_no_hash(num_ids, num_rows, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(num_rows, size=num_ids)
-    rule = HashAndLabel.draw(labels, num_rows, rng)
-    codes = Codes.from_rule(rule, num_ids, num_rows, np.ones(2, np.float32))
+    hashed = AffineHash.draw(1, num_ids, rng)
+    codes = Codes.from_rule(HashAndLabel.of(hashed, labels, num_rows), num_ids, num_rows, np.ones(2, np.float32))
     np.testing.assert_array_equal(codes.index[:, 1], labels)
-    hashed = AffineHash(rule.multipliers, rule.offsets).evaluate(num_ids, num_rows)[0]
-    np.testing.assert_array_equal(codes.index[:, :1], hashed)
+    np.testing.assert_array_equal(codes.index[:, :1], hashed.evaluate(num_ids, num_rows)[0])
     assert codes.packed_bytes == 16 + packed_code_bytes(num_ids, num_rows)
     assert codes.extra_codes == num_ids
 
