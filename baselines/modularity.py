@@ -25,11 +25,10 @@ from baco.compressor import CodeCompressor
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baselines.clustering import Clustering
+from baselines.clustering import SQUARE, Clustering
 
 ENGINES = ("scikit-network", "igraph")
 START = 200.0  # where the search of the resolution begins: the published one
-SQUARE = Biadjacency.from_pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2, 2)  # to warm up with
 
 Solver = Callable[[float], np.ndarray]  # from a resolution to labels, (num_nodes,), users first
 
