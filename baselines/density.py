@@ -12,6 +12,8 @@ from baco.registry import register_method
 from baselines.clustering import SQUARE, Clustering
 from baselines.labels import MOST_ROUNDS, count_labels
 
+ROUNDING = 1e-9  # of gains, whose unit is an interaction: closer ones are equal
+
 
 @register_method("ebmd")
 class Ebmd(Clustering):
@@ -146,7 +148,7 @@ def _improve(
                 clusters[label], 0, 0, 0, 0, num_edges, density
             )
             gain = leaving + joining
-            if gain > best_gain or (gain == best_gain and best != own and label < best):
+            if gain > best_gain + ROUNDING or (gain > best_gain - ROUNDING and best != own and label < best):
                 best_gain = gain
                 best = label
         if best != own:
@@ -180,7 +182,8 @@ def merge(graph: Biadjacency, labels: np.ndarray, most_rows: int) -> tuple[np.nd
         if too_many <= 0 or len(one) == 0:
             return labels, mergers
         gains = _merger_gains(clusters, one, other, links, graph.num_edges, expected_density(graph))
-        ranking = np.argsort(-gains, kind="stable")  # of equal gains, the pair of the lowest labels first
+        # of equal gains, the pair of the lowest labels first
+        ranking = np.argsort(-np.rint(gains / ROUNDING), kind="stable")
         one, other, places = one[ranking], other[ranking], np.arange(len(ranking))
         best = np.full(len(clusters), len(ranking))
         np.minimum.at(best, one, places)
