@@ -79,19 +79,17 @@ def report(
     print(f"{'':<18}{'rows':>8}{'budget':>9}{'seconds':>10}{'tries':>7}{'a try':>9}{'BACO x':>9}{'a try':>9}")
     medians = {name: float(np.median(taken)) for name, taken in seconds.items() if taken}
     tries = {name: assignment.details.get("tries", 1) for name, assignment in assignments.items()}
+    baseline = medians.get(BASELINE, np.nan)
     for name in sorted(medians, key=medians.get):
         ledger = code_ledger(assignments[name], budget.dim)
-        one = medians[name] / tries[name]
+        ratio, ratio_of_tries = (
+            medians[name] / baseline,
+            medians[name] / baseline * tries.get(BASELINE, 1) / tries[name],
+        )
         print(
             f"{name:<18}{ledger.user_rows + ledger.item_rows:>8}{budget.share(ledger):>9.2%}{medians[name]:>10.3f}"
-            f"{tries[name]:>7}{one:>9.3f}",
-            end="",
+            f"{tries[name]:>7}{medians[name] / tries[name]:>9.3f}{ratio:>9.2f}{ratio_of_tries:>9.2f}"
         )
-        if BASELINE in medians:
-            print(
-                f"{medians[name] / medians[BASELINE]:>9.2f}{one / (medians[BASELINE] / tries[BASELINE]):>9.2f}", end=""
-            )
-        print()
     for name, reason in refused.items():
         print(f"{name:<18}refused: {reason}")
 
