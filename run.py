@@ -32,7 +32,8 @@ def listing(group: str) -> str:
     """The choices of a configuration group, each with the comment that its file begins with."""
     files = sorted((CONF / group).glob("*.yaml"))
     comments = (file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for file in files)
-    return "\n".join(f"  {file.stem:<12}{comment}" for file, comment in zip(files, comments, strict=True))
+    width = 2 + max(len(file.stem) for file in files)
+    return "\n".join(f"  {file.stem:<{width}}{comment}" for file, comment in zip(files, comments, strict=True))
 
 
 OmegaConf.register_new_resolver("listing", listing)

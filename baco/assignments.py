@@ -9,12 +9,13 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from baco.budget import Budget
+from baco.coclustering.statistics import cluster_statistics
 from baco.codes import Assignment
 from baco.compressor import CodeCompressor
 from baco.files import read_arrays, write_arrays
@@ -29,7 +30,11 @@ ASSIGNMENTS_VERSION = 1  # raised when the codes of some method change on purpos
 def cached_assignment(
     compressor: CodeCompressor, train: Biadjacency, budget: Budget, seed: int, folder: Path
 ) -> tuple[Assignment, float]:
-    """The compressor's codes and the seconds it took to compute them, then or now."""
+    """The compressor's codes and the seconds it took to compute them, then or now.
+
+    Where it has joint clusters, `details["clusters"]` describes them (`cluster_statistics`); those seconds are not
+    counted.
+    """
     decides = {
         "version": ASSIGNMENTS_VERSION,
         "method": compressor.name,
@@ -51,6 +56,9 @@ def cached_assignment(
     start = time.perf_counter()
     assignment = compressor.assign(train, budget, stream(seed, "assign"))
     seconds = time.perf_counter() - start
+    if assignment.labels is not None:
+        clusters = cluster_statistics(train, assignment.labels)
+        assignment = replace(assignment, details=assignment.details | {"clusters": clusters}, labels=None)
     header, arrays = assignment.pack()
     header |= {"seconds": seconds, "decides": decides}
     write_arrays(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays)

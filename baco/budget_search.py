@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from tqdm import tqdm
 
 from baco.budget import Budget
 from baco.codes import Assignment
@@ -47,6 +48,17 @@ def fill_budget(
     UserError
         When not even the cheapest assignment fits.
     """
+    with tqdm(desc="filling the budget", unit="try", delay=5, disable=None, leave=False) as progress:
+
+        def watched(knob: float) -> Assignment:
+            assignment = assign(knob)
+            progress.update()
+            return assignment
+
+        return _search(watched, budget, start, mend)
+
+
+def _search(assign: Callable[[float], Assignment], budget: Budget, start: float, mend: str) -> Assignment:
     costs: dict[float, int] = {}
     best: Assignment | None = None
     best_cost = -1

@@ -70,7 +70,66 @@ class AffineHash:
         return ((ids * self.multipliers + self.offsets) % num_ids % num_rows).astype(np.int32), None
 
 
-RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash)}
+@dataclass(frozen=True, eq=False)
+class OwnRows:
+    """Some ids have a row each, the last rows; all others share the first ones by affine hashes of their rank.
+
+    With two hashes or more, an id with an own row gives its first code the weight 1 and the others none; an id that
+    shares gives every code the weight 1.
+    """
+
+    own: np.ndarray  # (ceil(n / 8),) uint8, one bit per id: whether it has an own row
+    multipliers: np.ndarray  # (s,) int64, the affine hashes of those that share
+    offsets: np.ndarray  # (s,) int64
+    name: ClassVar[str] = "own rows"
+
+    @classmethod
+    def draw(cls, own: np.ndarray, num_hashes: int, rng: np.random.Generator) -> OwnRows:
+        """From an (n,) bool array, not all true, of the ids that have an own row."""
+        shared = AffineHash.draw(num_hashes, int(np.count_nonzero(~own)), rng)
+        return cls(np.packbits(own), shared.multipliers, shared.offsets)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"own": self.own, "multipliers": self.multipliers, "offsets": self.offsets}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+        own = np.unpackbits(self.own, count=num_ids).astype(bool)
+        num_own = int(np.count_nonzero(own))
+        num_shared = num_rows - num_own
+        index = np.empty((num_ids, len(self.multipliers)), np.int32)
+        index[own] = np.arange(num_shared, num_rows)[:, None]
+        index[~own], _ = AffineHash(self.multipliers, self.offsets).evaluate(num_ids - num_own, num_shared)
+        if index.shape[1] == 1:
+            return index, None
+        weights = np.ones(index.shape, np.float32)
+        weights[own, 1:] = 0
+        return index, weights
+
+
+@dataclass(frozen=True, eq=False)
+class HashAndLabel:
+    """Two codes: an affine hash of the id, and a stored label."""
+
+    multipliers: np.ndarray  # (1,) int64
+    offsets: np.ndarray  # (1,) int64
+    labels: np.ndarray  # uint8, the labels at ceil(log2 num_rows) bits each
+    name: ClassVar[str] = "hash and label"
+
+    @classmethod
+    def of(cls, hashed: AffineHash, labels: np.ndarray, num_rows: int) -> HashAndLabel:
+        """From one hash, and the (n,) labels of all ids, integers of [0, num_rows)."""
+        return cls(hashed.multipliers, hashed.offsets, pack_bits(labels, code_bits(num_rows)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"multipliers": self.multipliers, "offsets": self.offsets, "labels": self.labels}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, None]:
+        hashed, _ = AffineHash(self.multipliers, self.offsets).evaluate(num_ids, num_rows)
+        labels = unpack_bits(self.labels, code_bits(num_rows), num_ids)
+        return np.column_stack([hashed, labels]).astype(np.int32), None
+
+
+RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash, OwnRows, HashAndLabel)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,11 +249,15 @@ class Assignment:
     users, items : Codes
     details : dict
         Plain values, such as the resolution that a search found.
+    labels : (num_nodes,) integers or None
+        The joint clusters of users and items, users first, where codes come from such. Codes do not need them: they
+        are not packed.
     """
 
     users: Codes
     items: Codes
     details: dict = field(default_factory=dict)
+    labels: np.ndarray | None = None
 
     def pack(self) -> tuple[dict, dict[str, np.ndarray]]:
         """A header of plain values, and the packed arrays of both sides under 'users.' and 'items.' names."""

@@ -1,14 +1,22 @@
-"""Hashing: codes that are functions of the id alone."""
+"""Hashing: codes that need no clustering, from the id, its degree or a random projection of its interactions."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.sparse import csr_array
 
 from baco.budget import Budget, split_rows
-from baco.codes import AffineHash, Assignment, Codes
+from baco.budget_search import fill_budget
+from baco.codes import AffineHash, Assignment, Codes, OwnRows
 from baco.compressor import CodeCompressor
+from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
+
+PLANES = 32  # random hyperplanes of LSH, one bit each: more than any number of rows needs
 
 
 @register_method("random")
@@ -24,9 +32,137 @@ class RandomHash(CodeCompressor):
     label = "Random"
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        users, items = AffineHash.draw(1, train.num_users, rng), AffineHash.draw(1, train.num_items, rng)
-        stored = sum(array.nbytes for rule in (users, items) for array in rule.arrays().values())
-        user_rows, item_rows = split_rows(budget.rows(extra_bytes=stored), train.num_users, train.num_items)
-        return Assignment(
-            Codes.from_rule(users, train.num_users, user_rows), Codes.from_rule(items, train.num_items, item_rows)
-        )
+        return hashed(train, budget, rng, num_hashes=1)
+
+
+@register_method("double")
+class DoubleHash(CodeCompressor):
+    """Two hashes per id into one codebook, the two rows summed (Zhang et al., RecSys 2020, arXiv 2007.14523).
+
+    Parameters: dim * rows + num_users + num_items.
+
+    Deviations: the second codes are paid from the budget, where the published comparison counts them on top; affine
+    permutations replace universal hashes, so that every row is used by as many ids as any other.
+    """
+
+    label = "Double hashing"
+
+    def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
+        return hashed(train, budget, rng, num_hashes=2)
+
+
+@dataclass(frozen=True)
+class OwnShare:
+    """own_share : the part of each side's rows that its most frequent ids have for themselves."""
+
+    own_share: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.own_share < 1:
+            raise UserError(f"method.own_share={self.own_share} must be 0 or more, and below 1")
+
+
+@register_method("frequency")
+class FrequencyHash(CodeCompressor):
+    """The most frequent ids have a row each, all others share the remaining rows by one hash.
+
+    The frequency rule of Zhang et al. (RecSys 2020) with a single hash. Parameters: dim * rows.
+
+    Deviation from the published comparison, which takes the id modulo the shared rows: the ids that share are permuted
+    by a seeded affine map, as in `random`.
+    """
+
+    label = "Frequency hashing"
+    Config = OwnShare
+
+    def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
+        return hashed(train, budget, rng, num_hashes=1, own_share=self.config.own_share)
+
+
+@register_method("hybrid")
+class HybridHash(CodeCompressor):
+    """The most frequent ids have a row each, all others the sum of two shared ones (Zhang et al., RecSys 2020).
+
+    Parameters: dim * rows + the number of ids that share.
+
+    Deviations: an own row counts once, where the authors of the published comparison add it to itself; only ids that
+    share pay for a second code, and the budget includes it; hashes are those of `double`.
+    """
+
+    label = "Hybrid hashing"
+    Config = OwnShare
+
+    def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
+        return hashed(train, budget, rng, num_hashes=2, own_share=self.config.own_share)
+
+
+def hashed(
+    train: Biadjacency, budget: Budget, rng: np.random.Generator, *, num_hashes: int, own_share: float = 0.0
+) -> Assignment:
+    """As many rows as the budget buys, split in proportion to the sides; the most frequent ids keep some of them.
+
+    Parameters
+    ----------
+    num_hashes : int
+        Codes of an id that shares its rows; they are summed.
+    own_share : float
+        Part of a side's rows that its ids of the largest degrees have for themselves; the lowest id wins among equals.
+    """
+    sizes = train.num_users, train.num_items
+    stored = 2 * 16 * num_hashes  # a multiplier and an offset per side and hash
+    if own_share:
+        stored += sum(-(-size // 8) for size in sizes)  # a bit per id
+
+    def own_rows(rows: int) -> int:
+        return min(int(own_share * rows), rows - 1)  # one row at least is shared
+
+    def over_budget(rows: int) -> bool:
+        sharing = train.num_nodes - sum(map(own_rows, split_rows(rows, *sizes)))
+        return rows > budget.rows(extra_parameters=(num_hashes - 1) * sharing, extra_bytes=stored)
+
+    rows = 1 + bisect_left(range(2, train.num_nodes + 1), True, key=over_budget)
+    sides = []
+    degrees = train.user_degrees, train.item_degrees
+    for size, side_rows, frequency in zip(sizes, split_rows(rows, *sizes), degrees, strict=True):
+        if own_share:
+            own = np.zeros(size, np.bool_)
+            own[np.argsort(-frequency, kind="stable")[: own_rows(side_rows)]] = True
+            rule = OwnRows.draw(own, num_hashes, rng)
+        else:
+            rule = AffineHash.draw(num_hashes, size, rng)
+        weights = np.ones(num_hashes, np.float32) if num_hashes > 1 else None
+        sides.append(Codes.from_rule(rule, size, side_rows, weights))
+    return Assignment(*sides)
+
+
+@register_method("lsh")
+class Lsh(CodeCompressor):
+    """Locality-sensitive hashing of interactions: ids on the same sides of random hyperplanes share a row.
+
+    (Sign random projections: Charikar, STOC 2002.) A user's interactions are its row of the binary biadjacency, an
+    item's its column; 32 signs of projections on normal directions are read as a binary fraction in [0, 1), the first
+    the most significant, which is then cut into equally long bins. Bins that nobody falls into cost nothing: their
+    number is searched so that the rows in use fill the budget. Parameters: dim * rows.
+
+    Deviation from the published comparison, which takes one plane per bit of the wanted number of rows and so up to
+    twice as many rows as the budget has, and makes the biadjacency dense.
+    """
+
+    label = "LSH"
+
+    def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
+        matrix = train.to_matrix()
+        users, items = fractions(matrix, rng), fractions(matrix.T.tocsr(), rng)
+
+        def at(bins: float) -> Assignment:
+            user_bins, item_bins = split_rows(max(2, round(bins)), train.num_users, train.num_items)
+            sides = (np.floor(users * user_bins), np.floor(items * item_bins))
+            return Assignment(*(Codes.from_labels(side) for side in sides), {"bins": [user_bins, item_bins]})
+
+        return fill_budget(at, budget, start=max(2, budget.rows()))
+
+
+def fractions(matrix: csr_array, rng: np.random.Generator) -> np.ndarray:
+    """(num_rows,) float64 in [0, 1): the signs of random projections of the rows as binary digits."""
+    planes = rng.standard_normal((matrix.shape[1], PLANES), np.float32)
+    return (matrix @ planes > 0) @ 0.5 ** np.arange(1, PLANES + 1)

@@ -12,17 +12,13 @@ from baco.data.interactions import Interactions
 CONF = Path(__file__).parent.parent / "conf"
 
 
+def configuration(dataset: str) -> RunConfig:
+    """The configuration of `run.py dataset=...`."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return parse(compose("config", [f"dataset={dataset}"]))
+
+
 def load(name: str) -> Interactions:
     """A dataset as `run.py dataset=name` sees it."""
-    config = _configuration(name)
+    config = configuration(name)
     return config.dataset.load(config.data_dir)
-
-
-def budget_of(name: str) -> float | None:
-    """The budget of a dataset where none is given."""
-    return _configuration(name).budget
-
-
-def _configuration(name: str) -> RunConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return parse(compose("config", [f"dataset={name}"]))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from _common import budget_of, load
+from _common import configuration, load
 from _peers import DIM, LAYERS, add_arguments, loss_of, models
 from numba import njit, prange
 from torch import Tensor
@@ -167,11 +167,11 @@ def main() -> None:
     print(f"{device.type}, {torch.get_num_threads()} threads, {speed / 1e9:.1f} GB/s")
     for name in arguments.datasets:
         data = load(name)
-        codes = tables_of("baco", data, budget_of(name), device).assignment
+        codes = tables_of("baco", data, configuration(name).budget, device).assignment
         peers = models(arguments, data, device, codes)
         print(f"\n{name}: {data.train.num_nodes} nodes, {data.train.num_edges} interactions")
         for batch_size in arguments.batch_sizes:
-            runs, traffic = steppers(data, budget_of(name), device, peers)
+            runs, traffic = steppers(data, configuration(name).budget, device, peers)
             seconds: dict[str, list[float]] = {run: [] for run in runs}
             losses: dict[str, float] = {}
             sampler = Sampler(data.train, batch_size, torch_stream(0, "sampling", device))

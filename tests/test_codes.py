@@ -7,7 +7,9 @@ from baco.codes import (
     AffineHash,
     Assignment,
     Codes,
+    HashAndLabel,
     Identity,
+    OwnRows,
     code_bits,
     pack_bits,
     packed_code_bytes,
@@ -65,6 +67,14 @@ def test_affine_hash_is_the_exact_formula_and_even(num_ids, num_rows, seed):
         Codes(np.array([[0], [0]], np.int32), 1),
         Codes.from_rule(Identity(), 5, 5),
         Codes.from_rule(AffineHash.draw(2, 9, np.random.default_rng(0)), 9, 4, np.ones(2, np.float32)),
+        Codes.from_rule(OwnRows.draw(np.arange(9) % 4 == 0, 1, np.random.default_rng(0)), 9, 5),
+        Codes.from_rule(OwnRows.draw(np.arange(9) % 4 == 0, 2, np.random.default_rng(0)), 9, 5),
+        Codes.from_rule(
+            HashAndLabel.of(AffineHash.draw(1, 9, np.random.default_rng(0)), np.arange(9) // 2, 5),
+            9,
+            5,
+            np.ones(2, np.float32),
+        ),
     ],
 )
 def test_pack_and_unpack(codes):
@@ -101,6 +111,36 @@ def test_computed_codes_cost_no_bytes_beyond_their_rule():
 def test_impossible_codes_are_refused(index, num_rows, weights):
     with pytest.raises(ValueError, match=r"codes|weights"):
         Codes(index, num_rows, weights)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(1, 3), st.integers(1, 20), st.integers(0, 99))
+def test_own_rows_are_not_shared_and_shared_ones_are_even(own, num_hashes, num_shared, seed):
+    own = np.array([*own, False])
+    rows = own.sum() + num_shared
+    codes = Codes.from_rule(OwnRows.draw(own, num_hashes, np.random.default_rng(seed)), len(own), rows)
+    np.testing.assert_array_equal(codes.index[own], np.arange(num_shared, rows)[:, None].repeat(num_hashes, 1))
+    for shared in codes.index[~own].T:
+        sizes = np.bincount(shared, minlength=num_shared)
+        assert len(sizes) == num_shared and sizes.max() - sizes.min() <= 1
+    if num_hashes == 1:
+        assert codes.weights is None and codes.extra_codes == 0
+    else:
+        np.testing.assert_array_equal(codes.weights.sum(1), np.where(own, 1, num_hashes))
+        assert codes.extra_codes == (num_hashes - 1) * np.count_nonzero(~own)
+    assert codes.num_stored_weights == 0
+    assert codes.packed_bytes == (len(own) + 7) // 8 + 16 * num_hashes
+
+
+@given(st.integers(1, 200), st.integers(1, 30), st.integers(0, 99))
+def test_hash_and_label_keeps_labels_and_stores_no_hash(num_ids, num_rows, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(num_rows, size=num_ids)
+    hashed = AffineHash.draw(1, num_ids, rng)
+    codes = Codes.from_rule(HashAndLabel.of(hashed, labels, num_rows), num_ids, num_rows, np.ones(2, np.float32))
+    np.testing.assert_array_equal(codes.index[:, 1], labels)
+    np.testing.assert_array_equal(codes.index[:, :1], hashed.evaluate(num_ids, num_rows)[0])
+    assert codes.packed_bytes == 16 + packed_code_bytes(num_ids, num_rows)
+    assert codes.extra_codes == num_ids
 
 
 def test_an_unknown_rule_is_named():

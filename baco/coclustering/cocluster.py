@@ -93,7 +93,8 @@ class CoClusters:
         num_users = len(self.second)
         users = self.labels[:num_users]
         second = (self.second,) if (self.second != users).any() else ()
-        return Assignment(Codes.from_labels(users, *second), Codes.from_labels(self.labels[num_users:]))
+        items = self.labels[num_users:]
+        return Assignment(Codes.from_labels(users, *second), Codes.from_labels(items), labels=self.labels)
 
 
 def cocluster(graph: Biadjacency, resolution: float, seed: int, settings: Settings = Settings()) -> CoClusters:

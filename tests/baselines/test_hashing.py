@@ -1,0 +1,91 @@
+"""Hashing: budgets to the last row, who has a row of its own, and that LSH brings like ids together."""
+
+import numpy as np
+import pytest
+
+from baco.budget import Budget
+from baco.errors import UserError
+from baco.graph import Biadjacency
+from baco.rng import stream
+from baco.tables import CodebookTables, code_ledger
+from baselines.hashing import DoubleHash, FrequencyHash, HybridHash, Lsh, RandomHash, fractions
+
+
+def budget_of(data, value, unit="parameters") -> Budget:
+    return Budget.parse(value, unit, data.num_users, data.num_items, 64)
+
+
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+@pytest.mark.parametrize("value", [0.05, 0.25, 0.7])
+@pytest.mark.parametrize("method", [RandomHash(), DoubleHash(), FrequencyHash(), HybridHash()], ids=lambda m: m.name)
+def test_one_row_more_would_not_fit(method, value, unit, planted):
+    budget = budget_of(planted, value, unit)
+    ledger = code_ledger(method.assign(planted.train, budget, stream(0, "assign")), 64)
+    row = 64 if unit == "parameters" else 256
+    assert budget.limit - row - (unit == "parameters") < budget.amount(ledger) <= budget.limit
+
+
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+@pytest.mark.parametrize("method", [DoubleHash(), FrequencyHash(), HybridHash(), Lsh()], ids=lambda m: m.name)
+def test_beauty_fills_the_papers_budget(method, unit, beauty):
+    budget = budget_of(beauty, 8267, unit)
+    ledger = code_ledger(method.assign(beauty.train, budget, stream(0, "assign")), 64)
+    assert 0.99 <= budget.share(ledger) <= 1
+
+
+@pytest.mark.parametrize("method", [FrequencyHash, HybridHash])
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_the_most_frequent_ids_have_rows_of_their_own(method, share, planted):
+    assignment = method(method.Config(own_share=share)).assign(
+        planted.train, budget_of(planted, 0.4), stream(0, "assign")
+    )
+    for codes, degrees in (
+        (assignment.users, planted.train.user_degrees),
+        (assignment.items, planted.train.item_degrees),
+    ):
+        alone = np.bincount(codes.index[:, 0], minlength=codes.num_rows)[codes.index[:, 0]] == 1
+        num_own = int(share * codes.num_rows)
+        assert alone.sum() == num_own
+        assert degrees[alone].min() >= degrees[~alone].max()
+
+
+def test_hybrid_embeddings_are_one_own_or_two_shared_rows(planted):
+    assignment = HybridHash().assign(planted.train, budget_of(planted, 0.4), stream(0, "assign"))
+    tables = CodebookTables(assignment, 64)
+    for codes, codebook, embeddings in zip(
+        (assignment.users, assignment.items), (tables.users, tables.items), tables(), strict=True
+    ):
+        rows = codebook.rows.detach().numpy()
+        first, second = codes.index.T
+        own = first >= codes.num_rows - codes.num_rows // 2
+        expected = np.where(own[:, None], rows[first], rows[first] + rows[second])
+        np.testing.assert_array_equal(embeddings.detach().numpy(), expected)
+
+
+def test_no_own_share_is_double_hashing(planted):
+    budget = budget_of(planted, 0.4)
+    hybrid = HybridHash(HybridHash.Config(own_share=0)).assign(planted.train, budget, stream(0, "assign"))
+    double = DoubleHash().assign(planted.train, budget, stream(0, "assign"))
+    np.testing.assert_array_equal(hybrid.users.index, double.users.index)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_impossible_shares_are_named(share):
+    with pytest.raises(UserError, match=f"method.own_share={share} must be"):
+        FrequencyHash.Config(own_share=share)
+
+
+def test_fractions_are_the_signs_of_dense_projections(planted):
+    matrix = planted.train.to_matrix()
+    planes = np.random.default_rng(3).standard_normal((planted.num_items, 32), np.float32)
+    projections = matrix.toarray().astype(np.float64) @ planes.astype(np.float64)
+    assert np.abs(projections[planted.train.user_degrees > 0]).min() > 1e-5, "no sign hangs on rounding"
+    expected = [sum(0.5 ** (bit + 1) for bit in np.flatnonzero(row > 0)) for row in projections]
+    np.testing.assert_array_equal(fractions(matrix, np.random.default_rng(3)), expected)
+
+
+def test_lsh_gives_ids_with_equal_interactions_one_row():
+    twins = Biadjacency.from_matrix(np.repeat(np.eye(20), 5, axis=0))  # 100 users in groups of five
+    budget = Budget.parse(0.5, "parameters", 100, 20, 64)
+    codes = Lsh().assign(twins, budget, stream(0, "assign")).users.index.reshape(20, 5)
+    assert (codes == codes[:, :1]).all() and len(np.unique(codes)) > 15
