@@ -27,9 +27,9 @@ MOST_STARTS = 5  # searches of r; the number of communities jumps as r grows, an
 class Brim(Clustering):
     """Bipartite recursively induced modules (Barber, Phys. Rev. E 76, 066102, 2007).
 
-    Maximises Q_r = sum over communities c of [e_c / E - r D_U(c) D_V(c) / E^2] by giving all users their best community,
-    then all items theirs, from one community per item. Users and items without interactions share one row per side.
-    Parameters: as in `Clustering`; never a dense matrix, which published programs hold two of.
+    Maximises Q_r = sum over communities c of [e_c / E - r D_U(c) D_V(c) / E^2] by giving all users their best
+    community, then all items theirs, from one community per item. Users and items without interactions share one row
+    per side. Parameters: as in `Clustering`.
 
     Deviations: native (`matched=false`) BRIM has r = 1, Barber's modularity, and as many communities as it ends with,
     as in the published comparison; matched BRIM, the default, searches the r that fills the budget. The start from one
@@ -54,19 +54,21 @@ class Brim(Clustering):
         brim(square, 1.0, np.arange(2, dtype=np.int32))
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        start = np.empty(0)
+        def search() -> Assignment:
+            start = rng.permutation(train.num_items).astype(np.int32)
 
-        def at(resolution: float) -> Assignment:
-            labels, modularity = brim(train, resolution, start)
-            return self.encode(train, labels, resolution, r=resolution, modularity=modularity)
+            def at(resolution: float) -> Assignment:
+                labels, modularity = brim(train, resolution, start)
+                return self.encode(train, labels, resolution, r=resolution, modularity=modularity)
+
+            return fill_budget(at, budget, start=1.0) if self.config.matched else at(1.0)
 
         def share(assignment: Assignment) -> float:
             return budget.share(code_ledger(assignment, budget.dim))
 
-        found = []
-        while not found or (self.config.matched and share(found[-1]) < ENOUGH_SHARE and len(found) < MOST_STARTS):
-            start = rng.permutation(train.num_items).astype(np.int32)
-            found.append(fill_budget(at, budget, start=1.0) if self.config.matched else at(1.0))
+        found = [search()]
+        while self.config.matched and share(found[-1]) < ENOUGH_SHARE and len(found) < MOST_STARTS:
+            found.append(search())
         return max(found, key=share)
 
 
@@ -108,7 +110,7 @@ def half_step(
     penalty: float,
     num_labels: int | None = None,
 ) -> np.ndarray:
-    """The best community of each node of one side: that of the highest k(x, c) - penalty d_x D(c), an empty one included.
+    """The best community of each node of one side: that of the highest k(x, c) - penalty d_x D(c), which may be empty.
 
     k(x, c) counts the neighbours of x in c, and D(c) is the summed degree of the opposite side's members. The lowest
     label wins among equal scores.

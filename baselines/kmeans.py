@@ -30,8 +30,8 @@ def kmeans_seeds(points: np.ndarray, k: int, rng: np.random.Generator) -> np.nda
     return _seeds(points, int(rng.integers(len(points))), rng.random(k))
 
 
-def kmeans(points: np.ndarray, seeds: np.ndarray, description: str | None = None) -> np.ndarray:
-    """Labels after Lloyd's iterations from the given points as centres.
+def kmeans(points: np.ndarray, seeds: np.ndarray, description: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters after Lloyd's iterations from the given points as centres.
 
     An iteration compares a point with those centres only that have moved, unless its own has: the others are still
     where they lost. That is exact, and most centres soon stand still. Time O(n k d) for the first iterations.
@@ -45,7 +45,10 @@ def kmeans(points: np.ndarray, seeds: np.ndarray, description: str | None = None
 
     Returns
     -------
-    (n,) int32 : labels in [0, k); the lowest wins among equally near centres. Some may not occur.
+    labels : (n,) int32
+        In [0, k); the lowest wins among equally near centres. Some may not occur.
+    distances : (n,) float64
+        Squared distance of each point to its centre.
     """
     k = len(seeds)
     centers = points[seeds].T.copy()  # (d, k): one dimension after the other, in long loops
@@ -58,7 +61,7 @@ def kmeans(points: np.ndarray, seeds: np.ndarray, description: str | None = None
         if changed == 0:
             break
         moved = _update(points, labels, centers)
-    return labels
+    return labels, distances
 
 
 def fill_empty(labels: np.ndarray, distances: np.ndarray, k: int) -> None:
@@ -105,7 +108,6 @@ def _seeds(points, first, draws):
 def _assign(points, centers, active, moved, labels, distances, scratch):
     """Give each point its nearest centre, in place; `active` are the centres that moved."""
     n, d = points.shape
-    k = centers.shape[1]
     moving = centers[:, active]
     changed = 0
     for x in prange(n):
