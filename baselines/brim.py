@@ -73,14 +73,14 @@ class Brim(Clustering):
 
 
 def brim(graph: Biadjacency, resolution: float, items: np.ndarray) -> tuple[np.ndarray, float]:
-    """Communities of users and items. Time O(rounds E / threads), memory O(E + n_V threads).
+    """Communities of users and items. Time O(rounds E / threads), memory O(E + N threads).
 
     Parameters
     ----------
     resolution : float
         r, the weight of the links that degrees lead one to expect.
     items : (num_items,) int32
-        Communities of the items to start from, in [0, num_items).
+        Communities of the items to start from, in [0, num_nodes).
 
     Returns
     -------
@@ -92,8 +92,8 @@ def brim(graph: Biadjacency, resolution: float, items: np.ndarray) -> tuple[np.n
     penalty = resolution / graph.num_edges
     modularity = -np.inf
     for _ in range(MOST_ROUNDS):
-        users = half_step(graph.by_user, graph.user_degrees, items, graph.item_degrees, penalty)
-        items = half_step(graph.by_item, graph.item_degrees, users, graph.user_degrees, penalty, graph.num_items)
+        users = half_step(graph.by_user, graph.user_degrees, items, graph.item_degrees, penalty, graph.num_nodes)
+        items = half_step(graph.by_item, graph.item_degrees, users, graph.user_degrees, penalty, graph.num_nodes)
         labels = np.concatenate([users, items])
         before, modularity = modularity, objective(graph, labels, weights, resolution) / graph.num_edges
         if modularity - before < LEAST_GAIN:
@@ -108,33 +108,33 @@ def half_step(
     opposite: np.ndarray,
     opposite_degrees: np.ndarray,
     penalty: float,
-    num_labels: int | None = None,
+    num_labels: int,
 ) -> np.ndarray:
-    """The best community of each node of one side: that of the highest k(x, c) - penalty d_x D(c), which may be empty.
+    """The best community of each node of one side: that of the highest k(x, c) - penalty d_x D(c).
 
-    k(x, c) counts the neighbours of x in c, and D(c) is the summed degree of the opposite side's members. The lowest
-    label wins among equal scores.
+    k(x, c) counts the neighbours of x in c, and D(c) is the summed degree of the opposite side's members. Nodes that do
+    best in an empty community are spread over all empty ones; else the lowest label wins among equal scores.
 
     Parameters
     ----------
     neighbors, degrees : of the side to label
     opposite, opposite_degrees : labels and degrees of the other side
-    num_labels : int or None
-        Labels run from 0 to one less; None: as many as the opposite side has nodes.
+    num_labels : int
+        Labels run from 0 to one less.
 
     Returns
     -------
     (n,) int32
     """
-    num_labels = len(opposite) if num_labels is None else num_labels
     volume = volumes(opposite, opposite_degrees, num_labels)
+    lightest = np.flatnonzero(volume == volume.min())
     links = np.zeros((get_num_threads(), num_labels), np.int32)
-    return _best_labels(*neighbors, degrees, opposite, volume, np.argmin(volume), penalty, links)
+    return _best_labels(*neighbors, degrees, opposite, volume, lightest, penalty, links)
 
 
 @njit(cache=True, parallel=True)
 def _best_labels(indptr, neighbors, degrees, opposite, volume, lightest, penalty, links):
-    """Of all labels that no neighbour has, the first of the least volume scores best: `lightest` stands for them.
+    """Of all labels that no neighbour has, those of the least volume score best: `lightest`.
 
     Row t of `links` is the scratch of thread t; it must come, and is left, all zero.
     """
@@ -144,7 +144,7 @@ def _best_labels(indptr, neighbors, degrees, opposite, volume, lightest, penalty
         for edge in range(indptr[x], indptr[x + 1]):
             count[opposite[neighbors[edge]]] += 1
         scale = penalty * degrees[x]
-        best = lightest
+        best = lightest[x % len(lightest)]
         best_score = count[best] - scale * volume[best]
         for edge in range(indptr[x], indptr[x + 1]):
             label = opposite[neighbors[edge]]

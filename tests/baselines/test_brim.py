@@ -27,17 +27,17 @@ def dense_modularity(graph, users, items, resolution):
 @given(graphs(), resolutions, st.integers(0, 5))
 def test_half_steps_take_the_best_community_and_never_lower_modularity(graph, resolution, seed):
     rng = np.random.default_rng(seed)
-    users, items = rng.integers(graph.num_items, size=graph.num_users), rng.integers(graph.num_items, size=(2, 7))
-    items = items[0, : graph.num_items].astype(np.int32)
+    slots = np.arange(rng.integers(1, graph.num_nodes + 1))
+    users = rng.integers(len(slots), size=graph.num_users)
+    items = rng.integers(len(slots), size=graph.num_items).astype(np.int32)
     penalty = resolution / graph.num_edges
-    slots = np.arange(graph.num_items)
     values = [dense_modularity(graph, users, items, resolution)]
     for _ in range(3):
-        users = half_step(graph.by_user, graph.user_degrees, items, graph.item_degrees, penalty)
+        users = half_step(graph.by_user, graph.user_degrees, items, graph.item_degrees, penalty, len(slots))
         scores = dense_matrix(graph, resolution) @ (items[:, None] == slots)
         np.testing.assert_allclose(scores[np.arange(graph.num_users), users], scores.max(1), atol=1e-9)
         values.append(dense_modularity(graph, users, items, resolution))
-        items = half_step(graph.by_item, graph.item_degrees, users, graph.user_degrees, penalty, graph.num_items)
+        items = half_step(graph.by_item, graph.item_degrees, users, graph.user_degrees, penalty, len(slots))
         scores = dense_matrix(graph, resolution).T @ (users[:, None] == slots)
         np.testing.assert_allclose(scores[np.arange(graph.num_items), items], scores.max(1), atol=1e-9)
         values.append(dense_modularity(graph, users, items, resolution))
