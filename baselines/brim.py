@@ -59,7 +59,7 @@ class Brim(Clustering):
 
             def at(resolution: float) -> Assignment:
                 labels, modularity = brim(train, resolution, start)
-                return self.encode(train, labels, resolution, r=resolution, modularity=modularity)
+                return self.encode(train, labels, resolution, modularity=modularity)
 
             return fill_budget(at, budget, start=1.0) if self.config.matched else at(1.0)
 
