@@ -16,7 +16,7 @@ import torch
 from baco import __version__
 from baco.errors import UserError
 
-LIBRARIES = ("torch", "numpy", "scipy", "numba", "pandas", "hydra-core")
+LIBRARIES = ("torch", "numpy", "scipy", "numba", "pandas", "hydra-core", "scikit-network")
 
 
 def resolve_device(name: str) -> torch.device:
