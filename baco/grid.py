@@ -60,7 +60,8 @@ class Grid:
     ----------
     runs : list of overrides, in the order of priority
     seconds_left : callable
-        How long there is; a run that is known to take longer is not started.
+        How long there is. A run that is known to take longer is not started, unless it is longer than all the time that
+        there was at first: such a one goes on from its last checkpoint each time.
 
     Attributes
     ----------
@@ -73,6 +74,7 @@ class Grid:
     def __init__(self, runs: list[list[str]], seconds_left: Callable[[], float]):
         self.runs = runs
         self.seconds_left = seconds_left
+        self.seconds_in_all = seconds_left()
         self.states = ["pending"] * len(runs)
         self.records: list[dict] = []
         self.started = time.time()
@@ -103,7 +105,7 @@ class Grid:
         failed_at = when_failed(plan, self.runs[place])
         if failed_at is not None and (not again or failed_at >= self.started):
             self.states[place] = "failed"
-        elif (expected := self.expected_seconds(plan)) > self.seconds_left():
+        elif self.seconds_left() < (expected := self.expected_seconds(plan)) <= self.seconds_in_all:
             self.states[place] = "too long"
             self.say(place, f"not started: such a run takes {expected:.0f} s, and {self.seconds_left():.0f} s are left")
         else:

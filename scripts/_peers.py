@@ -97,17 +97,15 @@ def loss_of(name: str, model: torch.nn.Module) -> Callable[[Batch], Tensor]:
     return lightgcn_pytorch if name == LIGHTGCN_PYTORCH else authors
 
 
-def ranker_of(
-    name: str, model: torch.nn.Module, data: Interactions, device: torch.device, k: int
-) -> tuple[int, Callable[[np.ndarray], Tensor]]:
-    """How many users that code ranks at once, and the ranking of that many: final embeddings, scores, masks, top k."""
-    indptr, indices = data.train.by_user
-    seen = {user: indices[indptr[user] : indptr[user + 1]].tolist() for user in range(data.num_users)}
+def evaluator_of(
+    name: str, arguments: Namespace, model: torch.nn.Module, data: Interactions, device: torch.device, k: int
+) -> tuple[int, Callable[[np.ndarray], object]]:
+    """How many users that code ranks at once, and the evaluation of that many.
 
-    def authors(users: np.ndarray) -> Tensor:
-        ids = [torch.arange(size, device=device) for size in (data.num_users, data.num_items)]
-        wanted = dict.fromkeys(users.tolist())
-        return model.recommend("Single", seen, wanted, *ids, device, batch_size=32, k=k)
+    The authors': final embeddings, scores, masks, top k and metrics. LightGCN-PyTorch's: the same but the metrics.
+    """
+    (indptr, indices), relevant = data.train.by_user, data.test.by_user
+    seen = {user: indices[indptr[user] : indptr[user + 1]].tolist() for user in range(data.num_users)}
 
     def lightgcn_pytorch(users: np.ndarray) -> Tensor:
         rating = model.getUsersRating(torch.as_tensor(users, device=device))
@@ -116,7 +114,21 @@ def ranker_of(
         rating[rows, columns] = -(1 << 10)
         return torch.topk(rating, k=k)[1].cpu()
 
-    return (100, lightgcn_pytorch) if name == LIGHTGCN_PYTORCH else (32, authors)
+    if name == LIGHTGCN_PYTORCH:
+        return 100, lightgcn_pytorch
+    with importable(arguments.authors):
+        metrics = importlib.import_module("metrics")
+
+    def authors(users: np.ndarray) -> np.ndarray:
+        ids = [torch.arange(size, device=device) for size in (data.num_users, data.num_items)]
+        wanted = {
+            user: relevant.indices[relevant.indptr[user] : relevant.indptr[user + 1]].tolist()
+            for user in users.tolist()
+        }
+        best = model.recommend("Single", seen, wanted, *ids, device, batch_size=32, k=k)
+        return metrics.quality_metrics(best, wanted, k)
+
+    return 32, authors
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Ours ranks all users of the test split, propagation and metrics included. The peers whose folders are named rank some
 blocks of users of the size that they rank at once (32 and 100; each propagates anew for every block), and the time for
-all users is worked out from those; their metrics, a Python loop over users, are not counted.
+all users is worked out from those.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from _common import load
-from _peers import DIM, LAYERS, add_arguments, models, ranker_of
+from _peers import DIM, LAYERS, add_arguments, evaluator_of, models
 
 from baco.backbones import LightGCN
 from baco.budget import Budget
@@ -64,7 +64,7 @@ def main() -> None:
         evaluate()  # compiles
         reset_peak_memory(device)
         rankers = {
-            peer: ranker_of(peer, model, data, device, arguments.k)
+            peer: evaluator_of(peer, arguments, model, data, device, arguments.k)
             for peer, model in models(arguments, data, device).items()
         }
         seconds: dict[str, list[float]] = {run: [] for run in ("ours", *rankers)}

@@ -1,6 +1,7 @@
 """The grid runner, with runs that take no time; `tests/cli/test_grid.py` has real ones."""
 
 import os
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,10 @@ class Laboratory:
         save_record(config.results_dir, plan.name, record, {"users": np.arange(2)})
         return record
 
-    def grid(self, *runs: str, seconds: float = 1e9) -> Grid:
-        return Grid([[*TINY, *self.folders, *run.split()] for run in runs], lambda: seconds)
+    def grid(self, *runs: str, seconds: float = 1e9, at_first: float = 1e9) -> Grid:
+        """A grid that had `at_first` seconds when it began and has `seconds` from then on."""
+        clock = chain([at_first], repeat(seconds))
+        return Grid([[*TINY, *self.folders, *run.split()] for run in runs], lambda: next(clock))
 
     def work(self, *runs: str, **options) -> Grid:
         self.ran.clear()
@@ -143,6 +146,13 @@ def test_what_is_known_to_take_longer_is_not_started(lab):
     runs = ("method=random", "method=random backbone=mf", "method=baco")
     assert lab.work(*runs, seconds=40).states == ["too long", "done", "too long"], "of MF nothing is known yet"
     assert lab.work(*runs, seconds=60).states == ["done", "recorded", "done"]
+
+
+def test_what_takes_longer_than_all_the_time_is_started_all_the_same(lab):
+    """It continues from its checkpoint the next time."""
+    lab.seconds = 50.0
+    lab.work("method=full")
+    assert lab.work("method=random", seconds=30, at_first=40).states == ["done"]
 
 
 def test_nothing_starts_when_time_is_over(lab):
