@@ -223,7 +223,7 @@ class Codebook(nn.Module):
         weights = np.float32(1 / codes_per_id) if self.weights is None else self.weights.cpu().numpy()
         values = np.broadcast_to(weights, codes.shape).ravel()
         ends = np.arange(0, codes.size + 1, codes_per_id)
-        matrix = csr_array((values, codes.ravel(), ends), shape=(num_ids, len(self.rows)))
+        matrix = csr_array((values, codes.ravel(), ends), shape=(num_ids, len(self.rows)), copy=True)
         matrix.sum_duplicates()
         return matrix
 

@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import block_diag
 
 from baco.codes import AffineHash, Assignment, Codes, Identity
 from baco.tables import CodebookTables, code_ledger
@@ -46,6 +47,18 @@ def pooling_matrix(codes: Codes) -> np.ndarray:
             )
             matrix[x, codes.index[x, s]] += weight
     return matrix
+
+
+def test_pooling_is_the_pooling_matrix_and_changes_nothing(assignment, tables):
+    before = {name: value.clone() for name, value in tables.state_dict().items()}
+    found = tables.pooling()
+    expected = [pooling_matrix(codes) for codes in (assignment.users, assignment.items)]
+    if found is None:
+        assert all(np.array_equal(matrix, np.eye(len(matrix))) for matrix in expected)
+    else:
+        np.testing.assert_allclose(found.toarray(), block_diag(*expected))
+    for name, value in tables.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_embeddings_and_gradients_are_those_of_the_pooling_matrix(assignment, tables):

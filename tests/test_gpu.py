@@ -1,0 +1,86 @@
+"""What only a GPU can show: the same numbers as on the CPU. Skipped where there is none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from baco.backbones import MF, LightGCN
+from baco.budget import Budget
+from baco.coclustering.method import Baco
+from baco.evaluation.evaluator import Evaluator
+from baco.evaluation.ranking import rank_items
+from baco.rng import stream, torch_stream
+from baco.scores import Batch
+from baco.training.checkpoint import Checkpoint
+from baco.training.trainer import Trainer
+from baselines.full import Full
+from tests.conftest import QUICK
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+def tables_for(data, method):
+    budget = Budget.parse(0.5, "parameters", data.num_users, data.num_items, 64)
+    tables = method.fit(data.train, budget, stream(0, "assign"))
+    tables.reset_parameters(0.1, torch_stream(0, "init"))
+    return tables
+
+
+@pytest.mark.parametrize("method", [Full, Baco])
+@pytest.mark.parametrize("backbone", [MF, LightGCN])
+def test_scores_and_gradients_are_the_cpus(planted, backbone, method):
+    generator = torch.Generator().manual_seed(0)
+    sizes = planted.num_users, planted.num_items, planted.num_items
+    batch = Batch(*(torch.randint(size, (500,), generator=generator, dtype=torch.int32) for size in sizes))
+    found = []
+    for device in ("cpu", "cuda"):
+        tables = tables_for(planted, method()).to(device)
+        model = backbone(planted.train, backbone.Config())
+        differences = model.score_differences(tables, Batch(*(part.to(device) for part in batch)))
+        differences.square().sum().backward()
+        final = model.final_embeddings(tables)
+        found.append([part.cpu() for part in (differences, *final, tables.users.rows.grad, tables.items.rows.grad)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_ranking_is_the_cpus(planted):
+    """Whole numbers, so that scores are exact and ties are many."""
+    rng = np.random.default_rng(0)
+    users, items = (
+        torch.as_tensor(rng.integers(-2, 3, (size, 8)).astype(np.float32))
+        for size in (planted.num_users, planted.num_items)
+    )
+    rest = np.arange(planted.num_users), planted.train.by_user, rng.permutation(planted.num_items), 50
+    np.testing.assert_array_equal(rank_items(users.cuda(), items.cuda(), *rest), rank_items(users, items, *rest))
+
+
+def test_training_learns_and_continues(planted, tmp_path):
+    device = torch.device("cuda")
+    protocol = replace(QUICK, max_epochs=6)
+
+    def trainer() -> Trainer:
+        return Trainer(LightGCN(planted.train, LightGCN.Config()), Evaluator(planted), protocol, 0, device, False)
+
+    whole = tables_for(planted, Full()).to(device)
+    report = trainer().fit(whole)
+    assert report.history[-1][1] < report.history[0][1]
+
+    path, broken = tmp_path / "checkpoint", trainer()
+    validate, calls = broken.validate, []
+
+    def fragile(tables):
+        calls.append(tables)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return validate(tables)
+
+    broken.validate = fragile
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(tables_for(planted, Full()).to(device), checkpoint=Checkpoint(path, 0, {}))
+    pieces = tables_for(planted, Full()).to(device)
+    assert trainer().fit(pieces, checkpoint=Checkpoint(path, 0, {})).continued_after
+    for one, other in zip(whole(), pieces(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
