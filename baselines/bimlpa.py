@@ -10,7 +10,7 @@ from baco.codes import Assignment
 from baco.errors import UserError
 from baco.graph import Biadjacency, Neighbors
 from baco.registry import register_method
-from baselines.clustering import Clustering
+from baselines.clustering import SQUARE, Clustering
 from baselines.connected import ISOLATED
 
 MOST_ROUNDS = 100  # of each phase
@@ -35,8 +35,7 @@ class BiMLPA(Clustering):
     has_budget = False
 
     def warm_up(self) -> None:
-        square = Biadjacency.from_pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2, 2)
-        bimlpa(square, np.random.default_rng(0))
+        bimlpa(SQUARE, np.random.default_rng(0))
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         if train.num_edges == 0:

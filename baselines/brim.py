@@ -15,7 +15,7 @@ from baco.codes import Assignment
 from baco.graph import Biadjacency, Neighbors
 from baco.registry import register_method
 from baco.tables import code_ledger
-from baselines.clustering import Clustering
+from baselines.clustering import SQUARE, Clustering
 from baselines.connected import ISOLATED
 
 MOST_ROUNDS = 200
@@ -50,8 +50,7 @@ class Brim(Clustering):
         self.has_budget = self.config.matched
 
     def warm_up(self) -> None:
-        square = Biadjacency.from_pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2, 2)
-        brim(square, 1.0, np.arange(2, dtype=np.int32))
+        brim(SQUARE, 1.0, np.arange(2, dtype=np.int32))
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         def search() -> Assignment:

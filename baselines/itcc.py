@@ -15,6 +15,7 @@ from baco.compressor import CodeCompressor
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
+from baselines.clustering import SQUARE
 from baselines.connected import Connected
 from baselines.kmeans import fill_empty
 
@@ -49,9 +50,8 @@ class InformationTheoreticCoclustering(CodeCompressor):
                 raise UserError(f"method.smoothing={self.smoothing} must be at least 0 and below 1")
 
     def warm_up(self) -> None:
-        square = Biadjacency.from_pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2, 2)
         labels = np.zeros(2, np.int32)
-        half_step(square.to_matrix(), labels, labels, 2, 2, self.config.smoothing)
+        half_step(SQUARE.to_matrix(), labels, labels, 2, 2, self.config.smoothing)
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         connected = Connected(train)
