@@ -12,7 +12,9 @@ from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
 from baco.tables import CodebookTables, code_ledger
-from baselines.modularity import DoubleGraphHash, GraphHash, Leiden, leiden, leiden_igraph, louvain
+from baselines.modularity import DoubleGraphHash, GraphHash, Leiden, leiden, louvain
+
+pytest.importorskip("igraph", reason="needs igraph, as in pip install 'baco[gpl]'")
 
 METHODS = (GraphHash, DoubleGraphHash, Leiden)
 
@@ -26,15 +28,9 @@ def modularity(graph, labels, resolution) -> float:
     return objective(graph, labels, node_weights(graph, "degree", "degree"), resolution) / graph.num_edges
 
 
-def with_igraph(graph, seed):
-    pytest.importorskip("igraph", reason="needs igraph, as in pip install 'baco[gpl]'")
-    return leiden_igraph(graph, seed)
-
-
 SOLVERS = [  # each from a graph and a seed to a solver
     pytest.param(lambda graph, seed: louvain(graph, seed, shuffle=True), id="louvain"),
     pytest.param(leiden, id="leiden"),
-    pytest.param(with_igraph, id="igraph"),
 ]
 
 
@@ -146,16 +142,7 @@ def test_impossible_resolutions_and_graphs_are_named(method, planted):
         method().assign(empty, Budget(100, "parameters", 8), stream(0, "assign"))
 
 
-def test_an_unknown_or_missing_engine_is_named(planted, monkeypatch):
-    with pytest.raises(UserError, match=r"method.engine 'igraf' is unknown; did you mean 'igraph'\?"):
-        Leiden.Config(engine="igraf")
+def test_a_missing_igraph_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "igraph", None)
-    with pytest.raises(UserError, match=r"needs the package igraph: pip install 'baco\[gpl\]'"):
-        Leiden(Leiden.Config(engine="igraph")).warm_up()
-
-
-def test_leiden_under_a_budget_with_igraph(planted):
-    pytest.importorskip("igraph", reason="needs igraph, as in pip install 'baco[gpl]'")
-    budget = budget_of(planted, 0.5)
-    assignment = Leiden(Leiden.Config(engine="igraph")).assign(planted.train, budget, stream(0, "assign"))
-    assert 0.98 <= budget.share(code_ledger(assignment, 64)) <= 1
+    with pytest.raises(UserError, match=r"method=leiden needs the package igraph"):
+        Leiden().warm_up()
