@@ -9,7 +9,7 @@ one is that of [S | A] with C on top of the layer before. Nodes that share rows 
 read the few rows of C instead of one row per node. A is symmetric, so that the gradient of C needs no transposed copy
 of it:
 
-    dC = (S^T (G + A T) ) / (L + 1)   with   T = (I + A + ... + A^(L-1)) G,
+    dC = S^T (G + A T) / (L + 1)   with   T = (I + A + ... + A^(L-1)) G,
 
 again a chain of products, whose last is that of [S^T | (A S)^T] with G on top of T. MF is the chain with L = 0.
 
