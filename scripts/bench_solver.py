@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 from _common import load
+from scipy.sparse import csr_matrix
 
 from baco.coclustering.cocluster import DEFAULT_ROUNDS, Settings, cocluster
 from baco.graph import Biadjacency
@@ -35,7 +36,7 @@ def contestants(graph: Biadjacency, resolution: float, rounds: int) -> dict[str,
         from sknetwork.clustering import Louvain
     except ImportError:
         return found
-    matrix = graph.to_matrix()
+    matrix = csr_matrix(graph.to_matrix())  # scikit-network does not take SciPy's sparse arrays
 
     def louvain() -> int:
         model = Louvain(resolution=1.0, modularity="newman", random_state=0)
