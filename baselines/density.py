@@ -6,11 +6,12 @@ import numpy as np
 from numba import njit
 
 from baco.budget import Budget
+from baco.coclustering.objective import count_labels
 from baco.codes import Assignment
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baselines.clustering import SQUARE, Clustering
-from baselines.labels import MOST_ROUNDS, count_labels
+from baselines.labels import MOST_ROUNDS
 
 ROUNDING = 1e-9  # of gains, whose unit is an interaction: closer ones are equal
 

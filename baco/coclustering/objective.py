@@ -53,6 +53,22 @@ def objective(graph: Biadjacency, labels: np.ndarray, weights: NodeWeights, reso
 
 
 @njit(cache=True)
+def count_labels(near, labels, links, touched):
+    """Count the labels of some nodes into `links`; the number of distinct ones, with which `touched` then begins.
+
+    `links` must come all zero.
+    """
+    num_touched = 0
+    for neighbor in near:
+        label = labels[neighbor]
+        if links[label] == 0:
+            touched[num_touched] = label
+            num_touched += 1
+        links[label] += 1
+    return num_touched
+
+
+@njit(cache=True)
 def best_label(own, neighbors, labels, scale, opposite_volume, ranks, links, touched):
     """The label, among a node's own and those of its neighbours, that gives the objective the most.
 
@@ -60,13 +76,7 @@ def best_label(own, neighbors, labels, scale, opposite_volume, ranks, links, tou
     side; among equal scores the lowest rank wins. `links` and `touched` are scratch of one entry per label; `links`
     must come, and is left, all zero.
     """
-    num_touched = 0
-    for neighbor in neighbors:
-        label = labels[neighbor]
-        if links[label] == 0:
-            touched[num_touched] = label
-            num_touched += 1
-        links[label] += 1
+    num_touched = count_labels(neighbors, labels, links, touched)
     best = own
     best_score = links[own] - scale * opposite_volume[own]
     for i in range(num_touched):
