@@ -119,6 +119,11 @@ class Biadjacency:
             digest.update(ids.astype("<i4", copy=False).tobytes())
         return digest.hexdigest()
 
+    def check_interactions(self) -> None:
+        """Refuse a graph without interactions (`UserError`): there is nothing to cluster in it."""
+        if self.num_edges == 0:
+            raise UserError("the training split has no interactions; there is nothing to cluster")
+
     def to_matrix(self) -> csr_array:
         """(num_users, num_items) float32 matrix of ones, for libraries that take SciPy matrices."""
         indptr, indices = self.by_user

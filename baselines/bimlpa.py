@@ -7,7 +7,6 @@ from numba import get_num_threads, get_thread_id, njit, prange
 
 from baco.budget import Budget
 from baco.codes import Assignment
-from baco.errors import UserError
 from baco.graph import Biadjacency, Neighbors
 from baco.registry import register_method
 from baselines.clustering import SQUARE, Clustering
@@ -38,8 +37,7 @@ class BiMLPA(Clustering):
         bimlpa(SQUARE, np.random.default_rng(0))
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        if train.num_edges == 0:
-            raise UserError("the training split has no interactions; there is nothing to cluster")
+        train.check_interactions()
         labels, rounds = bimlpa(train, rng)
         return self.encode(train, labels, rounds=rounds)
 

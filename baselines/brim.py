@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
@@ -15,7 +13,7 @@ from baco.codes import Assignment
 from baco.graph import Biadjacency, Neighbors
 from baco.registry import register_method
 from baco.tables import code_ledger
-from baselines.clustering import SQUARE, Clustering
+from baselines.clustering import SQUARE, MatchedClustering
 from baselines.connected import ISOLATED
 
 MOST_ROUNDS = 200
@@ -24,7 +22,7 @@ MOST_STARTS = 5  # searches of r; the number of communities jumps as r grows, an
 
 
 @register_method("brim")
-class Brim(Clustering):
+class Brim(MatchedClustering):
     """Bipartite recursively induced modules (Barber, Phys. Rev. E 76, 066102, 2007).
 
     Maximises Q_r = sum over communities c of [e_c / E - r D_U(c) D_V(c) / E^2] by giving all users their best
@@ -38,16 +36,6 @@ class Brim(Clustering):
     """
 
     label = "BRIM"
-
-    @dataclass(frozen=True)
-    class Config(Clustering.Config):
-        """matched : search r to fill the budget; else r = 1, and the size is what it is."""
-
-        matched: bool = True
-
-    def __init__(self, config: Config | None = None):
-        super().__init__(config)
-        self.has_budget = self.config.matched
 
     def warm_up(self) -> None:
         brim(SQUARE, 1.0, np.arange(2, dtype=np.int32))

@@ -83,3 +83,17 @@ class Clustering(CodeCompressor):
         )
         stored = sum(packed_code_bytes(codes, side_rows) for codes, side_rows in sides)
         return fill_budget(at, budget, start=max(2, budget.rows(extra_parameters=second, extra_bytes=stored)))
+
+
+class MatchedClustering(Clustering):
+    """A clustering that finds its own size unless it is made to fill the budget."""
+
+    @dataclass(frozen=True)
+    class Config(Clustering.Config):
+        """matched : fill the budget; else the size is what it is."""
+
+        matched: bool = True
+
+    def __init__(self, config: Config | None = None):
+        super().__init__(config)
+        self.has_budget = self.config.matched

@@ -9,7 +9,6 @@ import numpy as np
 
 from baco.budget import Budget, split_rows
 from baco.codes import packed_code_bytes
-from baco.errors import UserError
 from baco.graph import Biadjacency
 
 ISOLATED = -1  # the label of every node without interactions
@@ -28,8 +27,7 @@ class Connected:
     whole: Biadjacency
 
     def __post_init__(self):
-        if self.whole.num_edges == 0:
-            raise UserError("the training split has no interactions; there is nothing to cluster")
+        self.whole.check_interactions()
 
     @cached_property
     def users(self) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,12 +12,12 @@ from baco.codes import Assignment
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baselines.clustering import Clustering
+from baselines.clustering import MatchedClustering
 from baselines.connected import ISOLATED
 
 
 @register_method("infomap")
-class Infomap(Clustering):
+class Infomap(MatchedClustering):
     """Infomap (Rosvall, Bergstrom, PNAS 105, 1118, 2008) by the package of that name, which is under the GPL.
 
     Minimises the two-level map equation L(M) = q H(Q) + sum over modules c of p_c H(P_c): the bits per step of a random
@@ -32,16 +31,6 @@ class Infomap(Clustering):
     """
 
     label = "Infomap"
-
-    @dataclass(frozen=True)
-    class Config(Clustering.Config):
-        """matched : search the Markov time to fill the budget; else the size is what it is."""
-
-        matched: bool = True
-
-    def __init__(self, config: Config | None = None):
-        super().__init__(config)
-        self.has_budget = self.config.matched
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         seed = int(rng.integers(1, 2**31))

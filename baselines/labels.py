@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numba import njit
 
 from baco.budget import Budget
+from baco.coclustering.objective import count_labels
 from baco.codes import Assignment
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baselines.clustering import SQUARE, Clustering
+from baselines.clustering import SQUARE, MatchedClustering
 
 MOST_ROUNDS = 100
 
 
 @register_method("lp")
-class LabelPropagation(Clustering):
+class LabelPropagation(MatchedClustering):
     """Each node takes the label that most of its neighbours have (Raghavan, Albert, Kumara, Phys. Rev. E 76, 2007).
 
     Parameters: dim * (user labels + item labels).
@@ -28,15 +27,6 @@ class LabelPropagation(Clustering):
     """
 
     label = "LP"
-
-    @dataclass(frozen=True)
-    class Config(Clustering.Config):
-        """Beside those of every clustering:
-
-        matched : whether it stops when the budget is met; otherwise it ends with however many labels it finds.
-        """
-
-        matched: bool = True
 
     def warm_up(self) -> None:
         propagate(SQUARE, 0, 0)
@@ -134,16 +124,3 @@ def _most_frequent(near, labels, links, touched):
             ties += 1
         links[label] = 0
     return ties
-
-
-@njit(cache=True)
-def count_labels(near, labels, links, touched):
-    """Count labels into `links`; their number, `touched` begins with them."""
-    num_touched = 0
-    for neighbor in near:
-        label = labels[neighbor]
-        if links[label] == 0:
-            touched[num_touched] = label
-            num_touched += 1
-        links[label] += 1
-    return num_touched

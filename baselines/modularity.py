@@ -147,7 +147,7 @@ def louvain(train: Biadjacency, seed: int, shuffle: bool) -> Solver:
     """scikit-network's Louvain; without `shuffle` nodes are visited in the order of their ids."""
     from sknetwork.clustering import Louvain
 
-    _check_interactions(train)
+    train.check_interactions()
     matrix = csr_matrix(train.to_matrix())  # scikit-network does not take SciPy's sparse arrays
 
     def solve(resolution: float) -> np.ndarray:
@@ -170,7 +170,7 @@ def leiden(train: Biadjacency, seed: int) -> Solver:
     except ImportError:
         raise UserError("method=leiden needs the package igraph (GPL): pip install 'igraph>=1.0'") from None
 
-    _check_interactions(train)
+    train.check_interactions()
     edges = np.column_stack([train.users, train.items + train.num_users])
     graph = igraph.Graph(n=train.num_nodes, edges=edges, directed=True)
     weights = {
@@ -187,8 +187,3 @@ def leiden(train: Biadjacency, seed: int) -> Solver:
         return np.array(clusters.membership)
 
     return solve
-
-
-def _check_interactions(train: Biadjacency) -> None:
-    if train.num_edges == 0:
-        raise UserError("the training split has no interactions; there is nothing to cluster")

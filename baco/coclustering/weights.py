@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baco.errors import UserError, unknown
+from baco.errors import unknown
 from baco.graph import Biadjacency
 
 USER_SCHEMES = ("one", "sqrt", "log", "degree")
@@ -65,8 +65,7 @@ def node_weights(graph: Biadjacency, user_scheme: str = "degree", item_scheme: s
         raise unknown("method.user_weight", user_scheme, USER_SCHEMES)
     if item_scheme not in ITEM_SCHEMES:
         raise unknown("method.item_weight", item_scheme, ITEM_SCHEMES)
-    if graph.num_edges == 0:
-        raise UserError("the training split has no interactions; there is nothing to cluster")
+    graph.check_interactions()
     users, user_unit, user_sum = _raw_weights(user_scheme, graph.user_degrees)
     items, item_unit, item_sum = _raw_weights(item_scheme, graph.item_degrees)
     return NodeWeights(users, items, float(np.sqrt(user_sum * item_sum)) * user_unit * item_unit)
