@@ -18,8 +18,7 @@ from baselines.full import Full
 class Integers(Compressor):
     """The full model, trained in float32, its rows then stored as integers with a scale each (`UniformQuantizer`).
 
-    The same as `method=full quantize=<name>`. Parameters: (dim + 1) * (num_users + num_items), or dim + 2 with an
-    offset per row; what it saves is bytes.
+    The same as `method=full quantize=<name>`. What it saves is bytes: an integer is a parameter, and so are scales.
     """
 
     has_budget = False
@@ -31,7 +30,7 @@ class Integers(Compressor):
 
 @register_method("int8")
 class Int8(Integers):
-    """8 bits, and a scale per row: a quarter of the bytes."""
+    """8 bits per entry and a scale per row: a quarter of the bytes. Parameters: (dim + 1) * (num_users + num_items)."""
 
     label = "Full, int8"
     quantizer = UniformQuantizer(bits=8, symmetric=True, fitted=False)
@@ -39,7 +38,10 @@ class Int8(Integers):
 
 @register_method("int4")
 class Int4(Integers):
-    """4 bits, a scale and an offset per row that minimise its squared error: a seventh of the bytes."""
+    """4 bits per entry, and a scale and an offset per row, fitted to it: a seventh of the bytes.
+
+    Parameters: (dim + 2) * (num_users + num_items).
+    """
 
     label = "Full, int4"
     quantizer = UniformQuantizer(bits=4, symmetric=False, fitted=True)
@@ -47,7 +49,10 @@ class Int4(Integers):
 
 @register_method("int2")
 class Int2(Integers):
-    """2 bits, a scale and an offset per row that minimise its squared error: a thirteenth of the bytes."""
+    """2 bits per entry, and a scale and an offset per row, fitted to it: a thirteenth of the bytes.
+
+    Parameters: (dim + 2) * (num_users + num_items).
+    """
 
     label = "Full, int2"
     quantizer = UniformQuantizer(bits=2, symmetric=False, fitted=True)

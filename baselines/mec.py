@@ -16,6 +16,8 @@ from baco.quantization import ProductQuantizer
 from baco.registry import register_method
 from baselines.pq import ProductMethod, ProductSettings, ProductTables
 
+RARE = 1e-6  # added to frequencies in logarithms: an unused centroid has a finite gradient
+
 
 @register_method("mec")
 class Mec(ProductMethod):
@@ -84,8 +86,9 @@ class Objective:
         sum r_n |x_n - y_n|^2 / sum r_n  +  balance * mean over blocks of (log 2^bits - H(p))
                                          +  contrast * mean of log(1 + e^(cos(x_n, z_n) - cos(x_n, y_n)))
 
-    where y_n are the nearest centroids, z_n the same with a random one in a random block, and p a block's mean of
-    softmax(-|x_n - centroid|^2 / temperature), weighted by r.
+    where y_n are the nearest centroids, z_n the same with a random one in a random block, and p the frequencies of a
+    block's centroids, weighted by r; their gradient is that of softmax(-|x_n - centroid|^2 / temperature) in place of
+    the nearest (straight through).
 
     Parameters
     ----------
@@ -130,7 +133,7 @@ class Objective:
         share = weights / weights.sum()
         loss = (share * ((x - y) ** 2).sum(1)).sum()
         if self.balance:
-            loss = loss + self.balance * self.imbalance(x, share)
+            loss = loss + self.balance * self.imbalance(x, share, codes)
         if self.contrast:
             changed = torch.randint(len(self.columns), (len(x), 1), generator=generator)
             others = torch.randint(len(self.centroids), (len(x), 1), generator=generator)
@@ -138,10 +141,12 @@ class Objective:
             loss = loss + self.contrast * softplus(cosine_similarity(x, z) - cosine_similarity(x, y)).mean()
         return loss
 
-    def imbalance(self, x: Tensor, share: Tensor) -> Tensor:
+    def imbalance(self, x: Tensor, share: Tensor, codes: Tensor) -> Tensor:
         """The mean over blocks of log 2^bits - H(p)."""
         entropies = []
         for block, temperature in enumerate(self.temperatures):
-            p = share @ torch.softmax(-self.distances(x, block) / temperature, 1)
-            entropies.append(-torch.special.xlogy(p, p).sum())
+            soft = share @ torch.softmax(-self.distances(x, block) / temperature, 1)
+            hard = torch.bincount(codes[:, block], share, len(soft))
+            p = soft + (hard - soft).detach()
+            entropies.append(-(p * (p + RARE).log()).sum())
         return np.log(len(self.centroids)) - torch.stack(entropies).mean()

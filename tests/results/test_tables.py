@@ -129,7 +129,7 @@ def test_quantized_runs_and_budgets_in_bytes_have_rows_of_their_own(tmp_path):
         ("Random + int8, quantize.bits=6", "12.5% in bytes", "—"),
     ]
     assert document.data["settings"].tolist()[:3] == ["", "quantize=int8", "quantize=int8"]
-    places = [row[2].place for row in document.tables[0].rows]
+    places = [row[3].place for row in document.tables[0].rows]
     assert places == [1, 0, None, None, None, None], "280,000 floats are more than an eighth of the bytes"
 
 
