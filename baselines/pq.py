@@ -42,7 +42,7 @@ class ProductTables(EmbeddingTables):
     quantizer : ProductQuantizer
     num_users, num_items, dim : int
     rng : numpy.random.Generator
-        Of the codes, random ones until `set_codes`.
+        Of the first codes, random ones that `search` replaces.
     rate : float
         The part of the protocol's learning rate at which centroids are trained.
     """
@@ -60,64 +60,72 @@ class ProductTables(EmbeddingTables):
         self.quantizer = quantizer
         self.dim = dim
         self.rate = rate
-        num_centroids = 2**quantizer.bits
-        for side, size in zip(SIDES, (num_users, num_items), strict=True):
-            self.register_parameter(side, nn.Parameter(torch.zeros(num_centroids, dim)))
-            codes = rng.integers(num_centroids, size=(size, quantizer.blocks), dtype=np.uint8)
-            self.register_buffer(f"{side}_codes", torch.from_numpy(codes))
-        self.register_buffer("block_of_column", torch.from_numpy(quantizer.block_of_column(dim)), persistent=False)
+        self.users = ProductCodebook(quantizer, num_users, dim, rng)
+        self.items = ProductCodebook(quantizer, num_items, dim, rng)
 
-    def codes(self, side: str) -> Tensor:
-        """(n, blocks) uint8."""
-        return getattr(self, f"{side}_codes")
-
-    def centroids(self, side: str) -> nn.Parameter:
-        """(2^bits, dim), the centroids of all blocks side by side."""
-        return getattr(self, side)
-
-    @torch.no_grad()
-    def set_codes(self, side: str, centroids: Tensor, codes: Tensor) -> None:
-        """Take over what was learned of one side."""
-        self.centroids(side).copy_(centroids)
-        self.codes(side).copy_(codes)
+    @property
+    def sides(self) -> dict[str, ProductCodebook]:
+        return {side: getattr(self, side) for side in SIDES}
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        return tuple(
-            torch.gather(self.centroids(side), 0, self.codes(side)[:, self.block_of_column].long()) for side in SIDES
-        )
+        return self.users(), self.items()
 
     def lookup(self, side: str, ids: Tensor) -> Tensor:
-        return torch.gather(self.centroids(side), 0, self.codes(side)[ids][:, self.block_of_column].long())
+        return self.sides[side](ids)
 
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
-        for side in SIDES:
-            self.centroids(side).copy_(torch.randn(self.centroids(side).shape, generator=generator) * std)
+        for codebook in self.sides.values():
+            codebook.centroids.copy_(torch.randn(codebook.centroids.shape, generator=generator) * std)
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
         return super().param_groups(lr * self.rate, weight_decay)
 
     def ledger(self) -> Ledger:
-        return product_ledger(self.quantizer, *(len(self.codes(side)) for side in SIDES), self.dim)
+        return product_ledger(self.quantizer, len(self.users.codes), len(self.items.codes), self.dim)
 
     def export(self) -> dict[str, np.ndarray]:
         header = {"settings": asdict(self.quantizer)}
         arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
-        for side in SIDES:
-            arrays[f"{side}.centroids"] = self.centroids(side).detach().cpu().numpy()
-            arrays[f"{side}.codes"] = pack_rows(self.codes(side).cpu().numpy(), self.quantizer.bits)
+        for side, codebook in self.sides.items():
+            arrays[f"{side}.centroids"] = codebook.centroids.detach().cpu().numpy()
+            arrays[f"{side}.codes"] = pack_rows(codebook.codes.cpu().numpy(), self.quantizer.bits)
         return arrays
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> ProductTables:
         """The tables whose `export` these arrays are."""
         quantizer = ProductQuantizer(**json.loads(arrays["header"].tobytes())["settings"])
-        codes = [unpack_rows(arrays[f"{side}.codes"], quantizer.blocks, quantizer.bits) for side in SIDES]
-        dim = arrays["users.centroids"].shape[1]
-        tables = cls(quantizer, *map(len, codes), dim, np.random.default_rng(0))
-        for side, own in zip(SIDES, codes, strict=True):
-            tables.set_codes(side, torch.from_numpy(arrays[f"{side}.centroids"].copy()), torch.from_numpy(own))
+        sizes = [len(arrays[f"{side}.codes"]) for side in SIDES]
+        tables = cls(quantizer, *sizes, arrays["users.centroids"].shape[1], np.random.default_rng(0))
+        for side, codebook in tables.sides.items():
+            codes = unpack_rows(arrays[f"{side}.codes"], quantizer.blocks, quantizer.bits)
+            codebook.take_over(arrays[f"{side}.centroids"], codes)
         return tables
+
+
+class ProductCodebook(nn.Module):
+    """The centroids that the ids of one side share, and their codes."""
+
+    def __init__(self, quantizer: ProductQuantizer, num_ids: int, dim: int, rng: np.random.Generator):
+        super().__init__()
+        num_centroids = 2**quantizer.bits
+        codes = rng.integers(num_centroids, size=(num_ids, quantizer.blocks), dtype=np.uint8)
+        blocks = torch.from_numpy(quantizer.block_of_column(dim))
+        self.centroids = nn.Parameter(torch.zeros(num_centroids, dim))  # those of all blocks side by side
+        self.register_buffer("codes", torch.from_numpy(codes))  # (n, blocks)
+        self.register_buffer("block_of_column", blocks, persistent=False)  # (dim,)
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """(n, dim), or (len(ids), dim) for some ids only."""
+        codes = self.codes if ids is None else self.codes[ids]
+        return torch.gather(self.centroids, 0, codes[:, self.block_of_column].long())
+
+    @torch.no_grad()
+    def take_over(self, centroids: np.ndarray, codes: np.ndarray) -> None:
+        """What was learned elsewhere, as `ProductQuantizer.learn` gives it."""
+        self.centroids.copy_(torch.tensor(centroids))
+        self.codes.copy_(torch.tensor(codes))
 
 
 @dataclass(frozen=True)
@@ -199,9 +207,10 @@ class ProductMethod(Compressor):
         full = Full().fit(train, everything, rng).to(trainer.device)
         full.reset_parameters(trainer.protocol.init_std, torch_stream(trainer.seed, "init"))
         trainer.fit(full)
-        for side, degrees in zip(SIDES, (train.user_degrees, train.item_degrees), strict=True):
-            rows = getattr(full, side).rows.detach().cpu().numpy()
-            tables.set_codes(side, *map(torch.from_numpy, self.learn(tables.quantizer, rows, degrees, rng)))
+        sides = (tables.users, full.users, train.user_degrees), (tables.items, full.items, train.item_degrees)
+        for codebook, trained, degrees in sides:
+            rows = trained.rows.detach().cpu().numpy()
+            codebook.take_over(*self.learn(tables.quantizer, rows, degrees, rng))
         return tables
 
 

@@ -86,9 +86,9 @@ def test_finetuning_keeps_the_codes_and_moves_the_centroids(planted):
     before = {name: value.clone() for name, value in tables.state_dict().items()}
     learned = trainer.evaluate(tables, "val").means()["recall@20"]
     trainer.fit(tables)
-    for side in ("users", "items"):
-        assert torch.equal(tables.codes(side), before[f"{side}_codes"])
-        assert not torch.equal(tables.centroids(side), before[side])
+    for side, codebook in tables.sides.items():
+        assert torch.equal(codebook.codes, before[f"{side}.codes"])
+        assert not torch.equal(codebook.centroids, before[f"{side}.centroids"])
     assert trainer.evaluate(tables, "val").means()["recall@20"] > 0.9 * learned
     assert tables.ledger() == ledger
 
@@ -98,7 +98,7 @@ def test_product_tables_are_sums_over_blocks():
     tables.reset_parameters(1.0, torch.Generator().manual_seed(0))
     blocks = tables.quantizer.block_of_column(7)
     for side, output in zip(("users", "items"), tables(), strict=True):
-        codes, centroids = tables.codes(side).numpy(), tables.centroids(side).detach().numpy()
+        codes, centroids = (getattr(tables.sides[side], name).detach().numpy() for name in ("codes", "centroids"))
         expected = [[centroids[codes[x, blocks[j]], j] for j in range(7)] for x in range(len(codes))]
         np.testing.assert_array_equal(output.detach().numpy(), np.float32(expected))
         ids = torch.tensor([2, 0, 2])
