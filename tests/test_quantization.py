@@ -149,7 +149,7 @@ def test_spanning_grids_are_as_good_as_torchs(bits, operator):
     step = np.ptp(rows.numpy(), axis=1, keepdims=True) / (2**bits - 1)
     assert (np.abs(ours - theirs) < 1.01 * step).all(), "the same grid: at ties the neighbouring level"
     errors = [((found - rows.numpy()) ** 2).sum() for found in (ours, theirs)]
-    assert errors[0] < 1.002 * errors[1]
+    assert errors[0] < 1.01 * errors[1], "with scales in float16, torch's of 8 bits are in float32"
 
 
 @pytest.mark.parametrize("value", [1e5, np.nan, np.inf])
