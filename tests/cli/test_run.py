@@ -164,7 +164,7 @@ def test_trained_tables_are_exported(workplace):
 
 
 def test_quantized_tables_are_recorded_apart_and_exported_packed(workplace):
-    spends = ["method=random", "budget=0.3", "budget_unit=bytes"]
+    spends = ["method=random", "budget=0.2", "budget_unit=bytes"]
     done = workplace.succeeds("-m", *TINY[:-1], *spends, "quantize=none,int8")
     assert [line.split("  ")[0] for line in done.stdout.splitlines()[1:]] == ["Random", "Random + int8"]
     workplace.succeeds(*TINY[:-1], *spends, "quantize=int8", "export=out/tables.npz")
@@ -172,7 +172,7 @@ def test_quantized_tables_are_recorded_apart_and_exported_packed(workplace):
     assert packed["config"]["quantize"] == {"name": "uniform", "bits": 8, "symmetric": True, "fitted": False}
     assert "row" not in plain["config"]["budget"] and "quantize" not in plain["config"]
     for record in (plain, packed):
-        assert 0.97 < record["size"]["budget_used"] <= 1 and record["size"]["bytes"] <= 0.3 * 500 * 16 * 4
+        assert 0.97 < record["size"]["budget_used"] <= 1 and record["size"]["bytes"] <= 0.2 * 500 * 16 * 4
     rows = [record["size"]["user_rows"] + record["size"]["item_rows"] for record in (plain, packed)]
     assert rows[1] == pytest.approx(64 / 18 * rows[0], rel=0.02)
     with np.load(workplace.path / "out" / "tables.npz") as archive:
