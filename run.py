@@ -19,7 +19,7 @@ from baco.errors import UserError, unknown
 from baco.limits import TimeUp, time_limit
 
 CONF = Path(__file__).parent / "conf"
-GROUPS = ("dataset", "backbone", "method", "protocol")
+GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
 
 log = logging.getLogger(__name__)

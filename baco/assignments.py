@@ -39,7 +39,7 @@ def cached_assignment(
         "version": ASSIGNMENTS_VERSION,
         "method": compressor.name,
         "settings": asdict(compressor.config),
-        "budget": asdict(budget) if compressor.has_budget else None,
+        "budget": budget.decides() if compressor.has_budget else None,
         "seed": seed,
         "graph": train.fingerprint,
     }

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from baco.codes import packed_code_bytes
 from baco.errors import UserError, unknown
-from baco.tables import Ledger
+
+if TYPE_CHECKING:  # tables know budgets, not the reverse; and whoever only reads records needs no torch
+    from baco.tables import Ledger
 
 UNITS = ("parameters", "bytes")
 FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """What one codebook costs as it is stored: so much for each of its rows, and so much for the whole.
+
+    Attributes
+    ----------
+    row_parameters, row_bytes : int
+    table_parameters, table_bytes : int
+        Whatever the number of rows; each side has a codebook of its own.
+    """
+
+    row_parameters: int
+    row_bytes: int
+    table_parameters: int = 0
+    table_bytes: int = 0
+
+    @classmethod
+    def float32(cls, dim: int) -> RowFormat:
+        """Rows as they are trained."""
+        return cls(dim, FLOAT_BYTES * dim)
+
+    def parameters(self, rows: int) -> int:
+        """Of one codebook, by the paper's rule: each stored number is one, however few bits it has."""
+        return self.table_parameters + rows * self.row_parameters
+
+    def bytes(self, rows: int) -> int:
+        """Of one codebook."""
+        return self.table_bytes + rows * self.row_bytes
 
 
 @dataclass(frozen=True)
@@ -24,14 +57,19 @@ class Budget:
         'parameters' or 'bytes'.
     dim : int
         Embedding width.
+    row : RowFormat or None
+        In what format the rows that it buys are stored after training; None: in float32. It has no part in the limit.
     """
 
     limit: int
     unit: str
     dim: int
+    row: RowFormat | None = None
 
     @classmethod
-    def parse(cls, value: float | None, unit: str, num_users: int, num_items: int, dim: int) -> Budget:
+    def parse(
+        cls, value: float | None, unit: str, num_users: int, num_items: int, dim: int, row: RowFormat | None = None
+    ) -> Budget:
         """Resolve what the user asked for.
 
         Parameters
@@ -53,21 +91,21 @@ class Budget:
         nodes = num_users + num_items
         full = nodes * dim * (FLOAT_BYTES if unit == "bytes" else 1)
         if value is None or value == 1:
-            return cls(full, unit, dim)
+            return cls(full, unit, dim, row)
         if not value > 0:
             raise UserError(f"budget={value} must be a ratio in (0, 1] or a whole number of rows, as in 0.25 or 12000")
         if value < 1:
-            return cls(int(value * full), unit, dim)
+            return cls(int(value * full), unit, dim, row)
         if value != int(value):
             raise UserError(f"budget={value} is no ratio (at most 1) and no whole number of rows")
         rows = int(value)
         if rows > nodes:
             raise UserError(f"budget={rows} rows is more than the {nodes} rows of the full model; take at most {nodes}")
         if unit == "parameters":
-            return cls(rows * dim, unit, dim)
+            return cls(rows * dim, unit, dim, row)
         user_rows, item_rows = split_rows(rows, num_users, num_items)
         codes = packed_code_bytes(num_users, user_rows) + packed_code_bytes(num_items, item_rows)
-        return cls(FLOAT_BYTES * rows * dim + codes, unit, dim)
+        return cls(FLOAT_BYTES * rows * dim + codes, unit, dim, row)
 
     def amount(self, ledger: Ledger) -> int:
         """The part of a ledger that the limit is about."""
@@ -86,10 +124,15 @@ class Budget:
             )
 
     def rows(self, *, extra_parameters: int = 0, extra_bytes: int = 0) -> int:
-        """The number of float32 rows that the limit buys beside what else a method stores."""
+        """The number of rows, in two codebooks, that the limit buys beside what else a method stores."""
+        row = self.row or RowFormat.float32(self.dim)
         if self.unit == "parameters":
-            return max(0, self.limit - extra_parameters) // self.dim
-        return max(0, self.limit - extra_bytes) // (FLOAT_BYTES * self.dim)
+            return max(0, self.limit - extra_parameters - 2 * row.table_parameters) // max(1, row.row_parameters)
+        return max(0, self.limit - extra_bytes - 2 * row.table_bytes) // row.row_bytes
+
+    def decides(self) -> dict:
+        """Plain values for records and caches, which know nothing of row formats where rows are in float32."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 def split_rows(rows: int, num_users: int, num_items: int) -> tuple[int, int]:

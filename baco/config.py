@@ -12,6 +12,7 @@ from baco.backbones import Backbone
 from baco.compressor import Compressor
 from baco.data.sources import SOURCES
 from baco.errors import UserError, unknown
+from baco.quantization import QUANTIZERS, Quantizer
 from baco.registry import backbone_class, method_class
 from baco.training.protocol import Protocol
 
@@ -54,10 +55,18 @@ class RunConfig(Scalars):
     backbone_config: object
     method: Compressor
     protocol: Protocol
+    quantize: Quantizer | None
+
+    @property
+    def label(self) -> str:
+        """What tables and figures call the method of this run."""
+        return self.method.label if self.quantize is None else f"{self.method.label} + {self.quantize.label}"
 
     def decides(self) -> dict:
         """The settings that decide a result, as plain values: not the data's whereabouts, device or folders."""
-        return {
+        quantizer = self.quantize
+        packed = {} if quantizer is None else {"quantize": {"name": quantizer.name} | asdict(quantizer)}
+        return packed | {
             "backbone": {"name": self.backbone.name} | asdict(self.backbone_config),
             "method": {"name": self.method.name} | asdict(self.method.config),
             "protocol": asdict(self.protocol),
@@ -66,7 +75,7 @@ class RunConfig(Scalars):
         }
 
 
-GROUPS = ("dataset", "backbone", "method", "protocol")
+GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")
 
 
 def parse(cfg: DictConfig) -> RunConfig:
@@ -92,8 +101,16 @@ def parse(cfg: DictConfig) -> RunConfig:
         backbone_config=typed(backbone.Config, sections["backbone"], "backbone."),
         method=method(typed(method.Config, sections["method"], "method.")),
         protocol=typed(Protocol, sections["protocol"], "protocol."),
+        quantize=_quantizer(sections["quantize"]),
         **asdict(scalars) | {"budget": dataset.budget if scalars.budget is None else scalars.budget},
     )
+
+
+def _quantizer(section: dict) -> Quantizer | None:
+    name = section.pop("name")
+    if name not in ("none", *QUANTIZERS):
+        raise unknown("quantize.name", name, ["none", *QUANTIZERS])
+    return None if name == "none" else typed(QUANTIZERS[name], section, "quantize.")
 
 
 def typed(cls: type, section: dict, prefix: str):

@@ -33,9 +33,10 @@ from baco.machine import (
     set_threads,
     synchronize,
 )
+from baco.quantized import QuantizedTables
 from baco.results.record import RECORD_SCHEMA, load_record, pack_hits, record_id, record_name, save_record
 from baco.rng import stream, torch_stream
-from baco.tables import CodebookTables, EmbeddingTables, code_ledger
+from baco.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
 
@@ -59,8 +60,9 @@ class Plan:
         """The plan of a configuration on its dataset."""
         method = config.method
         value = config.budget if method.has_budget else None
-        budget = Budget.parse(value, config.budget_unit, data.num_users, data.num_items, config.dim)
-        decides = config.decides() | {"dataset": data.fingerprint, "budget": asdict(budget)}
+        row = None if config.quantize is None else config.quantize.format(config.dim)
+        budget = Budget.parse(value, config.budget_unit, data.num_users, data.num_items, config.dim, row)
+        decides = config.decides() | {"dataset": data.fingerprint, "budget": budget.decides()}
         name = record_name(data.name, config.backbone.name, method.name, record_id(decides))
         return cls(config, data, budget, decides, name)
 
@@ -113,7 +115,7 @@ def run(config: RunConfig) -> dict:
                 "method": method.name,
                 "protocol": config.protocol.name,
             },
-            "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": method.label},
+            "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": config.label},
             "config": decides,
             "dataset": describe_data(data),
             "size": describe_size(tables, budget, data.train) | {"limited": method.has_budget},
@@ -150,9 +152,10 @@ def train_and_test(
     start = time.perf_counter()
     tables = config.method.search(tables, trainer)
     search_seconds = time.perf_counter() - start
-    budget.check(tables.ledger(), config.method.name)
+    tables = quantized(config, tables)
+    check_budget(config, budget, tables.ledger())
     report = trainer.fit(tables, checkpoint=checkpoint)
-    budget.check(tables.ledger(), config.method.name)
+    check_budget(config, budget, tables.ledger())
 
     start = time.perf_counter()
     test = trainer.evaluate(tables, "test")
@@ -191,8 +194,7 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
     if isinstance(method, CodeCompressor):
         folder = config.runs_dir / "assignments"
         assignment, seconds = cached_assignment(method, train, budget, config.seed, folder)
-        ledger = code_ledger(assignment, config.dim)
-        budget.check(ledger, method.name)  # before a table is allocated
+        check_budget(config, budget, code_ledger(assignment, config.dim, budget.row))  # before a table is allocated
         tables = CodebookTables(assignment, config.dim)
         details = assignment.details
     else:
@@ -200,11 +202,24 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
         start = time.perf_counter()
         tables = method.fit(train, budget, stream(config.seed, "assign"))
         seconds, details = time.perf_counter() - start, {}
-    share = budget.share(tables.ledger())
+    share = budget.share(quantized(config, tables).ledger())
     if method.has_budget and share < 0.98:
         log.warning("%s uses %.1f %% of its budget only", method.name, 100 * share)
     tables.reset_parameters(config.protocol.init_std, torch_stream(config.seed, "init"))
     return tables, seconds, details
+
+
+def quantized(config: RunConfig, tables: EmbeddingTables) -> EmbeddingTables:
+    """The tables with rows that are packed after training, where the run asks for it."""
+    if config.quantize is None:
+        return tables
+    return QuantizedTables(tables, config.quantize, int(stream(config.seed, "quantize").integers(2**31)))
+
+
+def check_budget(config: RunConfig, budget: Budget, ledger: Ledger) -> None:
+    """Refuse tables over the budget; a method without one is measured, not limited."""
+    if config.method.has_budget:
+        budget.check(ledger, config.method.name)
 
 
 def describe_data(data: Interactions) -> dict:
@@ -235,7 +250,7 @@ def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency) -
 
 def ids_per_row(tables: EmbeddingTables) -> dict[str, np.ndarray]:
     """`users_per_row` and `items_per_row`, int32, descending: how many ids have each row as their first code."""
-    if not isinstance(tables, CodebookTables):
+    if tables.assignment is None:
         return {}
     counts = {}
     for side in SIDES:

@@ -167,7 +167,7 @@ class Grid:
             if config["dataset"] != plan.decides["dataset"]:
                 continue
             if config["method"]["name"] == plan.config.method.name:
-                clustering.append(seconds["clustering"])
+                clustering.append(seconds["clustering"] + seconds.get("search", 0.0))
             if record["environment"]["device"] == device and all(
                 config[key] == plan.decides[key] for key in ("backbone", "protocol", "dim")
             ):

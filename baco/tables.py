@@ -12,7 +12,9 @@ from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from baco.budget import RowFormat
 from baco.codes import SIDES, Assignment, Codes
+from baco.quantization import unpack_export
 
 if TYPE_CHECKING:
     from baco.backbones import Backbone
@@ -26,7 +28,7 @@ class Ledger:
     ----------
     parameters : int
         By the paper's rule: trainable floats, plus one for each code of an id after its first and for each pooling
-        weight stored per id. The first code of an id is free.
+        weight stored per id. The first code of an id is free. Integers that rows are packed into count one each.
     bytes : int
         What a server holds: the length of `export()`, its header aside.
     training_floats : int
@@ -45,15 +47,16 @@ class Ledger:
     extra_codes: int = 0
 
 
-def code_ledger(assignment: Assignment, dim: int) -> Ledger:
-    """What float32 codebooks of width `dim` under the given codes cost."""
+def code_ledger(assignment: Assignment, dim: int, row: RowFormat | None = None) -> Ledger:
+    """What codebooks of width `dim` under the given codes cost, in float32 or another format of rows."""
     users, items = assignment.users, assignment.items
-    rows = users.num_rows + items.num_rows
+    row = row or RowFormat.float32(dim)
+    sizes = users.num_rows, items.num_rows
     extra_codes = users.extra_codes + items.extra_codes
     return Ledger(
-        parameters=rows * dim + extra_codes + users.num_stored_weights + items.num_stored_weights,
-        bytes=4 * rows * dim + users.packed_bytes + items.packed_bytes,
-        training_floats=rows * dim,
+        parameters=sum(map(row.parameters, sizes)) + extra_codes + users.num_stored_weights + items.num_stored_weights,
+        bytes=sum(map(row.bytes, sizes)) + users.packed_bytes + items.packed_bytes,
+        training_floats=sum(sizes) * dim,
         user_rows=users.num_rows,
         item_rows=items.num_rows,
         extra_codes=extra_codes,
@@ -67,7 +70,14 @@ class EmbeddingTables(nn.Module):
     trainer calls; their defaults do nothing. Codes belong into persistent buffers, so that the best state restores
     codes and rows together; whatever else changes while they train belongs into `get_extra_state`, so that an
     interrupted training can be continued.
+
+    Attributes
+    ----------
+    assignment : Assignment or None
+        The codes, where ids share rows of a codebook.
     """
+
+    assignment: Assignment | None = None
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """((num_users, dim), (num_items, dim)) float32."""
@@ -91,6 +101,13 @@ class EmbeddingTables(nn.Module):
         The arrays' bytes, header aside, are `ledger().bytes`. `from_export` of the same class is the inverse.
         """
         raise NotImplementedError
+
+    def quantizable(self) -> dict[str, nn.Parameter]:
+        """The (rows, width) float32 parameters that `quantize=` may pack, by the names that `export` has for them.
+
+        The default, none, is for tables that cannot be quantized.
+        """
+        return {}
 
     def auxiliary_loss(self) -> Tensor | None:
         """A term added to the loss of each step."""
@@ -173,6 +190,9 @@ class CodebookTables(EmbeddingTables):
     def ledger(self) -> Ledger:
         return code_ledger(self.assignment, self.users.rows.shape[1])
 
+    def quantizable(self) -> dict[str, nn.Parameter]:
+        return {f"{side}/rows": getattr(self, side).rows for side in SIDES}
+
     def export(self) -> dict[str, np.ndarray]:
         header, arrays = self.assignment.pack()
         for side in SIDES:
@@ -181,7 +201,8 @@ class CodebookTables(EmbeddingTables):
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CodebookTables:
-        """The tables whose `export` these arrays are."""
+        """The tables whose `export` these arrays are, with rows in float32 or packed (see `QuantizedTables`)."""
+        arrays = unpack_export(arrays)
         assignment = Assignment.unpack(json.loads(arrays["header"].tobytes()), arrays)
         tables = cls(assignment, arrays["users/rows"].shape[1])
         with torch.no_grad():

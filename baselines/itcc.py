@@ -14,10 +14,10 @@ from baco.codes import Assignment, Codes
 from baco.compressor import CodeCompressor
 from baco.errors import UserError
 from baco.graph import Biadjacency
+from baco.kmeans import fill_empty
 from baco.registry import register_method
 from baselines.clustering import SQUARE
 from baselines.connected import Connected
-from baselines.kmeans import fill_empty
 
 MOST_ROUNDS = 20
 LEAST_GAIN = 1e-4  # relative, of the mutual information in a round; less ends the iteration

@@ -15,10 +15,10 @@ from baco.budget_search import fill_budget
 from baco.codes import Assignment, Codes
 from baco.compressor import CodeCompressor
 from baco.graph import Biadjacency
+from baco.kmeans import fill_empty, kmeans, kmeans_seeds
 from baco.registry import register_method
 from baselines.clustering import Clustering
 from baselines.connected import Connected
-from baselines.kmeans import fill_empty, kmeans, kmeans_seeds
 
 ROWS_PER_CLUSTER = 1.5  # a cluster of one side only costs one row; about what real graphs come to
 

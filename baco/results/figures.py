@@ -112,7 +112,9 @@ class Gallery:
 
     def recall_over_bytes(self) -> Picture:
         caption = "Recall@20 against the bytes of tables and codes at inference; the line is the Pareto front."
-        return self._against("recall_over_bytes", caption, "bytes at inference, MB", _mean("size.bytes", 1e-6))
+        experiments = "main_table", "budgets", "solvers", "bytes"
+        cost = _mean("size.bytes", 1e-6)
+        return self._against("recall_over_bytes", caption, "bytes at inference, MB", cost, experiments)
 
     def recall_over_seconds(self) -> Picture:
         caption = "Recall@20 against the seconds of clustering and training together; the line is the Pareto front."
@@ -122,8 +124,15 @@ class Gallery:
 
         return self._against("recall_over_seconds", caption, "clustering + training, s", seconds)
 
-    def _against(self, name: str, caption: str, label: str, cost: Callable[[Row], float]) -> Picture:
-        found = self.found("main_table", "budgets", "solvers")
+    def _against(
+        self,
+        name: str,
+        caption: str,
+        label: str,
+        cost: Callable[[Row], float],
+        experiments: tuple[str, ...] = ("main_table", "budgets", "solvers"),
+    ) -> Picture:
+        found = self.found(*experiments)
         figure, panels = _panels(len(found))
         fills = {"": "full"}  # by variant of a method
         for axes, section in zip(panels, found, strict=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from baco.budget import FLOAT_BYTES
 from baco.evaluation.metrics import user_metrics
 from baco.experiments import CONF, Experiment, Settings, command, overrides
 from baco.results.record import lookup, record_arrays, unpack_hits
@@ -48,20 +49,35 @@ class Row:
     @property
     def variant(self) -> str:
         """The settings beside the method's name, as a reader needs them."""
-        own = {key: value for key, value in self.settings.items() if key.startswith("method.")}
-        return ", ".join(text.removeprefix("method.") for text in overrides(own))
+        packed = {} if self.quantize == "none" else {"quantize": self.quantize}
+        return ", ".join([*overrides(packed), *self._changed])
+
+    @property
+    def quantize(self) -> str:
+        """How the rows are packed, as the command line says it."""
+        return self.settings.get("quantize", "none")
+
+    @property
+    def _changed(self) -> list[str]:
+        own = {key: value for key, value in self.settings.items() if key.startswith(("method.", "quantize."))}
+        return [text.removeprefix("method.") for text in overrides(own)]
 
     @property
     def budget(self) -> str:
         """What the row's budget is called; empty for the dataset's own."""
         value = self.settings.get("budget")
-        return "" if value is None else "none" if value == 1 else f"{value:.0%}" if value < 1 else f"{value:,} rows"
+        if value == 1:
+            return "none"
+        amount = "" if value is None else f"{100 * value:g}%" if value < 1 else f"{value:,} rows"
+        return f"{amount} in bytes".lstrip() if self.settings.get("budget_unit") == "bytes" else amount
 
     @property
     def label(self) -> str:
         """The method's name as reports print it, with what this row changes."""
-        name = self.records[0]["labels"]["method"] if self.records else method_label(self.method)
-        return f"{name}, {self.variant}" if self.variant else name
+        name = method_label(self.method) + ("" if self.quantize == "none" else f" + {self.quantize}")
+        if self.records:
+            name = self.records[0]["labels"]["method"]
+        return ", ".join([name, *self._changed])
 
     @property
     def limited(self) -> bool:
@@ -145,11 +161,13 @@ class Section:
         """The best row of each group as 0 and the runner-up as 1, among those within the group's budget."""
         places = {}
         for group in self.groups:
-            limits = [row.records[0]["size"]["budget_limit"] for row in group if row.records and row.limited]
-            full = [row.records[0]["size"]["full_parameters"] for row in group if row.records]
-            if not limits or min(limits) >= full[0]:
+            limited = [row.records[0]["size"] for row in group if row.records and row.limited]
+            if not limited:
                 continue  # without a budget the larger one is no better
-            within = [row for row in group if row.records and row.mean("size.parameters") <= min(limits)]
+            limit, unit = min(size["budget_limit"] for size in limited), limited[0]["budget_unit"]
+            if limit >= limited[0]["full_parameters"] * (FLOAT_BYTES if unit == "bytes" else 1):
+                continue
+            within = [row for row in group if row.records and row.mean(f"size.{unit}") <= limit]
             within = [row for row in within if not np.isnan(row.mean(path))]
             if len(within) > 1:
                 within.sort(key=lambda row: row.mean(path), reverse=highest)

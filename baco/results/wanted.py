@@ -13,6 +13,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from baco.budget import Budget
 from baco.errors import UserError
 from baco.experiments import CONF, Settings
 
@@ -29,9 +30,12 @@ class Wanted:
         What conf/dataset says of it.
     backbone, protocol, method : dict
         Settings with their names. The method's is None while there is no such method.
+    quantize : dict or None
+        Settings with their names; None where rows stay in float32.
     dim, seed : int
     budget : float
         A ratio of the full model, or rows.
+    budget_unit : str
     """
 
     settings: Settings
@@ -39,9 +43,11 @@ class Wanted:
     backbone: dict
     protocol: dict
     method: dict | None
+    quantize: dict | None
     dim: int
     seed: int
     budget: float
+    budget_unit: str
 
     @classmethod
     def of(cls, settings: Settings, conf: Path = CONF) -> Wanted:
@@ -57,15 +63,16 @@ class Wanted:
             group: name for entry in main.pop("defaults") if isinstance(entry, dict) for group, name in entry.items()
         }
         sections = {}
-        for group in ("dataset", "backbone", "protocol", "method"):
+        for group in ("dataset", "backbone", "protocol", "method", "quantize"):
             path = conf / group / f"{settings.get(group, choices[group])}.yaml"
             own = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith(f"{group}.")}
             sections[group] = dict(_yaml(path)) | own if group != "method" or path.exists() else None
+        if sections["quantize"]["name"] == "none":
+            sections["quantize"] = None
         scalars = main | settings
         budget = sections["dataset"]["budget"] if scalars["budget"] is None else scalars["budget"]
-        if scalars["budget_unit"] != "parameters":
-            raise UserError(f"{settings}: tables of experiments know budgets in parameters only")
-        return cls(settings, **sections, dim=scalars["dim"], seed=scalars["seed"], budget=budget)
+        own = {key: scalars[key] for key in ("dim", "seed", "budget_unit")}
+        return cls(settings, **sections, **own, budget=budget)
 
     def matches(self, record: dict) -> bool:
         """Whether the record is of this run, on whatever split of the dataset."""
@@ -73,15 +80,17 @@ class Wanted:
         return (
             record["names"]["dataset"] == self.dataset["name"]
             and config["method"] == self.method
+            and config.get("quantize") == self.quantize
             and config["backbone"] == self.backbone
             and config["protocol"] == self.protocol
             and (config["dim"], config["seed"]) == (self.dim, self.seed)
-            and (not is_limited(record) or record["size"]["budget_limit"] == self._limit(record))
+            and (not is_limited(record) or self._same_budget(record))
         )
 
-    def _limit(self, record: dict) -> int:
-        full = record["size"]["full_parameters"]
-        return int(self.budget * full) if self.budget <= 1 else int(self.budget) * self.dim
+    def _same_budget(self, record: dict) -> bool:
+        data, size = record["dataset"], record["size"]
+        budget = Budget.parse(self.budget, self.budget_unit, data["num_users"], data["num_items"], self.dim)
+        return (size["budget_limit"], size["budget_unit"]) == (budget.limit, budget.unit)
 
     @property
     def shared(self) -> str:
@@ -90,8 +99,9 @@ class Wanted:
 
     @property
     def row(self) -> Settings:
-        """The settings that make a row of a table: those of the method, and the budget."""
-        return {k: v for k, v in self.settings.items() if k in ("method", "budget") or k.startswith("method.")}
+        """The settings that make a row of a table: those of the method and of quantization, and the budget."""
+        groups = ("method", "quantize", "budget", "budget_unit")
+        return {key: value for key, value in self.settings.items() if key.partition(".")[0] in groups}
 
 
 def is_limited(record: dict) -> bool:

@@ -163,6 +163,26 @@ def test_trained_tables_are_exported(workplace):
     assert users.shape == (300, 16) and items.shape == (200, 16)
 
 
+def test_quantized_tables_are_recorded_apart_and_exported_packed(workplace):
+    spends = ["method=random", "budget=0.2", "budget_unit=bytes"]
+    done = workplace.succeeds("-m", *TINY[:-1], *spends, "quantize=none,int8")
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[1:]] == ["Random", "Random + int8"]
+    workplace.succeeds(*TINY[:-1], *spends, "quantize=int8", "export=out/tables.npz")
+    plain, packed = sorted(workplace.records().values(), key=lambda record: "quantize" in record["config"])
+    assert packed["config"]["quantize"] == {"name": "uniform", "bits": 8, "symmetric": True, "fitted": False}
+    assert "row" not in plain["config"]["budget"] and "quantize" not in plain["config"]
+    for record in (plain, packed):
+        assert 0.97 < record["size"]["budget_used"] <= 1 and record["size"]["bytes"] <= 0.2 * 500 * 16 * 4
+    rows = [record["size"]["user_rows"] + record["size"]["item_rows"] for record in (plain, packed)]
+    assert rows[1] == pytest.approx(64 / 18 * rows[0], rel=0.02)
+    with np.load(workplace.path / "out" / "tables.npz") as archive:
+        arrays = dict(archive)
+    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == packed["size"]["bytes"]
+    users, items = CodebookTables.from_export(arrays)()
+    assert users.shape == (300, 16) and items.shape == (200, 16)
+    assert len(users.unique()) <= 255 * rows[1], "so many values have rows of 8 bits"
+
+
 def test_an_export_asked_for_later_is_made(workplace):
     workplace.succeeds(*TINY, "method=random")
     workplace.succeeds(*TINY, "method=random", "export=tables.npz")
@@ -225,6 +245,11 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["dataset=gowala"], r"dataset 'gowala' is unknown; did you mean 'gowalla'\?"),
         (["backbone=lightgnc"], "did you mean 'lightgcn'"),
         (["protocol=quick"], "protocol 'quick' is unknown"),
+        (["quantize=int3"], r"quantize 'int3' is unknown; did you mean 'int[248]'\?"),
+        (["quantize=int8", "quantize.bits=16"], r"quantize\.bits=16 must lie between 2 and 8"),
+        (["quantize=pq", "quantize.blocks=32"], r"quantize\.blocks=32 is more than the embedding width dim=16"),
+        (["method=int8", "quantize=int4"], "cannot be packed as int4; take quantize=none"),
+        (["method=pq", "budget=0.001"], "method 'pq' needs 64 parameters at least, over the budget of 8"),
         (["budgets=0.5"], "setting 'budgets' is unknown; did you mean 'budget'"),
         (["method.num_round=3"], r"setting 'method\.num_round' is unknown; did you mean 'method\.num_rounds'"),
         (["method=full", "method.num_rounds=3"], r"'method\.num_rounds' is no setting of the chosen method"),

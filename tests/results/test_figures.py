@@ -54,6 +54,22 @@ def test_points_and_lines_are_the_records(records, tmp_path):
     assert pictures["resolution"].figure is None and "+experiment=resolution" in pictures["resolution"].command
 
 
+def test_bytes_show_quantized_runs_beside_the_others(records, tmp_path):
+    spent = {"budget_unit": "bytes", "budget": 0.06, "backbone": "lightgcn", "method": "random"}
+    packed = [a_record(0.07, 130_000, **spent), a_record(0.15, 120_000, **spent, quantize="int8")]
+    gallery = Gallery(records + packed, tmp_path)
+    by_bytes, by_ratio = gallery.recall_over_bytes(), gallery.recall_over_ratio()
+    (axes,) = by_bytes.figure.axes
+    lines = [line for line in axes.lines if line.get_label() == "RANDOM + INT"]
+    assert [line.get_xydata().tolist() for line in lines] == [[pytest.approx([0.48, 15])]]
+    plain = [line for line in axes.lines if line.get_label() == "RANDOM"]
+    assert len(plain) == 2 and {line.get_fillstyle() for line in plain} == {"full"}
+    assert lines[0].get_marker() == plain[0].get_marker() and lines[0].get_fillstyle() != "full"
+    front = next(line for line in axes.lines if line.get_label()[0] == "_")
+    assert front.get_xydata()[:, 1].tolist() == pytest.approx([15, 20])
+    assert "RANDOM + INT" not in [line.get_label() for line in by_ratio.figure.axes[0].lines]
+
+
 def test_files_are_the_same_for_the_same_records(records, tmp_path):
     first = write_figures(Gallery(records, tmp_path).pictures(), tmp_path / "figures")
     assert {path.suffix for path in first} == {".pdf", ".png"} and len(first) >= 8

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baco.budget import Budget
 from baco.experiments import Experiment, load_experiment
 from baco.results.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
@@ -24,14 +25,16 @@ FULL = 34464 * 64  # parameters of the full model on Beauty
 def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, **settings) -> dict:
     """A record of a run on Beauty."""
     wanted = Wanted.of({"dataset": "beauty", "seed": 0} | settings)
-    budget = wanted.budget * 64 if wanted.budget > 1 else int(wanted.budget * FULL)
+    budget = Budget.parse(wanted.budget, wanted.budget_unit, 22363, 12101, 64)
     method = wanted.method["name"]
+    packed = {} if wanted.quantize is None else {"quantize": wanted.quantize}
     return {
         "schema": RECORD_SCHEMA,
         "id": record_id(settings | {"split": fingerprint}),
         "names": {"dataset": "beauty", "backbone": "lightgcn", "method": method, "protocol": wanted.protocol["name"]},
-        "labels": {"dataset": "beauty", "backbone": "LightGCN", "method": method.upper()},
-        "config": {
+        "labels": {"dataset": "beauty", "backbone": "LightGCN", "method": method.upper() + " + INT" * len(packed)},
+        "config": packed
+        | {
             "backbone": wanted.backbone,
             "protocol": wanted.protocol,
             "method": wanted.method,
@@ -45,8 +48,8 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
             "bytes": 4 * parameters,
             "parameter_ratio": parameters / FULL,
             "full_parameters": FULL,
-            "budget_limit": budget if limited else FULL,
-            "budget_unit": "parameters",
+            "budget_limit": budget.limit if limited else FULL,
+            "budget_unit": wanted.budget_unit,
             "limited": limited,
         },
         "seconds": {"clustering": 1.5, "training": 10.0, "epoch": 0.1, "validation": 1.0, "test": 0.5},
@@ -98,6 +101,36 @@ def test_a_run_is_found_by_every_setting_that_decides(tmp_path):
     right = a_record(0.3, method="baco", budget=0.1, **{"method.secondary": False})
     (row,) = rows_of(comparison(wanted, sections(wanted, [*others, right], tmp_path)))
     assert (row["method"], row["budget"], row["R@20"]) == ("BACO, secondary=false", "10%", "30.00")
+
+
+def test_quantized_runs_and_budgets_in_bytes_have_rows_of_their_own(tmp_path):
+    packed = {"quantize": "int8", "budget_unit": "bytes", "budget": 0.125}
+    runs = experiment(
+        {"method": "baco"},
+        {"method": "baco", "quantize": "int8"},
+        {"method": "baco"} | packed,
+        {"method": "random"} | packed | {"quantize": "none"},
+        {"method": "random"} | packed,
+        {"method": "random"} | packed | {"quantize.bits": 6},
+    )
+    records = [
+        a_record(0.1, method="baco"),
+        a_record(0.2, method="baco", quantize="int8"),
+        a_record(0.3, 250_000, method="baco", **packed),  # 4 bytes each here
+        a_record(0.4, 280_000, method="random", **packed | {"quantize": "none"}),
+    ]
+    document = comparison(runs, sections(runs, records, tmp_path))
+    assert [(row["method"], row["budget"], row["R@20"]) for row in rows_of(document)] == [
+        ("BACO", "", "10.00"),
+        ("BACO + INT", "", "20.00"),
+        ("BACO + INT", "12.5% in bytes", "30.00"),
+        ("RANDOM", "12.5% in bytes", "40.00"),
+        ("Random + int8", "12.5% in bytes", "—"),
+        ("Random + int8, quantize.bits=6", "12.5% in bytes", "—"),
+    ]
+    assert document.data["settings"].tolist()[:3] == ["", "quantize=int8", "quantize=int8"]
+    places = [row[3].place for row in document.tables[0].rows]
+    assert places == [1, 0, None, None, None, None], "280,000 floats are more than an eighth of the bytes"
 
 
 def test_protocols_and_splits_never_share_a_table(tmp_path):

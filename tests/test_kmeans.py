@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.kmeans import fill_empty, kmeans, kmeans_seeds
+from baco.kmeans import fill_empty, kmeans, kmeans_seeds
 
 
 def points_of(seed, n=300, d=4, places=None):

@@ -14,24 +14,31 @@ MOST_ITERATIONS = 300
 ROUNDING = 1e-9  # more than norms and distances can be off by, relatively
 
 
-def kmeans_seeds(points: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+def kmeans_seeds(points: np.ndarray, k: int, rng: np.random.Generator, weights: np.ndarray | None = None) -> np.ndarray:
     """k-means++ (Arthur and Vassilvitskii, SODA 2007): points drawn in proportion to their squared distance to the
-    nearest one drawn before.
+    nearest one drawn before, times their weight.
 
     Parameters
     ----------
     points : (n, d) float64
     k : int
         At most n.
+    weights : (n,) float64, positive; None: all the same
 
     Returns
     -------
     (k,) int64 : indices of points; fewer where the points have fewer than k distinct values.
     """
-    return _seeds(points, int(rng.integers(len(points))), rng.random(k))
+    return _seeds(points, _weights(points, weights), int(rng.integers(len(points))), rng.random(k))
 
 
-def kmeans(points: np.ndarray, seeds: np.ndarray, description: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def kmeans(
+    points: np.ndarray,
+    seeds: np.ndarray,
+    description: str | None = None,
+    weights: np.ndarray | None = None,
+    most_iterations: int = MOST_ITERATIONS,
+) -> tuple[np.ndarray, np.ndarray]:
     """Clusters after Lloyd's iterations from the given points as centres.
 
     Two short cuts, both exact, take most of the O(n k d) time of an iteration away. A point whose own centre stands
@@ -44,6 +51,9 @@ def kmeans(points: np.ndarray, seeds: np.ndarray, description: str | None = None
     seeds : (k,) indices of points
     description : str or None
         Of the progress bar; None shows none.
+    weights : (n,) float64, positive; None: all the same
+        A centre is the weighted mean of its points.
+    most_iterations : int
 
     Returns
     -------
@@ -58,12 +68,13 @@ def kmeans(points: np.ndarray, seeds: np.ndarray, description: str | None = None
     distances = np.full(len(points), np.inf)
     moved = np.ones(len(seeds), np.bool_)
     scratch = np.empty((get_num_threads(), len(seeds)))
-    for _ in tqdm(range(MOST_ITERATIONS), desc=description, leave=False, disable=None if description else True):
+    weights = _weights(points, weights)
+    for _ in tqdm(range(most_iterations), desc=description, leave=False, disable=None if description else True):
         center_norms = np.linalg.norm(centers, axis=0)
         order = np.argsort(center_norms, kind="stable")
         if _assign(points, norms, centers, center_norms, order, moved, labels, distances, scratch) == 0:
             break
-        moved = _update(points, labels, centers)
+        moved = _update(points, weights, labels, centers)
     return labels, distances
 
 
@@ -79,8 +90,12 @@ def fill_empty(labels: np.ndarray, distances: np.ndarray, k: int) -> None:
             labels[x] = empty.pop()
 
 
+def _weights(points: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    return np.ones(len(points)) if weights is None else weights
+
+
 @njit(cache=True)
-def _seeds(points, first, draws):
+def _seeds(points, weights, first, draws):
     n, d = points.shape
     seeds = np.empty(len(draws), np.int64)
     nearest = np.full(n, np.inf)
@@ -92,6 +107,7 @@ def _seeds(points, first, draws):
             distance = 0.0
             for j in range(d):
                 distance += (points[x, j] - points[newest, j]) ** 2
+            distance *= weights[x]
             if distance < nearest[x]:
                 nearest[x] = distance
             total += nearest[x]
@@ -147,15 +163,15 @@ def _assign(points, norms, centers, center_norms, order, moved, labels, distance
 
 
 @njit(cache=True)
-def _update(points, labels, centers):
-    """Move each centre to the mean of its points, in place; an empty one stays. Tells which have moved."""
+def _update(points, weights, labels, centers):
+    """Move each centre to the weighted mean of its points, in place; an empty one stays. Tells which have moved."""
     d, k = centers.shape
     sums = np.zeros((k, d))
-    sizes = np.zeros(k, np.int64)
+    sizes = np.zeros(k)
     for x in range(len(labels)):
-        sizes[labels[x]] += 1
+        sizes[labels[x]] += weights[x]
         for j in range(d):
-            sums[labels[x], j] += points[x, j]
+            sums[labels[x], j] += weights[x] * points[x, j]
     moved = np.zeros(k, np.bool_)
     for c in range(k):
         if sizes[c] > 0:

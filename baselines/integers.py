@@ -1,0 +1,58 @@
+"""The full model with rows in few bits: post-training quantization."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from baco.budget import Budget
+from baco.compressor import Compressor
+from baco.graph import Biadjacency
+from baco.quantization import UniformQuantizer
+from baco.quantized import QuantizedTables
+from baco.registry import register_method
+from baselines.full import Full
+
+
+class Integers(Compressor):
+    """The full model, trained in float32, its rows then stored as integers with a scale each (`UniformQuantizer`).
+
+    The same as `method=full quantize=<name>`. What it saves is bytes: an integer is a parameter, and so are scales.
+    """
+
+    has_budget = False
+    quantizer: ClassVar[UniformQuantizer]
+
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuantizedTables:
+        return QuantizedTables(Full().fit(train, budget, rng), self.quantizer, seed=0)
+
+
+@register_method("int8")
+class Int8(Integers):
+    """8 bits per entry and a scale per row: a quarter of the bytes. Parameters: (dim + 1) * (num_users + num_items)."""
+
+    label = "Full, int8"
+    quantizer = UniformQuantizer(bits=8, symmetric=True, fitted=False)
+
+
+@register_method("int4")
+class Int4(Integers):
+    """4 bits per entry, and a scale and an offset per row, fitted to it: a seventh of the bytes.
+
+    Parameters: (dim + 2) * (num_users + num_items).
+    """
+
+    label = "Full, int4"
+    quantizer = UniformQuantizer(bits=4, symmetric=False, fitted=True)
+
+
+@register_method("int2")
+class Int2(Integers):
+    """2 bits per entry, and a scale and an offset per row, fitted to it: a thirteenth of the bytes.
+
+    Parameters: (dim + 2) * (num_users + num_items).
+    """
+
+    label = "Full, int2"
+    quantizer = UniformQuantizer(bits=2, symmetric=False, fitted=True)

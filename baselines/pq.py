@@ -1,0 +1,268 @@
+"""Product quantization of the full model, under a budget."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baco.budget import Budget
+from baco.codes import SIDES
+from baco.compressor import Compressor
+from baco.errors import UserError
+from baco.graph import Biadjacency
+from baco.quantization import ProductQuantizer, pack_rows, unpack_rows
+from baco.quantized import QuantizedTables
+from baco.registry import register_method
+from baco.rng import stream, torch_stream
+from baco.tables import EmbeddingTables, Ledger
+from baselines.full import Full
+
+if TYPE_CHECKING:
+    from baco.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+MOST_BITS = 8
+
+
+class ProductTables(EmbeddingTables):
+    """Centroids that are trained, under product codes that are not.
+
+    Parameters: dim * 2^bits per side, plus (blocks - 1) codes per id.
+
+    Parameters
+    ----------
+    quantizer : ProductQuantizer
+    num_users, num_items, dim : int
+    rng : numpy.random.Generator
+        Of the first codes, random ones that `search` replaces.
+    rate : float
+        The part of the protocol's learning rate at which centroids are trained.
+    """
+
+    def __init__(
+        self,
+        quantizer: ProductQuantizer,
+        num_users: int,
+        num_items: int,
+        dim: int,
+        rng: np.random.Generator,
+        rate: float = 1.0,
+    ):
+        super().__init__()
+        self.quantizer = quantizer
+        self.dim = dim
+        self.rate = rate
+        self.users = ProductCodebook(quantizer, num_users, dim, rng)
+        self.items = ProductCodebook(quantizer, num_items, dim, rng)
+
+    @property
+    def sides(self) -> dict[str, ProductCodebook]:
+        return {side: getattr(self, side) for side in SIDES}
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.users(), self.items()
+
+    def lookup(self, side: str, ids: Tensor) -> Tensor:
+        return self.sides[side](ids)
+
+    @torch.no_grad()
+    def reset_parameters(self, std: float, generator: torch.Generator) -> None:
+        for codebook in self.sides.values():
+            codebook.centroids.copy_(torch.randn(codebook.centroids.shape, generator=generator) * std)
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
+        return super().param_groups(lr * self.rate, weight_decay)
+
+    def ledger(self) -> Ledger:
+        return product_ledger(self.quantizer, len(self.users.codes), len(self.items.codes), self.dim)
+
+    def export(self) -> dict[str, np.ndarray]:
+        header = {"settings": asdict(self.quantizer)}
+        arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+        for side, codebook in self.sides.items():
+            arrays[f"{side}.centroids"] = codebook.centroids.detach().cpu().numpy()
+            arrays[f"{side}.codes"] = pack_rows(codebook.codes.cpu().numpy(), self.quantizer.bits)
+        return arrays
+
+    @classmethod
+    def from_export(cls, arrays: dict[str, np.ndarray]) -> ProductTables:
+        """The tables whose `export` these arrays are."""
+        quantizer = ProductQuantizer(**json.loads(arrays["header"].tobytes())["settings"])
+        sizes = [len(arrays[f"{side}.codes"]) for side in SIDES]
+        tables = cls(quantizer, *sizes, arrays["users.centroids"].shape[1], np.random.default_rng(0))
+        for side, codebook in tables.sides.items():
+            codes = unpack_rows(arrays[f"{side}.codes"], quantizer.blocks, quantizer.bits)
+            codebook.take_over(arrays[f"{side}.centroids"], codes)
+        return tables
+
+
+class ProductCodebook(nn.Module):
+    """The centroids that the ids of one side share, and their codes."""
+
+    def __init__(self, quantizer: ProductQuantizer, num_ids: int, dim: int, rng: np.random.Generator):
+        super().__init__()
+        num_centroids = 2**quantizer.bits
+        codes = rng.integers(num_centroids, size=(num_ids, quantizer.blocks), dtype=np.uint8)
+        blocks = torch.from_numpy(quantizer.block_of_column(dim))
+        self.centroids = nn.Parameter(torch.zeros(num_centroids, dim))  # those of all blocks side by side
+        self.register_buffer("codes", torch.from_numpy(codes))  # (n, blocks)
+        self.register_buffer("block_of_column", blocks, persistent=False)  # (dim,)
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """(n, dim), or (len(ids), dim) for some ids only."""
+        codes = self.codes if ids is None else self.codes[ids]
+        return torch.gather(self.centroids, 0, codes[:, self.block_of_column].long())
+
+    @torch.no_grad()
+    def take_over(self, centroids: np.ndarray, codes: np.ndarray) -> None:
+        """What was learned elsewhere, as `ProductQuantizer.learn` gives it."""
+        self.centroids.copy_(torch.tensor(centroids))
+        self.codes.copy_(torch.tensor(codes))
+
+
+@dataclass(frozen=True)
+class ProductSettings:
+    """Settings of the methods that use product quantization.
+
+    blocks : codes per id; None: the budget decides.
+    bits : of a code; None: the budget decides.
+    rate : the part of the protocol's learning rate at which centroids are trained under their codes.
+    """
+
+    blocks: int | None = None
+    bits: int | None = None
+    rate: float = 0.1
+
+    def __post_init__(self):
+        if self.blocks is not None and self.blocks < 1:
+            raise UserError(f"method.blocks={self.blocks} must be 1 or more, or null")
+        if self.bits is not None and not 1 <= self.bits <= MOST_BITS:
+            raise UserError(f"method.bits={self.bits} must lie between 1 and {MOST_BITS}, or be null")
+        if not self.rate > 0:
+            raise UserError(f"method.rate={self.rate} must be positive")
+
+
+class ProductMethod(Compressor):
+    """A method that gives each id a product code, of a size that the budget decides."""
+
+    def quantizer_within(self, train: Biadjacency, budget: Budget) -> ProductQuantizer:
+        """The product quantizer with the most bits per id that the budget allows; with fewer blocks among equals.
+
+        So ordered, the distortion of k-means falls: by a factor of four for each bit per dimension, and a little by
+        wider blocks.
+
+        Raises
+        ------
+        UserError
+            When not even the smallest is within the budget.
+        """
+        config = self.config
+        if config.blocks is not None and config.blocks > budget.dim:
+            raise UserError(f"method.blocks={config.blocks} is more than the embedding width dim={budget.dim}")
+        choices = [
+            ProductQuantizer(blocks, bits)
+            for blocks, bits in product(
+                range(1, budget.dim + 1) if config.blocks is None else [config.blocks],
+                range(1, MOST_BITS + 1) if config.bits is None else [config.bits],
+            )
+        ]
+        costs = [
+            budget.amount(product_ledger(choice, train.num_users, train.num_items, budget.dim)) for choice in choices
+        ]
+        if min(costs) > budget.limit:
+            raise UserError(
+                f"method '{self.name}' needs {min(costs):,} {budget.unit} at least, over the budget of "
+                f"{budget.limit:,}; raise budget="
+            )
+        fitting = [choice for choice, cost in zip(choices, costs, strict=True) if cost <= budget.limit]
+        best = max(fitting, key=lambda choice: (choice.blocks * choice.bits, choice.bits))
+        log.info("%s: %d codes of %d bits per id", self.name, best.blocks, best.bits)
+        return best
+
+    def tables(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> ProductTables:
+        """Tables of that size, whose codes `search` will learn."""
+        quantizer = self.quantizer_within(train, budget)
+        return ProductTables(quantizer, train.num_users, train.num_items, budget.dim, rng, self.config.rate)
+
+    def learn(
+        self, quantizer: ProductQuantizer, rows: np.ndarray, degrees: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Centroids and codes of the trained (n, dim) rows of one side, see `ProductQuantizer.learn`."""
+        raise NotImplementedError
+
+    def search(self, tables: EmbeddingTables, trainer: Trainer) -> EmbeddingTables:
+        """Train the full model, and give its product codes to the tables that `fit` has made for them."""
+        if not isinstance(tables, ProductTables):
+            return tables
+        train, rng = trainer.backbone.train, stream(trainer.seed, "quantize")
+        everything = Budget.parse(None, "parameters", train.num_users, train.num_items, tables.dim)
+        full = Full().fit(train, everything, rng).to(trainer.device)
+        full.reset_parameters(trainer.protocol.init_std, torch_stream(trainer.seed, "init"))
+        trainer.fit(full)
+        sides = (tables.users, full.users, train.user_degrees), (tables.items, full.items, train.item_degrees)
+        for codebook, trained, degrees in sides:
+            rows = trained.rows.detach().cpu().numpy()
+            codebook.take_over(*self.learn(tables.quantizer, rows, degrees, rng))
+        return tables
+
+
+@register_method("pq")
+class ProductQuantization(ProductMethod):
+    """The full model, its rows then replaced by product codes (Jégou, Douze, Schmid, TPAMI 2011; `ProductQuantizer`).
+
+    Parameters: 2 dim * 2^bits, plus (blocks - 1) codes per id. Centroids are those of k-means of each side. With
+    `finetune` they are then trained under the frozen codes, by a second training of the same length.
+    """
+
+    label = "Full, PQ"
+
+    @dataclass(frozen=True)
+    class Config(ProductSettings):
+        """The settings of product quantization, and two more.
+
+        popularity : an id's weight in k-means is the number of its interactions to this power.
+        finetune : train the centroids under their codes.
+        """
+
+        popularity: float = 0.0
+        finetune: bool = False
+
+        def __post_init__(self):
+            super().__post_init__()
+            if not self.popularity >= 0:
+                raise UserError(f"method.popularity={self.popularity} must be 0 or more")
+
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> EmbeddingTables:
+        if self.config.finetune:
+            return self.tables(train, budget, rng)
+        full, seed = Full().fit(train, budget, rng), int(rng.integers(2**31))
+        weights = {"users/rows": self.weights(train.user_degrees), "items/rows": self.weights(train.item_degrees)}
+        return QuantizedTables(full, self.quantizer_within(train, budget), seed, weights)
+
+    def learn(
+        self, quantizer: ProductQuantizer, rows: np.ndarray, degrees: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return quantizer.learn(rows, rng, self.weights(degrees))
+
+    def weights(self, degrees: np.ndarray) -> np.ndarray:
+        """(n,) float64: how much the error of an id matters."""
+        return np.maximum(1.0, degrees) ** self.config.popularity
+
+
+def product_ledger(quantizer: ProductQuantizer, num_users: int, num_items: int, dim: int) -> Ledger:
+    """What product codes of all ids cost."""
+    cost, sizes = quantizer.format(dim), (num_users, num_items)
+    return Ledger(
+        parameters=sum(map(cost.parameters, sizes)),
+        bytes=sum(map(cost.bytes, sizes)),
+        training_floats=2 * dim * 2**quantizer.bits,
+        extra_codes=sum(sizes) * (quantizer.blocks - 1),
+    )

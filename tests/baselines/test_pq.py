@@ -1,0 +1,136 @@
+"""Product quantization under a budget, after training and with trained centroids."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco.backbones import LightGCN
+from baco.budget import Budget
+from baco.errors import UserError
+from baco.evaluation.evaluator import Evaluator
+from baco.graph import Biadjacency
+from baco.quantization import ProductQuantizer
+from baco.rng import stream, torch_stream
+from baco.training.trainer import Trainer
+from baselines.full import Full
+from baselines.pq import ProductQuantization, ProductTables, product_ledger
+from tests.conftest import QUICK
+
+GRAPH = Biadjacency.from_pairs(np.arange(900) % 600, np.arange(900) % 450, 600, 450)
+
+
+def method(**settings) -> ProductQuantization:
+    return ProductQuantization(ProductQuantization.Config(**settings))
+
+
+def budget_of(graph, value, unit="parameters", dim=16) -> Budget:
+    return Budget.parse(value, unit, graph.num_users, graph.num_items, dim)
+
+
+@given(st.floats(0.1, 1), st.sampled_from(["parameters", "bytes"]), st.integers(1, 32))
+def test_no_affordable_code_has_more_bits(value, unit, dim):
+    budget = budget_of(GRAPH, value, unit, dim)
+
+    def cost(blocks, bits):
+        return budget.amount(product_ledger(ProductQuantizer(blocks, bits), 600, 450, dim))
+
+    if cost(1, 1) > budget.limit:
+        with pytest.raises(UserError, match=f"needs {cost(1, 1):,} {unit} at least"):
+            method().quantizer_within(GRAPH, budget)
+        return
+    chosen = method().quantizer_within(GRAPH, budget)
+    assert cost(chosen.blocks, chosen.bits) <= budget.limit
+    for blocks in range(1, dim + 1):
+        for bits in range(1, 9):
+            if blocks * bits > chosen.blocks * chosen.bits:
+                assert cost(blocks, bits) > budget.limit
+
+
+def test_the_papers_budget_on_beauty_buys_fifteen_bytes_per_id():
+    """dim 2^b per side and M - 1 codes per id: 2 * 16,384 + 14 * 34,464 of 529,088."""
+    graph = Biadjacency.from_pairs(np.array([0]), np.array([0]), 22_363, 12_101)
+    budget = Budget.parse(8267, "parameters", 22_363, 12_101, 64)
+    assert method().quantizer_within(graph, budget) == ProductQuantizer(15, 8)
+    assert method(blocks=8).quantizer_within(graph, budget) == ProductQuantizer(8, 8)
+    assert method(bits=4).quantizer_within(graph, budget) == ProductQuantizer(16, 4)
+
+
+def trainer_of(data) -> Trainer:
+    backbone = LightGCN(data.train, LightGCN.Config())
+    return Trainer(backbone, Evaluator(data), QUICK, 0, torch.device("cpu"), progress=False)
+
+
+def test_without_finetuning_the_full_model_is_trained_and_then_packed(planted):
+    budget = budget_of(planted, 0.5)
+    full, tables = Full().fit(planted.train, budget, None), method().fit(planted.train, budget, stream(0, "assign"))
+    for one in (full, tables):
+        one.reset_parameters(0.1, torch_stream(0, "init"))
+        trainer_of(planted).fit(one)
+    rows, packed = full.users.rows.detach(), tables.inner.users.rows.detach()
+    assert 0 < ((packed - rows) ** 2).sum() < 0.1 * (rows**2).sum()
+    blocks = tables.quantizer.block_of_column(16)
+    for block in range(tables.quantizer.blocks):
+        parts = packed[:, torch.from_numpy(blocks == block)]
+        assert len(parts.unique(dim=0)) <= 2**tables.quantizer.bits
+
+
+def test_finetuning_keeps_the_codes_and_moves_the_centroids(planted):
+    pq = method(finetune=True, blocks=4, bits=5)
+    tables = pq.fit(planted.train, budget_of(planted, 0.5), stream(0, "assign"))
+    tables.reset_parameters(0.1, torch_stream(0, "init"))
+    ledger = tables.ledger()
+    trainer = trainer_of(planted)
+    assert pq.search(tables, trainer) is tables and isinstance(tables, ProductTables)
+    before = {name: value.clone() for name, value in tables.state_dict().items()}
+    learned = trainer.evaluate(tables, "val").means()["recall@20"]
+    trainer.fit(tables)
+    for side, codebook in tables.sides.items():
+        assert torch.equal(codebook.codes, before[f"{side}.codes"])
+        assert not torch.equal(codebook.centroids, before[f"{side}.centroids"])
+    assert trainer.evaluate(tables, "val").means()["recall@20"] > 0.9 * learned
+    assert tables.ledger() == ledger
+
+
+def test_product_tables_are_sums_over_blocks():
+    tables = ProductTables(ProductQuantizer(3, 2), 5, 4, 7, np.random.default_rng(0))
+    tables.reset_parameters(1.0, torch.Generator().manual_seed(0))
+    blocks = tables.quantizer.block_of_column(7)
+    for side, output in zip(("users", "items"), tables(), strict=True):
+        codes, centroids = (getattr(tables.sides[side], name).detach().numpy() for name in ("codes", "centroids"))
+        expected = [[centroids[codes[x, blocks[j]], j] for j in range(7)] for x in range(len(codes))]
+        np.testing.assert_array_equal(output.detach().numpy(), np.float32(expected))
+        ids = torch.tensor([2, 0, 2])
+        torch.testing.assert_close(tables.lookup(side, ids), output[ids])
+
+
+def test_popularity_draws_centroids_to_frequent_ids():
+    rng = np.random.default_rng(0)
+    rows, degrees = rng.standard_normal((500, 8)).astype(np.float32), np.r_[np.full(50, 400), np.ones(450, int)]
+    quantizer = ProductQuantizer(2, 4)
+    errors = []
+    for popularity in (0.0, 1.0):
+        centroids, codes = method(popularity=popularity).learn(quantizer, rows, degrees, np.random.default_rng(1))
+        found = np.take_along_axis(centroids, codes[:, quantizer.block_of_column(8)].astype(int), 0)
+        errors.append(((found - rows)[:50] ** 2).sum())
+    assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"blocks": 0}, "method.blocks=0 must be 1 or more"),
+        ({"bits": 9}, "method.bits=9 must lie between 1 and 8"),
+        ({"rate": 0.0}, "method.rate=0.0 must be positive"),
+        ({"popularity": -1.0}, "method.popularity=-1.0 must be 0 or more"),
+    ],
+)
+def test_impossible_settings_are_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        method(**settings)
+
+
+def test_more_blocks_than_columns_are_refused():
+    with pytest.raises(UserError, match=r"method\.blocks=17 is more than the embedding width dim=16"):
+        method(blocks=17).quantizer_within(GRAPH, budget_of(GRAPH, 0.5))
