@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.rng import stream, torch_stream
 from baco.tables import EmbeddingTables, Ledger
-from baco.training.trainer import Trainer
+from baco.training.trainer import FitReport, Trainer
 from baselines.full import Full
 from baselines.sizes import SizedTables, affordable_size, allocate, ranked
 
@@ -148,8 +149,7 @@ class FitnessPredictor(nn.Module):
 
 def _layers(*widths: int) -> nn.Sequential:
     """Linear layers, each followed by a LeakyReLU."""
-    pairs = zip(widths[:-1], widths[1:], strict=True)
-    return nn.Sequential(*(layer for pair in pairs for layer in (nn.Linear(*pair), nn.LeakyReLU())))
+    return nn.Sequential(*(layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.LeakyReLU())))
 
 
 class Probed(NamedTuple):
@@ -188,8 +188,6 @@ class Bet(Compressor):
             m, actions drawn for each probe.
         probe_epochs : int
             Of such a training.
-        probe_rate : float
-            Its learning rate, relative to the protocol's.
         updates : int
             Of the predictor after each probe.
         retrained : int
@@ -201,13 +199,12 @@ class Bet(Compressor):
         probes: int = 20
         candidates: int = 100
         probe_epochs: int = 3
-        probe_rate: float = 1.0
         updates: int = 2
         retrained: int = 3
         selection: str = "predictor"
 
         def __post_init__(self):
-            for key in ("probes", "candidates", "probe_epochs", "probe_rate", "retrained"):
+            for key in ("probes", "candidates", "probe_epochs", "retrained"):
                 if not getattr(self, key) > 0:
                     raise UserError(f"method.{key}={getattr(self, key)} must be positive")
             if self.updates < 0:
@@ -227,9 +224,7 @@ class Bet(Compressor):
         self._announce(trainer)
         full = _new(full_tables(trainer, tables.dim), trainer)
         report = trainer.fit(full)
-        seconds = (report.training_seconds + report.validation_seconds) / report.epochs
-        later = self.config.probes * self.config.probe_epochs + (self.config.retrained + 1) * report.epochs
-        log.info("bet: the full model is trained; the rest may take about %.0f s", seconds * later)
+        log.info("bet: the full model is trained; the rest may take about %.0f s", self._seconds_left(report))
 
         probed = self._probe(actions, full, trainer)
         best = sorted(probed, key=lambda probe: probe.fitness, reverse=True)[: self.config.retrained]
@@ -253,17 +248,16 @@ class Bet(Compressor):
             (1 + config.retrained) * epochs + config.probes * config.probe_epochs,
         )
 
+    def _seconds_left(self, full: FitReport) -> float:
+        """An estimate from the training of the full model, the training proper included."""
+        config = self.config
+        validation = full.validation_seconds / len(full.history)
+        probe = config.probe_epochs * full.training_seconds / full.epochs + 3 * validation
+        return config.probes * probe + (config.retrained + 1) * (full.training_seconds + full.validation_seconds)
+
     def _probe(self, actions: Actions, full: EmbeddingTables, trainer: Trainer) -> list[Probed]:
         """Actions that were fine-tuned from the full model, in the order in which they were tried."""
-        config, protocol = self.config, trainer.protocol
-        prober = Trainer(
-            trainer.backbone,
-            trainer.evaluator,
-            replace(protocol, learning_rate=config.probe_rate * protocol.learning_rate),
-            trainer.seed,
-            trainer.device,
-            progress=False,
-        )
+        config = self.config
         rng = stream(trainer.seed, "search")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
@@ -276,7 +270,7 @@ class Bet(Compressor):
             tables = actions.tables(action).to(trainer.device)
             with torch.no_grad():
                 tables.values.copy_(start[tables.positions])
-            prober.fit(tables, max_epochs=config.probe_epochs)
+            trainer.fit(tables, max_epochs=config.probe_epochs)
             probed.append(Probed(action, histogram, score(trainer, tables) / reference))
             log.debug("bet: probe %d: fitness %.4f", number + 1, probed[-1].fitness)
             for _ in range(config.updates):

@@ -35,8 +35,9 @@ def affordable_size(budget: Budget, num_ids: int) -> int:
         raise UserError(f"dim={budget.dim} is more than {LARGEST_DIM}, the largest size that one byte per id tells")
     price = 1 + FLOAT_BYTES if budget.unit == "bytes" else 1
     if budget.limit < price * num_ids:
+        least = f"{price * num_ids:,}"
         raise UserError(
-            f"the budget of {budget.limit:,} {budget.unit} is below one float per id, {price * num_ids:,}; raise budget="
+            f"the budget of {budget.limit:,} {budget.unit} is below one float per id, {least}; raise budget="
         )
     floats = (budget.limit - num_ids) // FLOAT_BYTES if budget.unit == "bytes" else budget.limit
     return min(floats, num_ids * budget.dim)
