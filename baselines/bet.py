@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import erf, erfinv
+from scipy.special import erf, erfinv, ndtri
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from tqdm import tqdm
@@ -31,12 +31,13 @@ log = logging.getLogger(__name__)
 FITNESS_CUTOFFS = (5, 10, 20)
 PREDICTOR_RATE, PREDICTOR_DECAY, PREDICTOR_LEAST = 0.01, 0.9, 0.002  # Adam's learning rate, by update
 
-# How the sizes of one side are drawn: from (n,) uniform numbers of (0, 1] and a parameter of (0, largest] to shares.
+# How the sizes of one side are drawn: the largest parameter, and from (n,) uniform numbers of (0, 1) and a parameter to
+# shares, the inverse of a distribution function up to a factor.
 FAMILIES: tuple[tuple[float, Callable[[np.ndarray, float], np.ndarray]], ...] = (
-    (20.0, lambda u, beta: u ** (1 / beta)),  # power law on (0, 1], density x^(beta - 1)
+    (20.0, lambda u, beta: u ** (1 / beta)),  # power law, density x^(beta - 1) on (0, 1)
     (5.0, lambda u, beta: -np.log1p(u * np.expm1(-beta))),  # exponential, truncated to [0, beta]
-    (20.0, lambda u, beta: erfinv(u * erf(beta / np.sqrt(2)))),  # half normal, truncated to [0, beta]
-    (0.5, lambda u, beta: np.exp(beta * np.sqrt(2) * erfinv(np.clip(2 * u - 1, -1 + 1e-15, 1 - 1e-15)))),  # log-normal
+    (20.0, lambda u, beta: erfinv(u * erf(beta / np.sqrt(2)))),  # normal, truncated to [0, beta]
+    (0.5, lambda u, beta: np.exp(beta * ndtri(u))),  # log-normal of shape beta
 )
 
 
@@ -80,8 +81,8 @@ class Actions:
         sides = []
         for num_ids, total in ((num_users, for_users), (num_items, self.total - for_users)):
             most_beta, shares = FAMILIES[rng.integers(len(FAMILIES))]
-            beta = most_beta * (1 - rng.random())
-            sides.append(allocate(shares(1 - rng.random(num_ids), beta), total, self.largest))
+            uniform = (rng.integers(2**52, size=1 + num_ids) + 0.5) / 2**52  # neither 0 nor 1
+            sides.append(allocate(shares(uniform[1:], most_beta * uniform[0]), total, self.largest))
         return Action(*sides)
 
     def histogram(self, action: Action) -> Tensor:
