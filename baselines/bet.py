@@ -263,7 +263,7 @@ class Bet(Compressor):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
             predictor = FitnessPredictor(actions.frequencies, actions.largest)
-        start, reference = torch.cat(full()).detach().flatten(), score(trainer, full)
+        start, reference = torch.cat(full()).detach().flatten(), score(trainer, full) or 1.0
         probed: list[Probed] = []
         disable = None if trainer.progress else True
         for number in tqdm(range(config.probes), desc="probing", unit="probe", disable=disable, leave=False):
