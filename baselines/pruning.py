@@ -239,7 +239,7 @@ class Prune(Compressor):
         """
 
         schedule: str = "gradual"
-        until: float = 0.5
+        until: float = 0.75
         scope: str = "both"
         protect: int = 0
 

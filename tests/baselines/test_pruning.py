@@ -115,7 +115,7 @@ def test_early_stopping_counts_from_the_budget_on(planted):
 
 
 def test_kept_weights_are_trained_on_and_pruned_ones_stay_zero(planted):
-    method, tables = fitted(planted)
+    method, tables = fitted(planted, until=0.5)
     trainer = trainer_for(planted, max_epochs=4, eval_every=1)
     tables = method.search(tables, trainer)
     masks = []
