@@ -1,7 +1,8 @@
 """Randomness: one seed becomes named streams, so that adding a consumer cannot shift the draws of another.
 
 The streams are `split` (which interactions are held out), `assign` (codes), `init` (first values of the rows),
-`sampling` (batches and negatives), `quantize` (the seeds of k-means) and `ties` (the order of items with equal scores).
+`search` (of a method that trains before the training proper), `sampling` (batches and negatives), `quantize` (the seeds
+of k-means) and `ties` (the order of items with equal scores).
 """
 
 from __future__ import annotations

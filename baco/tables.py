@@ -153,6 +153,10 @@ class EmbeddingTables(nn.Module):
         """
         return []
 
+    def selectable(self) -> bool:
+        """Whether the present state may become the best one; False while the tables are on their way to the budget."""
+        return True
+
     def on_training_end(self) -> None:
         """Once, on the restored best state, before the test (quantization, pruning)."""
 

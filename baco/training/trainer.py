@@ -140,8 +140,9 @@ class Trainer:
                     report.history.append((epoch + 1, float(loss), value))
                     log.debug("epoch %d: loss %.5f, validation recall %.5f", *report.history[-1])
                     bar.set_postfix({"loss": f"{float(loss):.4f}", "val": f"{100 * value:.2f} %"})
-                    report.failures += 1
-                    if value > report.best_value:
+                    selectable = tables.selectable()
+                    report.failures += selectable
+                    if selectable and value > report.best_value:
                         report.best_value, report.best_epoch, report.failures = value, epoch + 1, 0
                         best_state = copy.deepcopy(tables.state_dict())
                     elif report.failures >= protocol.patience:

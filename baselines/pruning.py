@@ -1,0 +1,267 @@
+"""Magnitude pruning: tables of which only the largest weights are kept."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baco.backbones import Backbone
+from baco.budget import FLOAT_BYTES, Budget
+from baco.compressor import Compressor
+from baco.errors import UserError
+from baco.graph import Biadjacency
+from baco.registry import register_method
+from baco.rng import torch_stream
+from baco.tables import EmbeddingTables, Ledger
+from baco.training.trainer import Trainer
+from baselines.sizes import LARGEST_DIM
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which weights are kept.
+
+    Attributes
+    ----------
+    scope : str
+        'both': the largest of users and items together; 'side': of each side, in proportion to its rows.
+    protect : int
+        The largest weights of each row that are kept whatever they are.
+    """
+
+    scope: str
+    protect: int
+
+    def keep(self, sides: tuple[Tensor, Tensor], count: int) -> Tensor:
+        """(num_users + num_items, dim) bool with `count` true entries, from the (n, dim) weights of the two sides."""
+        if self.scope == "both":
+            return self._keep(torch.cat(sides), count)
+        users = round(count * len(sides[0]) / sum(map(len, sides)))
+        return torch.cat([self._keep(side, part) for side, part in zip(sides, (users, count - users), strict=True)])
+
+    def _keep(self, weights: Tensor, count: int) -> Tensor:
+        priority = weights.abs()
+        if self.protect:
+            priority.scatter_(1, priority.topk(self.protect).indices, torch.inf)
+        kept = torch.zeros(weights.numel(), dtype=torch.bool, device=weights.device)
+        kept[priority.flatten().topk(count, sorted=False).indices] = True
+        return kept.view_as(weights)
+
+
+class PrunedTables(EmbeddingTables):
+    """Rows of which some entries are zero and are not stored. Parameters: the number of the others.
+
+    A server stores the values, and for each row the cheaper of a bitmap and one byte per position, with one byte that
+    tells which.
+
+    The entries that `ledger` and `export` speak of are those that fit the budget; all others are zero before training,
+    and after it. `densify` lets all live again, for a training that prunes them.
+
+    Parameters
+    ----------
+    num_users, num_items : int
+    budget : Budget
+    selection : Selection
+
+    Raises
+    ------
+    UserError
+        When the budget is below what is protected, or the rows are too wide for positions of one byte.
+    """
+
+    def __init__(self, num_users: int, num_items: int, budget: Budget, selection: Selection):
+        super().__init__()
+        num_rows, size = num_users + num_items, (num_users + num_items) * budget.dim
+        if budget.dim > LARGEST_DIM:
+            raise UserError(f"dim={budget.dim} is more than {LARGEST_DIM}, the positions that one byte can tell")
+        self.least = max(1, selection.protect * num_rows)  # entries that are kept
+        cost = self.least
+        if budget.unit == "bytes":
+            listed = self.least if selection.protect == 0 else num_rows * min(selection.protect, _bitmap(budget.dim))
+            cost = FLOAT_BYTES * self.least + num_rows + listed
+        if budget.limit < cost:
+            raise UserError(
+                f"the budget of {budget.limit:,} {budget.unit} is below the least that this method needs, {cost:,}; "
+                "raise budget= or lower method.protect"
+            )
+        affordable = (budget.limit - num_rows) // FLOAT_BYTES if budget.unit == "bytes" else budget.limit
+        self.most = min(affordable, size)  # with bytes, positions leave room for fewer
+        self.budget, self.selection = budget, selection
+        self.users = nn.Parameter(torch.zeros(num_users, budget.dim))
+        self.items = nn.Parameter(torch.zeros(num_items, budget.dim))
+        self.register_buffer("kept", torch.ones(num_rows, budget.dim, dtype=torch.bool))
+        self.finished = True  # kept has its final size
+        self.ramp: int | None = None
+
+    def densify(self, ramp: int | None) -> None:
+        """Keep all entries until pruned again: in `ramp` epochs, or (None) when the training has ended."""
+        self.kept.fill_(True)
+        self.finished, self.ramp = False, ramp
+
+    def get_extra_state(self) -> dict:
+        return {"finished": self.finished}
+
+    def set_extra_state(self, state: dict) -> None:
+        self.finished = state["finished"]
+
+    @property
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """The weights, without their gradient."""
+        return self.users.detach(), self.items.detach()
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.users, self.items
+
+    @torch.no_grad()
+    def reset_parameters(self, std: float, generator: torch.Generator) -> None:
+        for rows in (self.users, self.items):
+            rows.copy_(torch.randn(rows.shape, generator=generator) * std)
+        if self.finished:
+            self._prune(self._fitting())
+
+    def selectable(self) -> bool:
+        return self.finished or self.ramp is None
+
+    def on_step_end(self) -> None:
+        for rows, kept in zip(self.sides, self.kept.split([len(self.users), len(self.items)]), strict=True):
+            rows.mul_(kept)
+
+    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+        """Prune along the cubic schedule of Zhu and Gupta: much at first, little when little is left."""
+        if not self.finished and self.ramp is not None:
+            if epoch + 1 >= self.ramp:
+                self.on_training_end()
+            else:
+                pruned_later = (1 - (epoch + 1) / self.ramp) ** 3 * (self.kept.numel() - self.most)
+                self._prune(self.selection.keep(self.sides, self.most + round(pruned_later)))
+        return []
+
+    def on_training_end(self) -> None:
+        kept, self.finished = self.stored(), True
+        self._prune(kept)
+
+    def _prune(self, kept: Tensor) -> None:
+        self.kept.copy_(kept)
+        self.on_step_end()
+
+    def _fitting(self) -> Tensor:
+        """(num_users + num_items, dim) bool: the most entries that the budget can hold."""
+        count = self.most
+        if self.budget.unit == "bytes":
+            counts = range(self.least, self.most + 1)
+            fits = bisect_right(counts, self.budget.limit, key=lambda n: _bytes(self.selection.keep(self.sides, n)))
+            count = counts[fits - 1]
+        return self.selection.keep(self.sides, count)
+
+    def stored(self) -> Tensor:
+        """(num_users + num_items, dim) bool: the entries that a server gets."""
+        return self.kept if self.finished else self._fitting()
+
+    def ledger(self) -> Ledger:
+        stored = self.stored()
+        return Ledger(parameters=int(stored.sum()), bytes=_bytes(stored), training_floats=stored.numel())
+
+    def export(self) -> dict[str, np.ndarray]:
+        stored, rows = self.stored().cpu().numpy(), torch.cat(self.sides).cpu().numpy()
+        layout = np.minimum(stored.sum(1), _bitmap(self.budget.dim)).astype(np.uint8)
+        listed = layout < _bitmap(self.budget.dim)
+        header = {"num_users": len(self.users), "dim": self.budget.dim}
+        return {
+            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+            "layout": layout,  # of each row: so many positions, or a bitmap where those would not be shorter
+            "positions": np.nonzero(stored[listed])[1].astype(np.uint8),
+            "bitmaps": np.packbits(stored[~listed], axis=1),
+            "values": rows[stored],
+        }
+
+    @classmethod
+    def from_export(cls, arrays: dict[str, np.ndarray]) -> PrunedTables:
+        """The tables whose `export` these arrays are; their budget is what they hold."""
+        header, layout, values = json.loads(arrays["header"].tobytes()), arrays["layout"], arrays["values"]
+        num_users, dim = header["num_users"], header["dim"]
+        kept = np.zeros((len(layout), dim), np.bool_)
+        listed = layout < _bitmap(dim)
+        kept[np.repeat(np.flatnonzero(listed), layout[listed]), arrays["positions"]] = True
+        kept[~listed] = np.unpackbits(arrays["bitmaps"], axis=1, count=dim)
+        rows = np.zeros(kept.shape, np.float32)
+        rows[kept] = values
+        budget = Budget(len(values), "parameters", dim)
+        tables = cls(num_users, len(layout) - num_users, budget, Selection("both", 0))
+        for parameter, part in zip(tables.sides, np.split(rows, [num_users]), strict=True):
+            parameter.copy_(torch.as_tensor(part))
+        tables.kept.copy_(torch.as_tensor(kept))
+        return tables
+
+
+def _bitmap(dim: int) -> int:
+    """Bytes of a row's bitmap."""
+    return -(-dim // 8)
+
+
+def _bytes(stored: Tensor) -> int:
+    """Bytes of tables with these (n, dim) entries: values, layout, and positions or bitmaps."""
+    counts = stored.sum(1)
+    return int(FLOAT_BYTES * counts.sum() + len(counts) + counts.clamp(max=_bitmap(stored.shape[1])).sum())
+
+
+@register_method("prune")
+class Prune(Compressor):
+    """Magnitude pruning: train all weights, keep the largest.
+
+    Weights are pruned while the tables train, along a cubic schedule (Zhu and Gupta, 2017, arXiv 1710.01878), and those
+    left are trained on. `schedule=once` prunes the trained tables and stops there, with some weights of each row
+    protected (Tran et al., 2024, arXiv 2406.17335). Parameters: the weights that are left, which fill the budget.
+
+    No state counts as the best one before the budget is met. Training needs the memory of the full model.
+    """
+
+    label = "Magnitude pruning"
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings.
+
+        Attributes
+        ----------
+        schedule : str
+            'gradual', or 'once', after training.
+        until : float
+            The part of the epochs after which gradual pruning is done.
+        scope : str
+            'both': the largest of users and items together; 'side': of each side, in proportion to its rows.
+        protect : int
+            The largest weights of each row that are kept whatever they are.
+        """
+
+        schedule: str = "gradual"
+        until: float = 0.75
+        scope: str = "both"
+        protect: int = 0
+
+        def __post_init__(self):
+            if self.schedule not in ("gradual", "once"):
+                raise UserError(f"method.schedule={self.schedule} must be gradual or once")
+            if not 0 < self.until <= 1:
+                raise UserError(f"method.until={self.until} must be above 0, and 1 at most")
+            if self.scope not in ("both", "side"):
+                raise UserError(f"method.scope={self.scope} must be both or side")
+            if self.protect < 0:
+                raise UserError(f"method.protect={self.protect} must be 0 or more")
+
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> PrunedTables:
+        if self.config.protect > budget.dim:
+            raise UserError(f"method.protect={self.config.protect} is more than dim={budget.dim}; lower it")
+        selection = Selection(self.config.scope, self.config.protect)
+        return PrunedTables(train.num_users, train.num_items, budget, selection)
+
+    def search(self, tables: PrunedTables, trainer: Trainer) -> PrunedTables:
+        """Nothing is searched: the tables become dense again, and learn how long the training is."""
+        epochs = max(1, int(self.config.until * trainer.protocol.max_epochs))
+        tables.densify(epochs if self.config.schedule == "gradual" else None)
+        tables.reset_parameters(trainer.protocol.init_std, torch_stream(trainer.seed, "init"))
+        return tables
