@@ -112,6 +112,9 @@ class QuantizedTables(EmbeddingTables):
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
         self.inner.reset_parameters(std, generator)
 
+    def selectable(self) -> bool:
+        return self.inner.selectable()
+
     def auxiliary_loss(self) -> Tensor | None:
         return self.inner.auxiliary_loss()
 

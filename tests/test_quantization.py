@@ -356,3 +356,8 @@ def test_training_is_that_of_the_tables_within(backbone, planted, tmp_path):
 def test_the_full_model_in_few_bits_is_quantized_as_the_choice_of_that_name(name, planted):
     tables = method_class(name)().fit(planted.train, Budget(1, "bytes", DIM), rng())
     assert asdict(tables.quantizer) == asdict(quantizer_of(name))
+
+
+def test_every_hook_is_handed_on():
+    hooks = {name for name, value in vars(EmbeddingTables).items() if callable(value) and not name.startswith("_")}
+    assert hooks - set(vars(QuantizedTables)) == {"quantizable"}, "what is packed already is not packed again"

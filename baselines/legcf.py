@@ -1,0 +1,263 @@
+"""LEGCF: one codebook for users and items, its rows nodes of the graph, its codes solved for while it trains."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import block_array, csr_array
+from torch import Tensor, nn
+
+from baco.backbones import Backbone
+from baco.budget import FLOAT_BYTES, Budget
+from baco.codes import Codes
+from baco.compressor import Compressor
+from baco.errors import UserError, unknown
+from baco.graph import Biadjacency
+from baco.propagation import normalised
+from baco.quantization import unpack_export
+from baco.registry import register_method
+from baco.tables import Codebook, EmbeddingTables, Ledger
+from baselines.schedule import CodeUpdates
+
+RESCALES = ("none", "refit")
+GRAPHS = ("expanded", "plain")
+BLOCK = 2048  # ids whose weights for all rows are in memory at once
+
+
+@dataclass(frozen=True)
+class Settings(CodeUpdates):
+    """The settings of `legcf`.
+
+    codes_per_id : t, codebook rows of an id.
+    own_weight : weight of the row of an id's part before the first update; the other rows share the rest.
+    rescale : 'none', the published update, or 'refit', which fits the weights that it keeps once more.
+    graph : 'expanded', codebook rows are nodes of the propagated graph; 'plain', they are not.
+    """
+
+    codes_per_id: int = 2
+    own_weight: float = 0.9
+    rescale: str = "refit"
+    graph: str = "expanded"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.codes_per_id < 1:
+            raise UserError(f"method.codes_per_id={self.codes_per_id} must be 1 or more")
+        if not 0 < self.own_weight < 1:
+            raise UserError(f"method.own_weight={self.own_weight} must be above 0 and below 1")
+        for key, choices in (("rescale", RESCALES), ("graph", GRAPHS)):
+            if getattr(self, key) not in choices:
+                raise unknown(f"method.{key}", getattr(self, key), choices)
+
+
+@register_method("legcf")
+class Legcf(Compressor):
+    """Lightweight embeddings for graph collaborative filtering (Liang et al., SIGIR 2024, arXiv 2403.18479).
+
+    Users and items share one codebook E of c rows; layer 0 is tanh(S E) with a sparse S, t weights per id. At first an
+    id has the row of its part in a METIS partition of the graph, with most of the weight, and others at random. The
+    propagated graph has the rows of E as further nodes,
+
+        [[A, S], [S^T, 0]],  normalised once more, with A the normalised adjacency of users and items.
+
+    An update gives S the t largest entries of each row of H E_H^+, where H and E_H are the final embeddings of ids and
+    codebook rows and ^+ is the pseudo-inverse. Parameters: dim c + (2 t - 1) (num_users + num_items), of which
+    t (num_users + num_items) are weights; without updates weights are constants and cost nothing.
+
+    S is updated once, after the first epoch, as in the published comparison; the method's authors do it after each
+    epoch from the one on in which validation stalls. Deviations: the pseudo-inverse spreads an id over all rows, and
+    keeping t of its weights loses nearly all of the embedding when rows are many, so that `rescale=refit` fits these t
+    weights to H again (`none` is published); negative weights, with which the graph has no normalisation, become zero;
+    codes and weights are paid from the budget; parts that METIS leaves empty get an id of the largest one; scores are
+    dot products, where the authors' have biases per id. With MF, H is layer 0 and E_H is E.
+    """
+
+    label = "LEGCF"
+    Config = Settings
+
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> LegcfTables:
+        settings, num_ids = self.config, train.num_nodes
+        t = settings.codes_per_id
+
+        def over_budget(rows: int) -> bool:
+            index = np.broadcast_to(np.arange(t, dtype=np.int32), (num_ids, t))
+            return budget.amount(joint_ledger(Codes(index, rows, self._weights(num_ids)), budget.dim)) > budget.limit
+
+        rows = t - 1 + bisect_left(range(t, num_ids + 1), True, key=over_budget)
+        if rows < t:
+            raise UserError(
+                f"the budget of {budget.limit:,} {budget.unit} does not buy method=legcf the {t} codebook rows that it "
+                "needs beside codes and weights; raise budget= or lower method.codes_per_id"
+            )
+        parts = metis_parts(train, rows, int(rng.integers(2**31)))
+        others = np.sort(rng.integers(rows - t + 1, size=(num_ids, t - 1)), axis=1) + np.arange(1, t)
+        index = (np.concatenate([parts[:, None], parts[:, None] + others], axis=1) % rows).astype(np.int32)
+        return LegcfTables(Codes(index, rows, self._weights(num_ids)), budget.dim, train.num_users, settings)
+
+    def _weights(self, num_ids: int) -> np.ndarray:
+        """The first weights: (num_ids, t) float32 where updates will make them differ, (t,) where they will not."""
+        settings = self.config
+        t, own = settings.codes_per_id, settings.own_weight
+        weights = np.array([own] + [(1 - own) / (t - 1)] * (t - 1) if t > 1 else [1], np.float32)
+        learned = settings.update_from <= settings.update_until
+        return np.tile(weights, (num_ids, 1)) if learned else weights
+
+
+class LegcfTables(EmbeddingTables):
+    """Layer 0 is tanh(S E), users first.
+
+    Parameters
+    ----------
+    codes : Codes
+        S, of users and items together.
+    num_users : int
+    settings : Settings
+    """
+
+    def __init__(self, codes: Codes, dim: int, num_users: int, settings: Settings):
+        super().__init__()
+        self.codebook = Codebook(codes, dim)
+        self.num_users = num_users
+        self.settings = settings
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        nodes = self.codebook().tanh()
+        return nodes[: self.num_users], nodes[self.num_users :]
+
+    def lookup(self, side: str, ids: Tensor) -> Tensor:
+        return self.codebook(ids if side == "users" else ids + self.num_users).tanh()
+
+    @torch.no_grad()
+    def reset_parameters(self, std: float, generator: torch.Generator) -> None:
+        weights = self.codebook.weights.reshape(-1, self.codebook.codes.shape[1])[0]
+        self.codebook.reset_parameters(std / weights.norm().item(), generator)  # S E has the deviation that is wanted
+
+    def codes(self) -> Codes:
+        """S as it is now, a copy."""
+        rows, codes, weights = self.codebook.rows, self.codebook.codes, self.codebook.weights
+        return Codes(codes.cpu().numpy().copy(), len(rows), weights.cpu().numpy().copy())
+
+    def ledger(self) -> Ledger:
+        return joint_ledger(self.codes(), self.codebook.rows.shape[1])
+
+    def quantizable(self) -> dict[str, nn.Parameter]:
+        """The parameters that may be packed after training, by their names in `export`."""
+        return {"rows": self.codebook.rows}
+
+    def export(self) -> dict[str, np.ndarray]:
+        codes = self.codes()
+        header = {"codes": codes.header(), "num_users": self.num_users, "settings": asdict(self.settings)}
+        rows = self.codebook.rows.detach().cpu().numpy()
+        return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), "rows": rows} | codes.pack()
+
+    @classmethod
+    def from_export(cls, arrays: dict[str, np.ndarray]) -> LegcfTables:
+        """The tables whose `export` these arrays are."""
+        arrays = unpack_export(arrays)
+        header, rows = json.loads(arrays["header"].tobytes()), arrays["rows"]
+        codes = Codes.unpack(header["codes"], arrays)
+        tables = cls(codes, rows.shape[1], header["num_users"], Settings(**header["settings"]))
+        with torch.no_grad():
+            tables.codebook.rows.copy_(torch.as_tensor(rows))
+        return tables
+
+    def augment_graph(self, adjacency: csr_array) -> csr_array:
+        if self.settings.graph == "plain":
+            return adjacency
+        assignment = self.codebook.pooling()
+        return block_array([[normalised(adjacency), assignment], [assignment.T, None]], format="csr")
+
+    def graph_rows(self) -> tuple[Tensor, ...]:
+        return () if self.settings.graph == "plain" else (self.codebook.rows,)
+
+    @torch.no_grad()
+    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+        if not self.settings.due(epoch):
+            return []
+        codebook = self.codebook
+        num_ids, t = codebook.codes.shape
+        nodes = backbone.propagation(self)(*self.shared_rows())
+        if not nodes.isfinite().all():
+            return []  # the next validation stops the training
+        ids, rows = nodes[:num_ids], nodes[num_ids:] if len(nodes) > num_ids else codebook.rows
+        codes, weights = closest_rows(ids, rows, t)
+        if self.settings.rescale == "refit":
+            weights = refitted(ids, rows, codes)
+        codebook.codes.copy_(codes)
+        codebook.weights.copy_(weights.clamp(min=0))
+        return [codebook.rows]
+
+
+def joint_ledger(codes: Codes, dim: int) -> Ledger:
+    """What one codebook for users and items costs; its rows are counted as the users'."""
+    floats = codes.num_rows * dim
+    return Ledger(
+        parameters=floats + codes.extra_codes + codes.num_stored_weights,
+        bytes=FLOAT_BYTES * floats + codes.packed_bytes,
+        training_floats=floats,
+        user_rows=codes.num_rows,
+        extra_codes=codes.extra_codes,
+    )
+
+
+def closest_rows(nodes: Tensor, rows: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    """The t largest entries of each row of `nodes @ pinv(rows)`, never more than a block of which is in memory.
+
+    Returns
+    -------
+    (n, t) int64 and (n, t) : which rows, and their weights, the largest first
+    """
+    inverse = torch.linalg.pinv(rows)  # (dim, c)
+    best = [(block @ inverse).topk(t) for block in nodes.split(BLOCK)]
+    return torch.cat([found.indices for found in best]), torch.cat([found.values for found in best])
+
+
+def refitted(nodes: Tensor, rows: Tensor, codes: Tensor) -> Tensor:
+    """(n, t) weights of at least 0 with which the rows that `codes` (n, t) names come close to the (n, dim) nodes.
+
+    Least squares; where it has negative weights, they become zero and the others are scaled to the best multiple.
+    """
+    kept = rows[codes]  # (n, t, dim)
+    inverse = torch.linalg.pinv(kept @ kept.mT, hermitian=True)
+    weights = (inverse @ (kept @ nodes[:, :, None]))[:, :, 0].clamp(min=0)
+    fitted = (weights[:, :, None] * kept).sum(1)
+    norms = (fitted * fitted).sum(1)
+    factors = torch.where(norms > 0, (fitted * nodes).sum(1) / norms, 0)
+    return weights * factors.clamp(min=0)[:, None]
+
+
+def metis_parts(graph: Biadjacency, num_parts: int, seed: int) -> np.ndarray:
+    """(num_nodes,) int64 in [0, num_parts): parts of about equal size with few interactions between them, none empty.
+
+    Raises
+    ------
+    UserError
+        When the package is missing.
+    """
+    try:
+        import pymetis
+    except ImportError:
+        raise UserError("method=legcf needs the package pymetis: pip install 'pymetis>=2025.2'") from None
+    if num_parts == 1:
+        return np.zeros(graph.num_nodes, np.int64)
+    indptr, indices = (array.astype(np.int32) for array in graph.joint)
+    adjacency = pymetis.CSRAdjacency(indptr, indices)
+    _, found = pymetis.part_graph(num_parts, adjacency, options=pymetis.Options(seed=seed))
+    parts = np.array(found)
+    give_to_empty(parts, np.diff(indptr), num_parts)
+    return parts
+
+
+def give_to_empty(parts: np.ndarray, degrees: np.ndarray, num_parts: int) -> None:
+    """Give every empty part, in place, the node of the highest degree of the part that is the largest then."""
+    sizes = np.bincount(parts, minlength=num_parts)
+    for empty in np.flatnonzero(sizes == 0):
+        largest = sizes.argmax()
+        members = np.flatnonzero(parts == largest)
+        parts[members[degrees[members].argmax()]] = empty
+        sizes[largest] -= 1
+        sizes[empty] = 1
