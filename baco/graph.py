@@ -111,6 +111,11 @@ class Biadjacency:
         """(num_items,) int64."""
         return np.diff(_row_pointers(self.items, self.num_items))
 
+    @property
+    def joint_degrees(self) -> np.ndarray:
+        """(num_nodes,) int64, users first."""
+        return np.diff(self.joint.indptr)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the two sizes and the pairs."""
@@ -136,3 +141,6 @@ class Biadjacency:
 
 def _row_pointers(ids: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(ids, minlength=size))]).astype(np.int64)
+
+
+SQUARE = Biadjacency.from_pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2, 2)  # to compile solvers with

@@ -7,9 +7,9 @@ from numba import get_num_threads, get_thread_id, njit, prange
 
 from baco.budget import Budget
 from baco.codes import Assignment
-from baco.graph import Biadjacency, Neighbors
+from baco.graph import SQUARE, Biadjacency, Neighbors
 from baco.registry import register_method
-from baselines.clustering import SQUARE, Clustering
+from baselines.clustering import Clustering
 from baselines.connected import ISOLATED
 
 MOST_ROUNDS = 100  # of each phase

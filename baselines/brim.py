@@ -10,10 +10,10 @@ from baco.budget_search import ENOUGH_SHARE, fill_budget
 from baco.coclustering.objective import objective, volumes
 from baco.coclustering.weights import node_weights
 from baco.codes import Assignment
-from baco.graph import Biadjacency, Neighbors
+from baco.graph import SQUARE, Biadjacency, Neighbors
 from baco.registry import register_method
 from baco.tables import code_ledger
-from baselines.clustering import SQUARE, MatchedClustering
+from baselines.clustering import MatchedClustering
 from baselines.connected import ISOLATED
 
 MOST_ROUNDS = 200

@@ -15,8 +15,6 @@ from baco.codes import Assignment, Codes, packed_code_bytes
 from baco.compressor import CodeCompressor
 from baco.graph import Biadjacency
 
-SQUARE = Biadjacency.from_pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2, 2)  # to compile solvers with
-
 
 class Clustering(CodeCompressor):
     """A method that labels users and items alike; those of one side with one label share a row.

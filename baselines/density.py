@@ -8,9 +8,9 @@ from numba import njit
 from baco.budget import Budget
 from baco.coclustering.objective import count_labels
 from baco.codes import Assignment
-from baco.graph import Biadjacency
+from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
-from baselines.clustering import SQUARE, Clustering
+from baselines.clustering import Clustering
 from baselines.labels import MOST_ROUNDS
 
 ROUNDING = 1e-9  # of gains, whose unit is an interaction: closer ones are equal

@@ -13,10 +13,9 @@ from baco.budget import Budget
 from baco.codes import Assignment, Codes
 from baco.compressor import CodeCompressor
 from baco.errors import UserError
-from baco.graph import Biadjacency
+from baco.graph import SQUARE, Biadjacency
 from baco.kmeans import fill_empty
 from baco.registry import register_method
-from baselines.clustering import SQUARE
 from baselines.connected import Connected
 
 MOST_ROUNDS = 20

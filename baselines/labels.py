@@ -8,9 +8,9 @@ from numba import njit
 from baco.budget import Budget
 from baco.coclustering.objective import count_labels
 from baco.codes import Assignment
-from baco.graph import Biadjacency
+from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
-from baselines.clustering import SQUARE, MatchedClustering
+from baselines.clustering import MatchedClustering
 
 MOST_ROUNDS = 100
 

@@ -22,9 +22,9 @@ from baco.budget_search import fill_budget
 from baco.codes import AffineHash, Assignment, Codes, HashAndLabel
 from baco.compressor import CodeCompressor
 from baco.errors import UserError
-from baco.graph import Biadjacency
+from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
-from baselines.clustering import SQUARE, Clustering
+from baselines.clustering import Clustering
 
 START = 200.0  # where the search of the resolution begins: the published one
 

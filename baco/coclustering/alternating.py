@@ -25,7 +25,12 @@ from baco.graph import Biadjacency
 
 
 def alternating(
-    graph: Biadjacency, weights: NodeWeights, resolution: float, num_rounds: int, ranks: np.ndarray
+    graph: Biadjacency,
+    weights: NodeWeights,
+    resolution: float,
+    num_rounds: int,
+    ranks: np.ndarray,
+    labels: np.ndarray | None = None,
 ) -> np.ndarray:
     """Label propagation on the objective, one side at a time. Time O(num_rounds E / threads), memory O(E + N threads).
 
@@ -35,6 +40,8 @@ def alternating(
         Most rounds (all items, then all users); it stops earlier when a round changes no label.
     ranks : (num_nodes,) integers
         Rank of each label; the lowest wins among equal scores.
+    labels : (num_nodes,) int32, optional
+        Where to start from, changed in place; None: every node has a label of its own.
 
     Returns
     -------
@@ -42,7 +49,7 @@ def alternating(
     """
     num_nodes = graph.num_nodes
     penalty = resolution / weights.normaliser
-    labels = np.arange(num_nodes, dtype=np.int32)
+    labels = np.arange(num_nodes, dtype=np.int32) if labels is None else labels
     users, items = labels[: graph.num_users], labels[graph.num_users :]  # views
     links = np.zeros((get_num_threads(), num_nodes), np.int32)
     touched = np.empty_like(links)

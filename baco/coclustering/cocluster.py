@@ -8,6 +8,7 @@ import numpy as np
 
 from baco.coclustering.alternating import alternating
 from baco.coclustering.asynchronous import asynchronous
+from baco.coclustering.multilevel import multilevel
 from baco.coclustering.objective import objective
 from baco.coclustering.reference import reference
 from baco.coclustering.secondary import secondary_user_clusters
@@ -16,7 +17,7 @@ from baco.codes import Assignment, Codes
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
 
-DEFAULT_ROUNDS = {"asynchronous": 5, "alternating": 20}
+DEFAULT_ROUNDS = {"asynchronous": 5, "alternating": 20, "multilevel": 3}
 PROFILES = ("clean", "reference")
 
 
@@ -28,13 +29,14 @@ class Settings:
     ----------
     solver : str
         'asynchronous', the paper's order: one random permutation of all nodes per round; or 'alternating': all items,
-        then all users, in parallel.
+        then all users, in parallel; or 'multilevel': the same, and mergers of whole co-clusters, in turn.
     profile : str
         'clean' (exact volumes, the current label a candidate, seeded ties) or 'reference' (the authors' program bit
         for bit; asynchronous, with the published weights).
     num_rounds : int or None
         T, the most rounds; a solver stops earlier when nothing moves. None: 5, the paper's, for the asynchronous
-        solver, and 20 for the alternating one, whose labels merge more slowly at first.
+        solver, 20 for the alternating one, whose labels merge more slowly at first, and 3 cycles for the multilevel
+        one.
     user_weight, item_weight : str
         Weighting schemes, see `weights.node_weights`.
     secondary : bool
@@ -123,7 +125,8 @@ def cocluster(graph: Biadjacency, resolution: float, seed: int, settings: Settin
     elif settings.solver == "asynchronous":
         labels = asynchronous(graph, weights, resolution, settings.rounds, orders, ranks)
     else:
-        labels = alternating(graph, weights, resolution, settings.rounds, ranks)
+        solve = alternating if settings.solver == "alternating" else multilevel
+        labels = solve(graph, weights, resolution, settings.rounds, ranks)
     if not settings.secondary:
         second = labels[: graph.num_users]
     elif settings.profile == "clean":

@@ -11,7 +11,7 @@ from baco.budget_search import fill_budget
 from baco.coclustering.cocluster import Settings, cocluster
 from baco.codes import Assignment
 from baco.compressor import CodeCompressor
-from baco.graph import Biadjacency
+from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
 
 
@@ -40,8 +40,7 @@ class Baco(CodeCompressor):
         seed: int | None = None
 
     def warm_up(self) -> None:
-        square = Biadjacency.from_pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2, 2)
-        cocluster(square, 1.0, 0, self.settings)
+        cocluster(SQUARE, 1.0, 0, self.settings)
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         seed = int(rng.integers(2**31)) if self.config.seed is None else self.config.seed

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from baco.coclustering.alternating import alternating
 from baco.coclustering.asynchronous import asynchronous
 from baco.coclustering.cocluster import Settings, cocluster
+from baco.coclustering.multilevel import multilevel
 from baco.coclustering.objective import internal_edges, objective, volumes
 from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.weights import node_weights
@@ -91,7 +93,7 @@ def test_a_moves_gain_is_the_difference_of_objectives(graph, resolution, seed):
     assert gain == pytest.approx(difference, abs=1e-9)
 
 
-@pytest.mark.parametrize("solver", ["asynchronous", "alternating"])
+@pytest.mark.parametrize("solver", ["asynchronous", "alternating", "multilevel"])
 @pytest.mark.parametrize("schemes", [("degree", "published"), ("one", "one"), ("sqrt", "log")])
 @pytest.mark.parametrize("resolution", [0.0, 0.3, 5.0])
 def test_objective_never_falls(sparse_graph, solver, schemes, resolution):
@@ -113,7 +115,39 @@ def test_alternating_stops_at_a_fixed_point(sparse_graph):
         assert labels[node] == plain.best_label(sparse_graph, labels, weights, penalty, ranks, around, node)
 
 
-@pytest.mark.parametrize("solver", ["asynchronous", "alternating"])
+@given(graphs(), resolutions, seeds, st.sampled_from(SCHEMES))
+def test_multilevel_ends_where_neither_nodes_nor_co_clusters_gain(graph, resolution, seed, schemes):
+    """Tried one by one: each node with each label next to it, each pair of co-clusters as one."""
+    weights, ranks = node_weights(graph, *schemes), ranks_of(graph, seed)
+    labels = multilevel(graph, weights, resolution, 100, ranks)
+    best = objective(graph, labels, weights, resolution) + 1e-9
+    around = plain.neighbours(graph)
+    for node in range(graph.num_nodes):
+        for label in {labels[y] for y in around[node]}:
+            moved = labels.copy()
+            moved[node] = label
+            assert objective(graph, moved, weights, resolution) <= best
+    for one, other in itertools.combinations(np.unique(labels), 2):
+        assert objective(graph, np.where(labels == one, other, labels), weights, resolution) <= best
+
+
+def test_multilevel_goes_beyond_single_moves_and_louvain(beauty):
+    """The modularity of scikit-network's Louvain, and of single moves alone, at the resolution of the paper's size."""
+    graph, resolution = beauty.train, 200.0
+    weights = node_weights(graph, "degree", "degree")
+    louvain = pytest.importorskip("sknetwork.clustering").Louvain
+    for seed in range(2):
+        ranks = ranks_of(graph, seed)
+        ours = objective(graph, multilevel(graph, weights, resolution, 3, ranks), weights, resolution)
+        moves = objective(graph, alternating(graph, weights, resolution, 50, ranks), weights, resolution)
+        model = louvain(resolution, shuffle_nodes=True, random_state=seed, return_probs=False, return_aggregate=False)
+        model.fit(csr_matrix(graph.to_matrix()), force_bipartite=True)
+        labels = np.concatenate([model.labels_row_, model.labels_col_])
+        assert ours > 1.05 * moves
+        assert ours > 1.01 * objective(graph, labels, weights, resolution)
+
+
+@pytest.mark.parametrize("solver", ["asynchronous", "alternating", "multilevel"])
 def test_threads_do_not_change_a_label(sparse_graph, solver):
     available = numba.get_num_threads()
     try:
