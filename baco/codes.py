@@ -129,7 +129,36 @@ class HashAndLabel:
         return np.column_stack([hashed, labels]).astype(np.int32), None
 
 
-RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash, OwnRows, HashAndLabel)}
+@dataclass(frozen=True, eq=False)
+class ManyCodes:
+    """As many stored codes as each id needs, repeats included; its embedding is the mean of their rows."""
+
+    counts: np.ndarray  # (n,) uint8 or uint16: how many codes each id has, one at least
+    codes: np.ndarray  # uint8, those of all ids, one id after the other, at ceil(log2 num_rows) bits each
+    name: ClassVar[str] = "many codes"
+
+    @classmethod
+    def of(cls, ends: np.ndarray, codes: np.ndarray, num_rows: int) -> ManyCodes:
+        """From the codes of all ids, integers of [0, num_rows); those of id x are `codes[ends[x]:ends[x + 1]]`."""
+        counts = np.diff(ends)
+        return cls(counts.astype(np.min_scalar_type(counts.max())), pack_bits(codes, code_bits(num_rows)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"counts": self.counts, "codes": self.codes}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        counts = self.counts.astype(np.int64)
+        codes = unpack_bits(self.codes, code_bits(num_rows), int(counts.sum()))
+        starts = np.cumsum(counts) - counts
+        ids = np.repeat(np.arange(num_ids), counts)
+        places = np.arange(len(codes)) - starts[ids]
+        index = np.repeat(codes[starts, None].astype(np.int32), counts.max(), axis=1)
+        weights = np.zeros(index.shape, np.float32)
+        index[ids, places], weights[ids, places] = codes, (1 / counts)[ids]
+        return index, weights
+
+
+RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash, OwnRows, HashAndLabel, ManyCodes)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, embedding_bag
 
 from baco.budget import RowFormat
 from baco.codes import SIDES, Assignment, Codes
@@ -233,13 +233,10 @@ class Codebook(nn.Module):
         if self.identity and ids is None:
             return self.rows
         codes = self.codes if ids is None else self.codes[ids]
-        gathered = [embedding(code, self.rows) for code in codes.unbind(1)]
-        if len(gathered) > 1 and self.weights is None:
-            return sum(gathered) / len(gathered)
-        if self.weights is not None:
-            weights = self.weights if ids is None or self.weights.ndim == 1 else self.weights[ids]
-            gathered = [rows * weight[..., None] for rows, weight in zip(gathered, weights.unbind(-1), strict=True)]
-        return sum(gathered)
+        if self.weights is None:
+            return embedding_bag(codes, self.rows, mode="mean")
+        weights = self.weights if ids is None or self.weights.ndim == 1 else self.weights[ids]
+        return embedding_bag(codes, self.rows, mode="sum", per_sample_weights=weights.expand(codes.shape))
 
     def pooling(self) -> csr_array:
         """(n, num_rows) float32: the weight of each row in each id's embedding."""
@@ -250,6 +247,7 @@ class Codebook(nn.Module):
         ends = np.arange(0, codes.size + 1, codes_per_id)
         matrix = csr_array((values, codes.ravel(), ends), shape=(num_ids, len(self.rows)), copy=True)
         matrix.sum_duplicates()
+        matrix.eliminate_zeros()
         return matrix
 
     @torch.no_grad()

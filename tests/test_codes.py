@@ -9,6 +9,7 @@ from baco.codes import (
     Codes,
     HashAndLabel,
     Identity,
+    ManyCodes,
     OwnRows,
     code_bits,
     pack_bits,
@@ -147,3 +148,16 @@ def test_an_unknown_rule_is_named():
     header = {"shape": [2, 1], "num_rows": 2, "weights": None, "rule": "cuckoo"}
     with pytest.raises(UserError, match="'cuckoo'"):
         Codes.unpack(header, {})
+
+
+@given(st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=9), min_size=1, max_size=20))
+def test_many_codes_are_stored_as_they_are_and_averaged(lists):
+    ends = np.cumsum([0, *map(len, lists)])
+    rule = ManyCodes.of(ends, np.concatenate(lists), 301)
+    codes = Codes.from_rule(rule, len(lists), 301)
+    for x, own in enumerate(lists):
+        pooled = np.bincount(codes.index[x], codes.weights[x], 301)
+        np.testing.assert_allclose(pooled, np.bincount(own, minlength=301) / len(own), rtol=1e-6)
+    assert codes.extra_codes == ends[-1] - len(lists), "each stored code after the first counts, repeats too"
+    assert codes.num_stored_weights == 0
+    assert codes.packed_bytes == len(lists) + packed_code_bytes(int(ends[-1]), 301)

@@ -5,11 +5,12 @@ import pytest
 import torch
 from scipy.linalg import block_diag
 
-from baco.codes import AffineHash, Assignment, Codes, Identity
+from baco.codes import AffineHash, Assignment, Codes, Identity, ManyCodes
 from baco.tables import CodebookTables, code_ledger
 
 DIM = 8
 TWO_CODES = np.array([[0, 2], [1, 1], [2, 0], [1, 0]], np.int32)
+MANY = ManyCodes.of(np.array([0, 3, 4, 6, 10]), np.array([0, 0, 2, 1, 1, 1, 2, 0, 2, 1]), 3)
 ASSIGNMENTS = {
     "identity": Assignment(Codes.from_rule(Identity(), 4, 4), Codes.from_rule(Identity(), 3, 3)),
     "mean": Assignment(Codes(TWO_CODES, 3), Codes(np.array([[1], [0], [1]], np.int32), 2)),
@@ -20,6 +21,7 @@ ASSIGNMENTS = {
     "weighted": Assignment(
         Codes(TWO_CODES, 3, np.array([[0.5, 2], [1, 0], [3, 1], [1, 1]], np.float32)), Codes.from_rule(Identity(), 3, 3)
     ),
+    "many codes": Assignment(Codes.from_rule(MANY, 4, 3), Codes(np.array([[1], [0], [1]], np.int32), 2)),
 }
 
 
