@@ -59,6 +59,7 @@ def _find(known: dict[str, type], kind: str, name: str) -> type:
 def _import_all() -> None:
     importlib.import_module("baco.backbones")
     importlib.import_module("baco.coclustering.method")
+    importlib.import_module("baco.coclustering.plus")
     package = importlib.import_module("baselines")
     for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"baselines.{module}")

@@ -31,7 +31,7 @@ from baco.quantization import (
 from baco.quantized import QuantizedTables
 from baco.registry import METHODS, method_class
 from baco.rng import stream, torch_stream
-from baco.tables import CodebookTables, code_ledger
+from baco.tables import CodebookTables, EmbeddingTables, code_ledger
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
 from tests.conftest import QUICK
