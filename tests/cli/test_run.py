@@ -171,8 +171,8 @@ def test_quantized_tables_spend_their_bytes_on_rows_and_are_exported_packed(work
     assert record["config"]["quantize"] == {"name": "uniform", "bits": 8, "symmetric": True, "fitted": False}
     size = record["size"]
     rows = size["user_rows"] + size["item_rows"]
-    assert rows == (6400 - 64) // 18, "of 18 bytes, beside two hashes"
-    assert size["bytes"] == 64 + 18 * rows and size["budget_limit"] == 6400
+    assert rows == (6400 - 32) // 18, "of 18 bytes, beside a hash for each side"
+    assert size["bytes"] == 32 + 18 * rows and size["budget_limit"] == 6400
     with np.load(workplace.path / "out" / "tables.npz") as archive:
         arrays = dict(archive)
     assert sum(array.nbytes for name, array in arrays.items() if name != "header") == size["bytes"]
