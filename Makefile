@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 
 DATASET ?= synthetic
-METHODS ?= full,random,baco
+METHODS ?= full,random,baco,baco_plus
 BACKBONE ?= lightgcn
 PROTOCOL ?= fast
 ARGS ?=                      # further overrides, such as ARGS="seed=1 budget=0.1"

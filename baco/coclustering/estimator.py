@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from baco.budget import Budget
-from baco.coclustering.cocluster import cocluster
 from baco.coclustering.method import Baco
+from baco.coclustering.plus import BacoPlus
+from baco.errors import unknown
 from baco.graph import Biadjacency
 from baco.tables import code_ledger
+
+METHODS = {method.name: method for method in (BacoPlus, Baco)}
 
 
 @dataclass
@@ -22,9 +25,11 @@ class BalancedCoClustering:
     budget : float or int
         What both embedding tables may cost: a ratio of the uncompressed ones in (0, 1], or a number of rows.
     dim : int
-        Width of the embeddings that the codes are for; a second code costs one parameter, a row `dim`.
-    solver, num_rounds, user_weight, item_weight, secondary, resolution
-        See `baco.coclustering.cocluster.Settings` and `baco.coclustering.method.Baco`.
+        Width of the embeddings that the codes are for; a further code costs one parameter, a row `dim`.
+    method : str
+        'baco_plus', or 'baco' as published.
+    settings : dict
+        Of the method: see its `Config`.
     random_state : int
         Seed; equal seeds give equal codes.
 
@@ -41,19 +46,15 @@ class BalancedCoClustering:
     --------
     >>> import numpy as np
     >>> blocks = np.kron(np.eye(2), np.ones((3, 3)))
-    >>> model = BalancedCoClustering(budget=4, resolution=1.0).fit(blocks)
+    >>> model = BalancedCoClustering(budget=4, settings={"resolution": 1.0}).fit(blocks)
     >>> len(set(model.row_labels_)), len(set(model.column_labels_))
     (2, 2)
     """
 
     budget: float = 0.25
     dim: int = 64
-    solver: str = "asynchronous"
-    num_rounds: int | None = None
-    user_weight: str = "degree"
-    item_weight: str = "published"
-    secondary: bool = True
-    resolution: float | None = None
+    method: str = "baco_plus"
+    settings: dict = field(default_factory=dict)
     random_state: int = 0
 
     def fit(self, matrix, y=None) -> BalancedCoClustering:
@@ -62,26 +63,17 @@ class BalancedCoClustering:
         Raises
         ------
         UserError
-            When the matrix has no interactions or NaN entries, or the budget cannot be met.
+            When the matrix has no interactions or NaN entries, the method is unknown, or the budget cannot be met.
         """
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
+        method = METHODS[self.method]
         graph = Biadjacency.from_matrix(matrix)
         budget = Budget.parse(self.budget, "parameters", graph.num_users, graph.num_items, self.dim)
-        method = Baco(
-            Baco.Config(
-                solver=self.solver,
-                num_rounds=self.num_rounds,
-                user_weight=self.user_weight,
-                item_weight=self.item_weight,
-                secondary=self.secondary,
-                resolution=self.resolution,
-                seed=self.random_state,
-            )
-        )
-        assignment = method.assign(graph, budget, np.random.default_rng(self.random_state))
+        rng = np.random.default_rng(self.random_state)
+        assignment = method(method.Config(**self.settings)).assign(graph, budget, rng)
         budget.check(code_ledger(assignment, self.dim), method.name)
-        clusters = cocluster(graph, assignment.details["resolution"], self.random_state, method.settings)
         self.assignment_ = assignment
         self.resolution_ = assignment.details["resolution"]
-        self.row_labels_ = clusters.labels[: graph.num_users]
-        self.column_labels_ = clusters.labels[graph.num_users :]
+        self.row_labels_, self.column_labels_ = np.split(assignment.labels, [graph.num_users])
         return self

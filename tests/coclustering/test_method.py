@@ -128,20 +128,25 @@ def test_search_returns_at_once_when_everything_fits():
     assert len(calls) <= 30
 
 
-def test_estimator_labels_and_codes_agree(planted):
-    model = BalancedCoClustering(budget=0.3, random_state=4).fit(planted.train.to_matrix())
-    again = BalancedCoClustering(budget=0.3, random_state=4)
-    assert again.fit(planted.train.to_matrix()) is again
+@pytest.mark.parametrize("method", ["baco_plus", "baco"])
+def test_estimator_labels_and_codes_agree(planted, method):
+    matrix = planted.train.to_matrix()
+    model = BalancedCoClustering(budget=0.3, method=method, random_state=4).fit(matrix)
+    again = BalancedCoClustering(budget=0.3, method=method, random_state=4)
+    assert again.fit(matrix) is again
     np.testing.assert_array_equal(model.row_labels_, again.row_labels_)
-    _, expected = np.unique(model.row_labels_, return_inverse=True)
-    held = np.isin(model.assignment_.users.index[:, 0], expected)
-    assert held.all()
-    for labels, codes in ((model.column_labels_, model.assignment_.items.index[:, 0]),):
-        _, expected = np.unique(labels, return_inverse=True)
-        np.testing.assert_array_equal(codes, expected)
+    sides = ((model.row_labels_, model.assignment_.users), (model.column_labels_, model.assignment_.items))
+    for labels, codes in sides:
+        pairs = np.unique(np.stack([labels, codes.index[:, 0]]), axis=1).shape[1]
+        assert pairs == len(np.unique(labels)) == len(np.unique(codes.index[:, 0])), "the first code is the label"
     assert code_ledger(model.assignment_, 64).parameters <= 0.3 * 700 * 64
 
 
 def test_estimator_refuses_a_resolution_over_budget(planted):
     with pytest.raises(UserError, match="over the budget"):
-        BalancedCoClustering(budget=0.05, resolution=1e3).fit(planted.train.to_matrix())
+        BalancedCoClustering(budget=0.05, settings={"resolution": 1e5}).fit(planted.train.to_matrix())
+
+
+def test_estimator_names_a_method_it_does_not_know(planted):
+    with pytest.raises(UserError, match="did you mean 'baco_plus'"):
+        BalancedCoClustering(method="baco_plu").fit(planted.train.to_matrix())
