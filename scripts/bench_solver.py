@@ -23,13 +23,14 @@ def contestants(graph: Biadjacency, resolution: float, rounds: int) -> dict[str,
     """What to time, by name; each returns its number of clusters."""
 
     def ours(**settings) -> Callable[[], int]:
-        chosen = Settings(num_rounds=rounds, **settings)
+        chosen = Settings(**{"num_rounds": rounds} | settings)
         return lambda: len(np.unique(cocluster(graph, resolution, 0, chosen).labels))
 
     found = {
         "asynchronous": ours(),
         "asynchronous, no second codes": ours(secondary=False),
         "alternating": ours(solver="alternating"),
+        "multilevel, to its end": ours(solver="multilevel", num_rounds=None),
         "reference": ours(profile="reference"),
     }
     try:
