@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baco.config import GROUPS
 from baco.data.interactions import save_interactions
 from baco.registry import METHODS, method_class
 from baco.results.record import unpack_hits
@@ -325,12 +326,18 @@ def test_tracebacks_on_demand(workplace):
 
 def test_help_lists_every_choice_with_a_line(workplace):
     done = workplace.succeeds("--help")
-    lines = dict(line.strip().split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  "))
+    sections, lines = {}, {}
+    for line in done.stdout.splitlines():
+        if line.startswith("  "):
+            name, about = line.strip().split(maxsplit=1)
+            lines[name] = about
+        else:
+            lines = sections.setdefault(line.partition("=")[0], {})
     method_class("full")
-    for group in ("method", "dataset", "backbone", "protocol"):
+    for group in GROUPS:
         for path in (ROOT / "conf" / group).glob("*.yaml"):
-            assert path.read_text().startswith(f"# {lines[path.stem]}\n")
-    assert set(METHODS) <= set(lines)
+            assert path.read_text().startswith(f"# {sections[group][path.stem]}\n")
+    assert set(METHODS) <= set(sections["method"])
 
 
 def test_help_does_not_wait_for_torch():
