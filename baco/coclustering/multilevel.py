@@ -57,34 +57,49 @@ def merged(
 ) -> np.ndarray:
     """Labels after co-clusters have joined others, level by level; the parameters are those of `multilevel`."""
     penalty = resolution / weights.normaliser
+    born, clusters = np.unique(labels, return_inverse=True)  # of node x: born[clusters[x]] is the label
+    size = len(born)
+    users, items = clusters[: graph.num_users], clusters[graph.num_users :]
+    user_weight, item_weight = volumes(users, weights.users, size), volumes(items, weights.items, size)
+    one_way = _links(users[graph.users], items[graph.items], np.ones(graph.num_edges), size)
+    links = csr_array(one_way + one_way.T)
     while True:
-        born, clusters = np.unique(labels, return_inverse=True)
-        users, items = clusters[: graph.num_users], clusters[graph.num_users :]
-        size = len(born)
-        links = csr_array((np.ones(graph.num_edges), (users[graph.users], items[graph.items])), shape=(size, size))
-        links = csr_array(links + links.T)
-        links.setdiag(0)
-        links.eliminate_zeros()
         joined = np.arange(size, dtype=np.int32)
-        user_weight, item_weight = volumes(users, weights.users, size), volumes(items, weights.items, size)
+        user_volume, item_volume = user_weight.copy(), item_weight.copy()
         order = np.argsort(ranks[born])
         for _ in range(MOST_ROUNDS):
-            if not _join(order, links.indptr, links.indices, links.data, user_weight, item_weight, penalty, joined):
+            if not _join(
+                order,
+                links.indptr,
+                links.indices,
+                links.data,
+                user_weight,
+                item_weight,
+                penalty,
+                joined,
+                user_volume,
+                item_volume,
+            ):
                 break
-        if len(np.unique(joined)) == size:
-            return labels
-        labels = born[joined][clusters].astype(np.int32)
+        kept, joined = np.unique(joined, return_inverse=True)
+        if len(kept) == size:
+            return born[clusters].astype(np.int32)
+        size, born, clusters = len(kept), born[kept], joined[clusters]
+        user_weight, item_weight = user_volume[kept], item_volume[kept]
+        pairs = links.tocoo()
+        links = _links(joined[pairs.row], joined[pairs.col], pairs.data, size)
+
+
+def _links(ones: np.ndarray, others: np.ndarray, counts: np.ndarray, size: int) -> csr_array:
+    """(size, size) float64: the counts of pairs of co-clusters, summed, but for pairs of one with itself."""
+    apart = ones != others
+    return csr_array((counts[apart], (ones[apart], others[apart])), shape=(size, size))
 
 
 @njit(cache=True)
-def _join(order, indptr, neighbors, links, user_weight, item_weight, penalty, joined):
-    """One round of moves of whole co-clusters, in place; how many moved."""
-    size = len(joined)
-    user_volume, item_volume = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    for x in range(size):
-        user_volume[joined[x]] += user_weight[x]
-        item_volume[joined[x]] += item_weight[x]
-    shared = np.zeros(size)
+def _join(order, indptr, neighbors, links, user_weight, item_weight, penalty, joined, user_volume, item_volume):
+    """One round of moves of whole co-clusters; how many moved. It changes `joined` and the volumes of its labels."""
+    shared = np.zeros(len(joined))
     moved = 0
     for x in order:
         own = joined[x]
