@@ -20,10 +20,10 @@ from baco.compressor import Compressor
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baco.rng import stream, torch_stream
+from baco.rng import stream
 from baco.tables import EmbeddingTables, Ledger
 from baco.training.trainer import FitReport, Trainer
-from baselines.full import Full
+from baselines.full import full_tables
 from baselines.sizes import SizedTables, affordable_size, allocate, ranked
 
 log = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class Bet(Compressor):
     def search(self, tables: SearchedTables, trainer: Trainer) -> SearchedTables:
         actions = Actions(trainer.backbone.train, len(tables.values), tables.dim)
         self._announce(trainer)
-        full = _new(full_tables(trainer, tables.dim), trainer)
+        full = trainer.initialized(full_tables(trainer.backbone.train, tables.dim))
         report = trainer.fit(full)
         log.info("bet: the full model is trained; the rest may take about %.0f s", self._seconds_left(report))
 
@@ -231,11 +231,11 @@ class Bet(Compressor):
         best = sorted(probed, key=lambda probe: probe.fitness, reverse=True)[: self.config.retrained]
         values = []
         for number, probe in enumerate(best, 1):
-            retrained = _new(actions.tables(probe.action), trainer)
+            retrained = trainer.initialized(actions.tables(probe.action))
             trainer.fit(retrained)
             values.append(score(trainer, retrained))
             log.info("bet: action %d of %d is worth %.2f %% on validation", number, len(best), 100 * values[-1])
-        return _new(actions.tables(best[int(np.argmax(values))].action), trainer)
+        return trainer.initialized(actions.tables(best[int(np.argmax(values))].action))
 
     def _announce(self, trainer: Trainer) -> None:
         config, epochs = self.config, trainer.protocol.max_epochs
@@ -301,19 +301,6 @@ class Bet(Compressor):
         else:
             chosen = int(predictor(histograms).argmax())
         return drawn[chosen], histograms[chosen]
-
-
-def full_tables(trainer: Trainer, dim: int) -> EmbeddingTables:
-    """The uncompressed model."""
-    train = trainer.backbone.train
-    budget = Budget.parse(None, "parameters", train.num_users, train.num_items, dim)
-    return Full().fit(train, budget, stream(trainer.seed, "assign"))
-
-
-def _new(tables: EmbeddingTables, trainer: Trainer) -> EmbeddingTables:
-    """With the first values that these tables would have in a run of their own, on the trainer's device."""
-    tables.reset_parameters(trainer.protocol.init_std, torch_stream(trainer.seed, "init"))
-    return tables.to(trainer.device)
 
 
 def score(trainer: Trainer, tables: EmbeddingTables) -> float:

@@ -9,6 +9,7 @@ from baco.codes import Assignment, Codes, Identity
 from baco.compressor import CodeCompressor
 from baco.graph import Biadjacency
 from baco.registry import register_method
+from baco.tables import CodebookTables
 
 
 @register_method("full")
@@ -19,7 +20,15 @@ class Full(CodeCompressor):
     has_budget = False
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        return Assignment(
-            Codes.from_rule(Identity(), train.num_users, train.num_users),
-            Codes.from_rule(Identity(), train.num_items, train.num_items),
-        )
+        return own_rows(train)
+
+
+def own_rows(train: Biadjacency) -> Assignment:
+    """A row for every id."""
+    sizes = train.num_users, train.num_items
+    return Assignment(*(Codes.from_rule(Identity(), size, size) for size in sizes))
+
+
+def full_tables(train: Biadjacency, dim: int) -> CodebookTables:
+    """The uncompressed tables, before their first values are drawn, for methods that compress what these learn."""
+    return CodebookTables(own_rows(train), dim)

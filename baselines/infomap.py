@@ -9,11 +9,11 @@ import numpy as np
 from baco.budget import Budget
 from baco.budget_search import fill_budget
 from baco.codes import Assignment
-from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baselines.clustering import MatchedClustering
 from baselines.connected import ISOLATED
+from baselines.optional import optional_package
 
 
 @register_method("infomap")
@@ -59,10 +59,7 @@ def infomap_labels(graph: Biadjacency, seed: int, arguments: str) -> np.ndarray:
     UserError
         When the package is missing.
     """
-    try:
-        import infomap
-    except ImportError:
-        raise UserError("method=infomap needs the package infomap (GPL): pip install 'infomap>=2.7,<3'") from None
+    infomap = optional_package("infomap", "method=infomap", "infomap>=2.7,<3", licence="GPL")
     network = infomap.Infomap(f"--silent --seed {seed} {arguments}")
     network.bipartite_start_id = graph.num_users
     network.add_links(np.stack([graph.users, graph.num_users + graph.items], axis=1))

@@ -12,7 +12,7 @@ from baco.graph import Biadjacency
 from baco.quantization import UniformQuantizer
 from baco.quantized import QuantizedTables
 from baco.registry import register_method
-from baselines.full import Full
+from baselines.full import full_tables
 
 
 class Integers(Compressor):
@@ -25,7 +25,7 @@ class Integers(Compressor):
     quantizer: ClassVar[UniformQuantizer]
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuantizedTables:
-        return QuantizedTables(Full().fit(train, budget, rng), self.quantizer, seed=0)
+        return QuantizedTables(full_tables(train, budget.dim), self.quantizer, seed=0)
 
 
 @register_method("int8")

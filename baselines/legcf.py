@@ -21,6 +21,7 @@ from baco.propagation import normalised
 from baco.quantization import unpack_export
 from baco.registry import register_method
 from baco.tables import Codebook, EmbeddingTables, Ledger
+from baselines.optional import optional_package
 from baselines.schedule import CodeUpdates
 
 RESCALES = ("none", "refit")
@@ -238,10 +239,7 @@ def metis_parts(graph: Biadjacency, num_parts: int, seed: int) -> np.ndarray:
     UserError
         When the package is missing.
     """
-    try:
-        import pymetis
-    except ImportError:
-        raise UserError("method=legcf needs the package pymetis: pip install 'pymetis>=2025.2'") from None
+    pymetis = optional_package("pymetis", "method=legcf", "pymetis>=2025.2")
     if num_parts == 1:
         return np.zeros(graph.num_nodes, np.int64)
     indptr, indices = (array.astype(np.int32) for array in graph.joint)

@@ -25,6 +25,7 @@ from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
 from baselines.clustering import Clustering
+from baselines.optional import optional_package
 
 START = 200.0  # where the search of the resolution begins: the published one
 
@@ -165,11 +166,7 @@ def leiden(train: Biadjacency, seed: int) -> Solver:
     Its constant Potts model sums e_c - r S_out(c) S_in(c). With the degrees of users as weights going out, those of
     items coming in, and r = gamma / E, that is E times the modularity.
     """
-    try:
-        import igraph
-    except ImportError:
-        raise UserError("method=leiden needs the package igraph (GPL): pip install 'igraph>=1.0'") from None
-
+    igraph = optional_package("igraph", "method=leiden", "igraph>=1.0", licence="GPL")
     train.check_interactions()
     edges = np.column_stack([train.users, train.items + train.num_users])
     graph = igraph.Graph(n=train.num_nodes, edges=edges, directed=True)

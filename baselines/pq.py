@@ -20,9 +20,9 @@ from baco.graph import Biadjacency
 from baco.quantization import ProductQuantizer, pack_rows, unpack_rows
 from baco.quantized import QuantizedTables
 from baco.registry import register_method
-from baco.rng import stream, torch_stream
+from baco.rng import stream
 from baco.tables import EmbeddingTables, Ledger
-from baselines.full import Full
+from baselines.full import full_tables
 
 if TYPE_CHECKING:
     from baco.training.trainer import Trainer
@@ -203,9 +203,7 @@ class ProductMethod(Compressor):
         if not isinstance(tables, ProductTables):
             return tables
         train, rng = trainer.backbone.train, stream(trainer.seed, "quantize")
-        everything = Budget.parse(None, "parameters", train.num_users, train.num_items, tables.dim)
-        full = Full().fit(train, everything, rng).to(trainer.device)
-        full.reset_parameters(trainer.protocol.init_std, torch_stream(trainer.seed, "init"))
+        full = trainer.initialized(full_tables(train, tables.dim))
         trainer.fit(full)
         sides = (tables.users, full.users, train.user_degrees), (tables.items, full.items, train.item_degrees)
         for codebook, trained, degrees in sides:
@@ -243,7 +241,7 @@ class ProductQuantization(ProductMethod):
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> EmbeddingTables:
         if self.config.finetune:
             return self.tables(train, budget, rng)
-        full, seed = Full().fit(train, budget, rng), int(rng.integers(2**31))
+        full, seed = full_tables(train, budget.dim), int(rng.integers(2**31))
         weights = {"users/rows": self.weights(train.user_degrees), "items/rows": self.weights(train.item_degrees)}
         return QuantizedTables(full, self.quantizer_within(train, budget), seed, weights)
 

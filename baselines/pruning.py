@@ -16,7 +16,6 @@ from baco.compressor import Compressor
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baco.rng import torch_stream
 from baco.tables import EmbeddingTables, Ledger
 from baco.training.trainer import Trainer
 from baselines.sizes import LARGEST_DIM
@@ -263,5 +262,4 @@ class Prune(Compressor):
         """Nothing is searched: the tables become dense again, and learn how long the training is."""
         epochs = max(1, int(self.config.until * trainer.protocol.max_epochs))
         tables.densify(epochs if self.config.schedule == "gradual" else None)
-        tables.reset_parameters(trainer.protocol.init_std, torch_stream(trainer.seed, "init"))
-        return tables
+        return trainer.initialized(tables)

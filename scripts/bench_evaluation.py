@@ -17,18 +17,15 @@ from _common import load
 from _peers import DIM, LAYERS, add_arguments, evaluator_of, models
 
 from baco.backbones import LightGCN
-from baco.budget import Budget
 from baco.data.interactions import Interactions
 from baco.evaluation.evaluator import Evaluator
 from baco.machine import peak_memory, reset_peak_memory, resolve_device, synchronize
-from baco.rng import stream, torch_stream
-from baselines.full import Full
+from baco.rng import torch_stream
+from baselines.full import full_tables
 
 
 def our_evaluation(data: Interactions, device: torch.device, k: int) -> Callable[[], None]:
-    tables = Full().fit(
-        data.train, Budget.parse(None, "parameters", data.num_users, data.num_items, DIM), stream(0, "assign")
-    )
+    tables = full_tables(data.train, DIM)
     tables.reset_parameters(0.1, torch_stream(0, "init"))
     tables.to(device)
     backbone, evaluator = LightGCN(data.train, LightGCN.Config(num_layers=LAYERS)), Evaluator(data)

@@ -163,6 +163,11 @@ class Trainer:
         self.backbone.attach(tables)
         return report
 
+    def initialized(self, tables: EmbeddingTables) -> EmbeddingTables:
+        """With the first values that these tables would have in a run of their own, on the trainer's device."""
+        tables.reset_parameters(self.protocol.init_std, torch_stream(self.seed, "init"))
+        return tables.to(self.device)
+
     def validate(self, tables: EmbeddingTables) -> float:
         """Validation recall@20, a fraction."""
         report = self.evaluate(tables, "val", SELECTION_CUTOFF)
