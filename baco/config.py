@@ -31,6 +31,7 @@ class Scalars:
     results_dir: Path
     runs_dir: Path
     export: Path | None
+    full_export: Path | None
     force: bool
     checkpoint_every: float
     assign_only: bool

@@ -20,6 +20,7 @@ from baco.codes import SIDES
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
+from baco.evaluation.distance import distances, embeddings, load_full
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
 from baco.files import check_writable, write_arrays
@@ -71,6 +72,13 @@ class Plan:
         """Where the record belongs."""
         return self.config.results_dir / f"{self.name}.json"
 
+    def done(self) -> dict | None:
+        """The record, where the run need not be done again: not `force`, and it has left all that it was asked for."""
+        config, record = self.config, load_record(self.path)
+        if record is None or config.force or (config.export is not None and not config.export.exists()):
+            return None
+        return None if config.full_export is not None and "distance" not in record else record
+
 
 def run(config: RunConfig) -> dict:
     """Run what the configuration describes, or find its record; returns the record.
@@ -86,8 +94,8 @@ def run(config: RunConfig) -> dict:
     data.describe()
     method, plan = config.method, Plan.of(config, data)
     budget, decides, name, path = plan.budget, plan.decides, plan.name, plan.path
-    record = load_record(path)
-    if record is not None and not config.force and (config.export is None or config.export.exists()):
+    record = plan.done()
+    if record is not None:
         log.info("already recorded in %s (force=true runs it again)", path)
         return record
 
@@ -96,6 +104,9 @@ def run(config: RunConfig) -> dict:
     check_writable(log_path, "runs_dir")
     if config.export is not None:
         check_writable(config.export, "export")
+    full = None
+    if config.full_export is not None:
+        full = load_full(config.full_export, data.num_users, data.num_items, config.dim)
     code = code_version()  # now: the sources may change while the run lasts
     surroundings = environment(device)
     made_by = {"code": code, "libraries": surroundings["libraries"], "device": device.type}
@@ -123,6 +134,8 @@ def run(config: RunConfig) -> dict:
             "environment": surroundings,
             "code": code,
         }
+        if full is not None:
+            record["distance"] = distances(embeddings(tables), full)
         arrays = pack_hits(test.users, test.num_relevant, test.hits) | ids_per_row(tables)
         save_record(config.results_dir, name, record, arrays)
         log.info("recorded in %s", path)

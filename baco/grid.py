@@ -27,7 +27,7 @@ from baco.experiments import Settings, overrides, without_duplicates
 from baco.files import write_text
 from baco.limits import TimeUp
 from baco.machine import resolve_device
-from baco.results.record import load_record, load_records
+from baco.results.record import load_records
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Grid:
             if not again:
                 self.say(place, f"{self.states[place]}: {error}")
             return
-        if load_record(plan.path) is not None and not plan.config.force:
+        if plan.done() is not None:
             self.states[place] = "recorded"
             return
         failed_at = when_failed(plan, self.runs[place])

@@ -43,9 +43,17 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "Gini": ("assignment.clusters.gini", "{:.3f}".format),
     "links inside": ("assignment.clusters.internal_share", "{:.1%}".format),
     "ACCL": ("assignment.clusters.accl", "{:.3g}".format),
+    "users": ("distance.users", "{:.3f}".format),
+    "items": ("distance.items", "{:.3f}".format),
+    "all": ("distance.all", "{:.3f}".format),
+    "rotated users": ("distance.rotated_users", "{:.3f}".format),
+    "rotated items": ("distance.rotated_items", "{:.3f}".format),
+    "rotated all": ("distance.rotated_all", "{:.3f}".format),
 }
 COMPARED = ("parameters", "bytes", "ratio", "clustering s", "training s")
 CLUSTERS = ("user rows", "item rows", "clusters", "largest", "single", "Gini", "links inside", "ACCL")
+DISTANCES = ("users", "items", "all", "rotated users", "rotated items", "rotated all")
+SHOWN = {"cluster_sizes": CLUSTERS, "distance": DISTANCES}  # what other experiments show is COMPARED
 TIMED = ("clustering s", "training s", "s per epoch", "epochs", "validation s", "test s", "host MB", "GPU MB")
 
 
@@ -115,7 +123,7 @@ def comparison(experiment: Experiment, found: list[Section]) -> Document:
 
 
 def _comparison_table(section: Section) -> Table:
-    shown = CLUSTERS if section.experiment.name == "cluster_sizes" else COMPARED
+    shown = SHOWN.get(section.experiment.name, COMPARED)
     budgets = any(row.budget for row in section.rows)
     places = {name: section.ranked(path) for name, path in RANKING.items()}
     tested = section.tested(METRICS)

@@ -187,6 +187,17 @@ def test_an_export_asked_for_later_is_made(workplace):
     assert (workplace.path / "tables.npz").exists()
 
 
+def test_the_distance_to_a_full_model_is_added_to_a_record_that_is_there(workplace):
+    workplace.succeeds(*TINY, "method=full", "export=full.npz")
+    workplace.succeeds(*TINY, "method=random")
+    before = next(one for one in workplace.records().values() if one["names"]["method"] == "random")
+    workplace.succeeds(*TINY, "method=random", "full_export=full.npz")
+    after = next(one for one in workplace.records().values() if one["names"]["method"] == "random")
+    assert "distance" not in before and before["metrics"] == after["metrics"]
+    assert 0 < after["distance"]["rotated_all"] < after["distance"]["all"]
+    assert "already recorded" in workplace.succeeds(*TINY, "method=random", "full_export=full.npz").stderr
+
+
 @pytest.fixture
 def own_log(workplace) -> pd.DataFrame:
     """A log of one's own: text ids, ratings, times."""

@@ -1,0 +1,65 @@
+"""How far embeddings lie from those of the full model (the paper's Table 9)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.linalg import orthogonal_procrustes
+
+from baco.codes import SIDES
+from baco.errors import UserError
+from baco.files import read_arrays
+from baco.tables import CodebookTables, EmbeddingTables
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def embeddings(tables: EmbeddingTables) -> Pair:
+    """Layer 0 of the users and of the items, (n, dim) float32 each."""
+    users, items = (side.detach().cpu().numpy() for side in tables())
+    return users, items
+
+
+def load_full(path: Path, num_users: int, num_items: int, dim: int) -> Pair:
+    """The embeddings of a full model, from the file that `export=` wrote of it.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or it is none of a full model of these sizes.
+    """
+    advice = f"write it with method=full export={path}"
+    if not path.exists():
+        raise UserError(f"full_export: there is no file {path}; {advice}")
+    try:
+        full = embeddings(CodebookTables.from_export(read_arrays(path)))
+    except Exception as error:  # see `read_arrays`
+        raise UserError(f"full_export: {path} is no export of a full model ({error}); {advice}") from None
+    if (found := [side.shape for side in full]) != [(num_users, dim), (num_items, dim)]:
+        raise UserError(
+            f"full_export: {path} has embeddings of the shapes {found[0]} and {found[1]}, not {(num_users, dim)} and "
+            f"{(num_items, dim)}; {advice}"
+        )
+    return full
+
+
+def distances(found: Pair, full: Pair) -> dict[str, float]:
+    """Mean Euclidean distances of embeddings to the full model's, id by id.
+
+    Two trainings of one and the same model agree at best up to a rotation of all embeddings, which changes no score. So
+    there are two kinds: as the embeddings are, which is what the paper gives; and after the rotation (or reflection) of
+    all users and items together that brings them nearest (Schönemann, Psychometrika 1966).
+
+    Returns
+    -------
+    dict : `users`, `items`, `all` and, after the rotation, `rotated_users`, `rotated_items`, `rotated_all`.
+    """
+    ours, theirs = np.concatenate(found), np.concatenate(full)
+    rotation, _ = orthogonal_procrustes(ours, theirs)
+    means = {}
+    for prefix, moved in (("", ours), ("rotated_", ours @ rotation)):
+        apart = np.linalg.norm(moved - theirs, axis=1)
+        sides = dict(zip(SIDES, np.split(apart, [len(found[0])]), strict=True)) | {"all": apart}
+        means |= {f"{prefix}{name}": float(values.mean(dtype=np.float64)) for name, values in sides.items()}
+    return means
