@@ -18,12 +18,17 @@ STEP = 4.0  # factor between two tries while the budget is being bracketed
 MOST_STEPS = 20  # tries in one direction: twelve orders of magnitude
 BISECTIONS = 20
 GOOD_SHARE = 0.998  # of the budget: good enough to stop
+AIM = 0.999  # of the budget: what interpolation aims at
 ENOUGH_SHARE = 0.98  # of the budget: less makes the search look around once more
 EXTRA_TRIES = 8
 
 
 def fill_budget(
-    assign: Callable[[float], Assignment], budget: Budget, start: float, mend: str = "raise budget="
+    assign: Callable[[float], Assignment],
+    budget: Budget,
+    start: float,
+    mend: str = "raise budget=",
+    smooth: bool = False,
 ) -> Assignment:
     """The assignment that comes closest to the budget from below.
 
@@ -38,6 +43,8 @@ def fill_budget(
         Where to begin; the search goes up or down by factors of 4 from there, then bisects the logarithm.
     mend : str
         What the error tells the user to do when nothing fits.
+    smooth : bool
+        Whether the cost grows about like a power of the knob, so that interpolation needs fewer tries than bisection.
 
     Returns
     -------
@@ -55,10 +62,10 @@ def fill_budget(
             progress.update()
             return assignment
 
-        return _search(watched, budget, start, mend)
+        return _search(watched, budget, start, mend, smooth)
 
 
-def _search(assign: Callable[[float], Assignment], budget: Budget, start: float, mend: str) -> Assignment:
+def _search(assign: Callable[[float], Assignment], budget: Budget, start: float, mend: str, smooth: bool) -> Assignment:
     costs: dict[float, int] = {}
     best: Assignment | None = None
     best_cost = -1
@@ -85,11 +92,17 @@ def _search(assign: Callable[[float], Assignment], budget: Budget, start: float,
             f"the budget of {budget.limit:,} {budget.unit} is below the least that this method reaches on this graph, "
             f"{min(costs.values()):,}; {mend}"
         )
+    slow, narrow = False, 1e-3 if smooth else 1e-9  # within a thousandth what is smooth at large is not
     for _ in range(BISECTIONS if bracketed else 0):
-        if good(GOOD_SHARE) or high / low < 1 + 1e-9:
+        if good(GOOD_SHARE) or high / low < 1 + narrow:
             break
         middle = math.sqrt(low * high)
+        if smooth and not slow:
+            part = math.log(AIM * budget.limit / costs[low]) / math.log(costs[high] / costs[low])
+            middle = low * (high / low) ** min(max(part, 0.05), 0.95)
+        before = high / low
         low, high = (middle, high) if fits(middle) else (low, middle)
+        slow = not slow and (high / low) ** 2 > before  # bisection would have done better: the next try bisects
     if not good(ENOUGH_SHARE):
         nearest = max(knob for knob, cost in costs.items() if cost == best_cost)
         for knob in np.geomspace(nearest / STEP, nearest * STEP, EXTRA_TRIES):

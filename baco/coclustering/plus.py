@@ -43,7 +43,7 @@ class BacoPlus(CodeCompressor):
         """
 
         resolution: float | None = None
-        code_share: float = 0.25
+        code_share: float = 0.4
         item_ratio: float = 0.25
         solver: str = "multilevel"
         num_rounds: int | None = None
@@ -100,7 +100,7 @@ class BacoPlus(CodeCompressor):
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        return fill_budget(at, budget, start=START)
+        return fill_budget(at, budget, start=START, smooth=True)
 
 
 def many_codes(ends: np.ndarray, labels: np.ndarray) -> Codes:

@@ -102,18 +102,31 @@ def staircase(rows_at):
         lambda knob: int(np.clip(40 * knob * (1 + 0.3 * np.sin(9 * knob)), 1, 1000)),  # far from monotone
     ],
 )
-def test_search_fills_the_budget_wherever_it_starts(rows_at):
+@pytest.mark.parametrize("smooth", [False, True])
+def test_search_fills_the_budget_wherever_it_starts(rows_at, smooth):
     budget = Budget(600 * 8, "parameters", 8)
     for start in (1e-3, 1.0, 1e3):
-        assignment = fill_budget(staircase(rows_at), budget, start)
+        assignment = fill_budget(staircase(rows_at), budget, start, smooth=smooth)
         share = budget.share(code_ledger(assignment, 8))
         assert 0.98 <= share <= 1
         assert rows_at(assignment.details["knob"]) == assignment.users.num_rows
 
 
-def test_search_keeps_the_best_below_a_jump():
+@pytest.mark.parametrize("power", [0.5, 0.9, 1.5])
+def test_interpolation_needs_a_few_tries_where_bisection_needs_many(power):
+    def tries(smooth):
+        budget = Budget(60_000 * 8, "parameters", 8)
+        search = staircase(lambda knob: int(np.clip(700 * knob**power, 1, 10**6)))
+        return fill_budget(search, budget, 1.0, smooth=smooth).details["tries"]
+
+    assert tries(True) < tries(False)
+    assert tries(True) <= 8
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_search_keeps_the_best_below_a_jump(smooth):
     budget = Budget(600 * 8, "parameters", 8)
-    assignment = fill_budget(staircase(lambda knob: 100 if knob < 7 else 1000), budget, 1.0)
+    assignment = fill_budget(staircase(lambda knob: 100 if knob < 7 else 1000), budget, 1.0, smooth=smooth)
     assert assignment.users.num_rows == 100
 
 
