@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from baco.config import GROUPS, typed
 from baco.data.sources import SOURCES
 from baco.errors import UserError
+from baco.quantization import QUANTIZERS
 from baco.registry import BACKBONES, METHODS, backbone_class, method_class, register_method
 from baco.training.protocol import Protocol
 
@@ -51,6 +52,12 @@ def test_the_file_of_a_dataset_fits_its_source(name):
 @pytest.mark.parametrize("name", files("protocol"))
 def test_the_file_of_a_protocol_is_complete(name):
     assert typed(Protocol, settings_of(files("protocol")[name]), "protocol.").name == name
+
+
+@pytest.mark.parametrize("name", ["int8", "int4", "int2"])
+def test_the_methods_in_few_bits_are_the_full_model_under_the_quantization_of_that_name(name):
+    section = settings_of(files("quantize")[name])
+    assert method_class(name).quantizer == typed(QUANTIZERS[section.pop("name")], section, "quantize.")
 
 
 @pytest.mark.parametrize("path", [path for group in GROUPS for path in files(group).values()], ids=lambda p: p.stem)
