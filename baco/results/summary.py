@@ -183,18 +183,22 @@ class Section:
         results = {}
         for group in self.groups:
             ours = next((row for row in group if row.method == OURS and row.records), None)
-            made = {}
+            made, of_ours = {}, {}  # the second by seeds, which most rows share
             for row in group:
-                seeds = set(row.seeds) & set(ours.seeds) if ours is not None and row is not ours else set()
-                values = [self._per_user(one, seeds, metrics) for one in (row, ours)] if seeds else [None]
-                if all(of_row is not None for of_row in values):
-                    made[row] = [compare(first, second) for first, second in zip(*values, strict=True)]
+                seeds = frozenset(row.seeds) & frozenset(ours.seeds) if ours is not None and row is not ours else None
+                if not seeds:
+                    continue
+                if seeds not in of_ours:
+                    of_ours[seeds] = self._per_user(ours, seeds, metrics)
+                values = self._per_user(row, seeds, metrics)
+                if values is not None and of_ours[seeds] is not None:
+                    made[row] = [compare(*pair) for pair in zip(values, of_ours[seeds], strict=True)]
             adjusted = [holm([made[row][number].p for row in made]) for number in range(len(metrics))]
             for place, (row, comparisons) in enumerate(made.items()):
                 results[row] = [(one, adjusted[number][place]) for number, one in enumerate(comparisons)]
         return results
 
-    def _per_user(self, row: Row, seeds: set[int], metrics: list[tuple[str, int]]) -> np.ndarray | None:
+    def _per_user(self, row: Row, seeds: frozenset[int], metrics: list[tuple[str, int]]) -> np.ndarray | None:
         """(len(metrics), users) float64, means over the seeds; None if they were not kept."""
         sums: np.ndarray | float = 0.0
         for record in row.records:
@@ -203,7 +207,7 @@ class Section:
                 if "hits" not in arrays:
                     return None
                 _, num_relevant, hits = unpack_hits(arrays)
-                at = {k: user_metrics(hits, num_relevant, k) for _, k in metrics}
+                at = {k: user_metrics(hits, num_relevant, k) for k in {k for _, k in metrics}}
                 sums = sums + np.stack([at[k][metric] for metric, k in metrics])
         return sums / len(seeds)
 
