@@ -114,7 +114,7 @@ class Biadjacency:
     @property
     def joint_degrees(self) -> np.ndarray:
         """(num_nodes,) int64, users first."""
-        return np.diff(self.joint.indptr)
+        return np.concatenate([self.user_degrees, self.item_degrees])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -77,7 +77,7 @@ def bimlpa(graph: Biadjacency, rng: np.random.Generator) -> tuple[np.ndarray, li
                 break
     sets = (red_sets, blue_sets) if red is users else (blue_sets, red_sets)
     _, labels = np.unique(np.concatenate(sets), return_inverse=True)
-    labels[np.concatenate([graph.user_degrees, graph.item_degrees]) == 0] = ISOLATED
+    labels[graph.joint_degrees == 0] = ISOLATED
     return labels, rounds
 
 

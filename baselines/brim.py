@@ -85,7 +85,7 @@ def brim(graph: Biadjacency, resolution: float, items: np.ndarray) -> tuple[np.n
         before, modularity = modularity, objective(graph, labels, weights, resolution) / graph.num_edges
         if modularity - before < LEAST_GAIN:
             break
-    labels[np.concatenate([graph.user_degrees, graph.item_degrees]) == 0] = ISOLATED
+    labels[graph.joint_degrees == 0] = ISOLATED
     return labels, modularity
 
 

@@ -121,7 +121,6 @@ class CceTables(EmbeddingTables):
         return total(self.users.ledger(), self.items.ledger())
 
     def quantizable(self) -> dict[str, nn.Parameter]:
-        """The parameters that may be packed after training, by their names in `export`."""
         return {f"{side}/rows": getattr(self, side).rows for side in SIDES}
 
     def export(self) -> dict[str, np.ndarray]:

@@ -193,7 +193,6 @@ class ComposedTables(EmbeddingTables):
         )
 
     def quantizable(self) -> dict[str, nn.Parameter]:
-        """The parameters that may be packed after training, by their names in `export`."""
         return {
             f"{side}/factor{number}": factor
             for side in SIDES

@@ -70,7 +70,7 @@ def excess_density(graph: Biadjacency, seed: int, most_rows: int) -> tuple[np.nd
     rng = np.random.default_rng(seed)
     labels = np.arange(graph.num_nodes)
     clusters = cluster_sums(graph, labels)
-    node_degrees = np.concatenate([graph.user_degrees, graph.item_degrees])
+    node_degrees = graph.joint_degrees
     links = np.zeros(graph.num_nodes, np.int32)
     touched = np.empty_like(links)
     rounds = 0

@@ -146,7 +146,6 @@ class LegcfTables(EmbeddingTables):
         return joint_ledger(self.codes(), self.codebook.rows.shape[1])
 
     def quantizable(self) -> dict[str, nn.Parameter]:
-        """The parameters that may be packed after training, by their names in `export`."""
         return {"rows": self.codebook.rows}
 
     def export(self) -> dict[str, np.ndarray]:
@@ -246,7 +245,7 @@ def metis_parts(graph: Biadjacency, num_parts: int, seed: int) -> np.ndarray:
     adjacency = pymetis.CSRAdjacency(indptr, indices)
     _, found = pymetis.part_graph(num_parts, adjacency, options=pymetis.Options(seed=seed))
     parts = np.array(found)
-    give_to_empty(parts, np.diff(indptr), num_parts)
+    give_to_empty(parts, graph.joint_degrees, num_parts)
     return parts
 
 

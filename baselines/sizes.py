@@ -201,12 +201,10 @@ class PowerSizes(Compressor):
                 raise UserError(f"method.exponent={self.exponent} must lie between 0 and 10")
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SizedTables:
-        degrees = np.concatenate([train.user_degrees, train.item_degrees])
-        return by_frequency(train, budget, np.maximum(degrees, 1.0) ** self.config.exponent)
+        return by_frequency(train, budget, np.maximum(train.joint_degrees, 1.0) ** self.config.exponent)
 
 
 def by_frequency(train: Biadjacency, budget: Budget, shares: np.ndarray) -> SizedTables:
     """The tables of one allocation over users and items together, which grows with the frequency."""
-    degrees = np.concatenate([train.user_degrees, train.item_degrees])
-    sizes = ranked(allocate(shares, affordable_size(budget, train.num_nodes), budget.dim), degrees)
+    sizes = ranked(allocate(shares, affordable_size(budget, train.num_nodes), budget.dim), train.joint_degrees)
     return SizedTables(*np.split(sizes, [train.num_users]), budget.dim)

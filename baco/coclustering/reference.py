@@ -53,7 +53,7 @@ def reference(
     user_volume, item_volume = weights.copy(), weights.copy()  # the phantom volumes
     labels = np.arange(num_nodes, dtype=np.int32)
     links = np.zeros(num_nodes, np.float32)
-    max_degree = int(np.diff(graph.joint.indptr).max())
+    max_degree = int(graph.joint_degrees.max())
     for _ in range(num_rounds):
         _visit(
             orders.permutation(num_nodes),
