@@ -87,7 +87,7 @@ class LightGCN(Backbone):
 
         def __post_init__(self):
             if self.num_layers < 0:
-                raise UserError(f"backbone.params.num_layers={self.num_layers} must be 0 or more")
+                raise UserError(f"backbone.num_layers={self.num_layers} must be 0 or more")
 
     @property
     def num_layers(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -165,8 +165,9 @@ RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash, Own
 class Codes:
     """The codes of one side.
 
-    An id's embedding is the mean of its rows, or their sum weighted by `weights`. Under the mean an id with fewer codes
-    than s repeats one: a user with the codes (3, 3) has row 3, in value and in gradient.
+    An id's embedding is the mean of its rows, or their sum weighted by `weights`; then it is multiplied by its `scale`.
+    Under the mean an id with fewer codes than s repeats one: a user with the codes (3, 3) has row 3, in value and in
+    gradient.
 
     Attributes
     ----------
@@ -177,12 +178,15 @@ class Codes:
         None: the mean. One weight per position, the same for all ids (ones: the sum), or one per id and position.
     rule : Rule or None
         How to compute `index` from ids; None when the codes themselves have to be stored.
+    scale : None or (n,) float16
+        Stored, one for each id; None: ones.
     """
 
     index: np.ndarray
     num_rows: int
     weights: np.ndarray | None = None
     rule: Rule | None = None
+    scale: np.ndarray | None = None
 
     def __post_init__(self):
         index = self.index
@@ -192,6 +196,8 @@ class Codes:
             raise ValueError(f"codes run from {index.min()} to {index.max()}, outside 0..{self.num_rows - 1}")
         if self.weights is not None and self.weights.shape not in (index.shape, index.shape[1:]):
             raise ValueError(f"weights of shape {self.weights.shape} do not fit codes of shape {index.shape}")
+        if self.scale is not None and self.scale.shape != index.shape[:1]:
+            raise ValueError(f"a scale of shape {self.scale.shape} does not fit codes of shape {index.shape}")
 
     @classmethod
     def from_rule(cls, rule: Rule, num_ids: int, num_rows: int, weights: np.ndarray | None = None) -> Codes:
@@ -225,24 +231,30 @@ class Codes:
 
     @property
     def num_stored_weights(self) -> int:
-        """Pooling weights that a server has to store: those given per id, unless a rule yields them."""
-        return self.weights.size if self.weights is not None and self.weights.ndim == 2 and self.rule is None else 0
+        """Pooling weights that a server has to store: those given per id, unless a rule yields them, and scales."""
+        return sum(array.size for array in self._stored_weights().values())
+
+    def _stored_weights(self) -> dict[str, np.ndarray]:
+        stored = {}
+        if self.weights is not None and self.weights.ndim == 2 and self.rule is None:
+            stored["weights"] = self.weights
+        if self.scale is not None:
+            stored["scale"] = self.scale
+        return stored
 
     def pack(self) -> dict[str, np.ndarray]:
         """What a server stores of the codes: the rule's arrays, or the codes at ceil(log2 num_rows) bits each."""
         if self.rule is not None:
-            return self.rule.arrays()
-        packed = {"codes": pack_bits(self.index, code_bits(self.num_rows))}
-        if self.num_stored_weights:
-            packed["weights"] = self.weights
-        return packed
+            return self.rule.arrays() | self._stored_weights()
+        return {"codes": pack_bits(self.index, code_bits(self.num_rows))} | self._stored_weights()
 
     @property
     def packed_bytes(self) -> int:
         """Length of `pack()` in bytes, without packing."""
+        weights = sum(array.nbytes for array in self._stored_weights().values())
         if self.rule is not None:
-            return sum(array.nbytes for array in self.rule.arrays().values())
-        return packed_code_bytes(self.index.size, self.num_rows) + 4 * self.num_stored_weights
+            return weights + sum(array.nbytes for array in self.rule.arrays().values())
+        return weights + packed_code_bytes(self.index.size, self.num_rows)
 
     def header(self) -> dict:
         """What `unpack` needs to know beside the arrays; a few plain values."""
@@ -264,9 +276,12 @@ class Codes:
                 raise UserError(f"the export uses the code rule '{header['rule']}', which this version does not know")
             rule = RULES[header["rule"]]
             own = {field.name: arrays[field.name] for field in fields(rule)}
-            return cls.from_rule(rule(**own), num_ids, num_rows, weights)
-        index = unpack_bits(arrays["codes"], code_bits(num_rows), num_ids * codes_per_id).reshape(num_ids, codes_per_id)
-        return cls(index.astype(np.int32), num_rows, arrays.get("weights", weights))
+            codes = cls.from_rule(rule(**own), num_ids, num_rows, weights)
+        else:
+            index = unpack_bits(arrays["codes"], code_bits(num_rows), num_ids * codes_per_id)
+            index = index.reshape(num_ids, codes_per_id).astype(np.int32)
+            codes = cls(index, num_rows, arrays.get("weights", weights))
+        return replace(codes, scale=arrays.get("scale"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, ValidationError
 
 from baco.backbones import Backbone
-from baco.compressor import Compressor
+from baco.compressor import CodeCompressor, Compressor
 from baco.data.sources import SOURCES
 from baco.errors import UserError, unknown
+from baco.popularity import item_exponent
 from baco.quantization import QUANTIZERS, Quantizer
 from baco.registry import backbone_class, method_class
 from baco.training.protocol import Protocol
@@ -24,6 +25,7 @@ class Scalars:
     budget: float | None
     budget_unit: str
     dim: int
+    popularity: float
     seed: int
     device: str
     threads: int | None
@@ -43,13 +45,16 @@ class Scalars:
             raise UserError(f"checkpoint_every={self.checkpoint_every} must be 0 or more seconds")
         if self.dim < 1:
             raise UserError(f"dim={self.dim} must be 1 or more")
+        if not 0 <= self.popularity <= 1:
+            raise UserError(f"popularity={self.popularity} must be in [0, 1]; 0.25 is a good value for backbone=mf")
         if self.seed < 0:
             raise UserError(f"seed={self.seed} must be 0 or more")
 
 
 @dataclass(frozen=True)
 class RunConfig(Scalars):
-    """One run: the scalars, with the dataset's own budget where none was given, and what the groups chose."""
+    """One run: the scalars, with the dataset's own budget and the method's own popularity where none was given, and
+    what the groups chose."""
 
     dataset: object
     backbone: type[Backbone]
@@ -65,15 +70,18 @@ class RunConfig(Scalars):
 
     def decides(self) -> dict:
         """The settings that decide a result, as plain values: not the data's whereabouts, device or folders."""
-        quantizer = self.quantize
-        packed = {} if quantizer is None else {"quantize": {"name": quantizer.name} | asdict(quantizer)}
-        return packed | {
+        decides = {
             "backbone": {"name": self.backbone.name} | asdict(self.backbone_config),
             "method": {"name": self.method.name} | asdict(self.method.config),
             "protocol": asdict(self.protocol),
             "dim": self.dim,
             "seed": self.seed,
         }
+        if self.quantize is not None:
+            decides["quantize"] = {"name": self.quantize.name} | asdict(self.quantize)
+        if self.popularity != 0:
+            decides["popularity"] = self.popularity
+        return decides
 
 
 GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")
@@ -89,17 +97,22 @@ def parse(cfg: DictConfig) -> RunConfig:
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     sections = {group: dict(plain.pop(group)) for group in GROUPS}
-    scalars = typed(Scalars, plain, "")
     source = sections["dataset"].pop("source")
     if source not in SOURCES:
         raise unknown("dataset.source", source, SOURCES)
     backbone = backbone_class(sections["backbone"].pop("name"))
     method = method_class(sections["method"].pop("name"))
     dataset = typed(SOURCES[source], sections["dataset"], "dataset.")
+    backbone_config = typed(backbone.Config, sections["backbone"], "backbone.")
+    own_exponent = sections["method"].pop("popularity", 0.0)
+    plain["popularity"] = item_exponent(plain["popularity"], own_exponent, asdict(backbone_config))
+    scalars = typed(Scalars, plain, "")
+    if scalars.popularity and not issubclass(method, CodeCompressor):
+        raise UserError(f"popularity={scalars.popularity} scales the rows that ids share; '{method.name}' shares none")
     return RunConfig(
         dataset=dataset,
         backbone=backbone,
-        backbone_config=typed(backbone.Config, sections["backbone"], "backbone."),
+        backbone_config=backbone_config,
         method=method(typed(method.Config, sections["method"], "method.")),
         protocol=typed(Protocol, sections["protocol"], "protocol."),
         quantize=_quantizer(sections["quantize"]),

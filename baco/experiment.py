@@ -16,7 +16,7 @@ import torch
 
 from baco.assignments import cached_assignment
 from baco.budget import FLOAT_BYTES, Budget
-from baco.codes import SIDES
+from baco.codes import SIDES, Assignment
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
@@ -34,6 +34,7 @@ from baco.machine import (
     set_threads,
     synchronize,
 )
+from baco.popularity import budget_beside, popularity_scale, scaled
 from baco.quantized import QuantizedTables
 from baco.results.record import RECORD_SCHEMA, load_record, pack_hits, record_id, record_name, save_record
 from baco.rng import stream, torch_stream
@@ -149,8 +150,7 @@ def assign(config: RunConfig) -> None:
     """Only compute the codes of a run, into the cache that `run` looks into; nothing for methods without codes."""
     data = config.dataset.load(config.data_dir)
     if isinstance(config.method, CodeCompressor):
-        budget = Plan.of(config, data).budget
-        cached_assignment(config.method, data.train, budget, config.seed, config.runs_dir / "assignments")
+        codes(config, data.train, Plan.of(config, data).budget)
 
 
 def train_and_test(
@@ -205,8 +205,7 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
     """Tables with their first values drawn, the seconds the compressor took, and what it says of its assignment."""
     method = config.method
     if isinstance(method, CodeCompressor):
-        folder = config.runs_dir / "assignments"
-        assignment, seconds = cached_assignment(method, train, budget, config.seed, folder)
+        assignment, seconds = codes(config, train, budget)
         check_budget(config, budget, code_ledger(assignment, config.dim, budget.row))  # before a table is allocated
         tables = CodebookTables(assignment, config.dim)
         details = assignment.details
@@ -220,6 +219,15 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
         log.warning("%s uses %.1f %% of its budget only", method.name, 100 * share)
     tables.reset_parameters(config.protocol.init_std, torch_stream(config.seed, "init"))
     return tables, seconds, details
+
+
+def codes(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[Assignment, float]:
+    """The method's codes, from the cache if they are there, with scaled items if that is asked for; and its seconds."""
+    scale = popularity_scale(train.item_degrees, config.popularity)
+    folder = config.runs_dir / "assignments"
+    rest = budget_beside(scale, budget)
+    assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder)
+    return scaled(assignment, scale), seconds
 
 
 def quantized(config: RunConfig, tables: EmbeddingTables) -> EmbeddingTables:

@@ -224,8 +224,12 @@ class Codebook(nn.Module):
         self.register_buffer("codes", torch.as_tensor(codes.index))  # (n, s) int32
         weights = None if codes.weights is None else torch.as_tensor(codes.weights)
         self.register_buffer("weights", weights)  # None, (s,) or (n, s)
-        self.identity = codes.num_ids == codes.num_rows and np.array_equal(
-            codes.index, np.arange(codes.num_ids, dtype=np.int32)[:, None]
+        scale = None if codes.scale is None else torch.as_tensor(codes.scale.astype(np.float32)[:, None])
+        self.register_buffer("scale", scale)  # None or (n, 1)
+        self.identity = (
+            scale is None
+            and codes.num_ids == codes.num_rows
+            and np.array_equal(codes.index, np.arange(codes.num_ids, dtype=np.int32)[:, None])
         )
 
     def forward(self, ids: Tensor | None = None) -> Tensor:
@@ -234,15 +238,21 @@ class Codebook(nn.Module):
             return self.rows
         codes = self.codes if ids is None else self.codes[ids]
         if self.weights is None:
-            return embedding_bag(codes, self.rows, mode="mean")
-        weights = self.weights if ids is None or self.weights.ndim == 1 else self.weights[ids]
-        return embedding_bag(codes, self.rows, mode="sum", per_sample_weights=weights.expand(codes.shape))
+            pooled = embedding_bag(codes, self.rows, mode="mean")
+        else:
+            weights = self.weights if ids is None or self.weights.ndim == 1 else self.weights[ids]
+            pooled = embedding_bag(codes, self.rows, mode="sum", per_sample_weights=weights.expand(codes.shape))
+        if self.scale is None:
+            return pooled
+        return pooled * (self.scale if ids is None else self.scale[ids])
 
     def pooling(self) -> csr_array:
         """(n, num_rows) float32: the weight of each row in each id's embedding."""
         codes = self.codes.cpu().numpy()
         num_ids, codes_per_id = codes.shape
         weights = np.float32(1 / codes_per_id) if self.weights is None else self.weights.cpu().numpy()
+        if self.scale is not None:
+            weights = weights * self.scale.cpu().numpy()
         values = np.broadcast_to(weights, codes.shape).ravel()
         ends = np.arange(0, codes.size + 1, codes_per_id)
         matrix = csr_array((values, codes.ravel(), ends), shape=(num_ids, len(self.rows)), copy=True)

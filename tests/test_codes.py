@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +49,7 @@ def test_extra_codes_count_distinct_ones_under_the_mean():
     per_id = Codes(index, 4, weights)
     assert per_id.extra_codes == 0 + 1 + 2
     assert per_id.num_stored_weights == 9
+    assert replace(per_id, scale=np.ones(3, np.float16)).num_stored_weights == 9 + 3
 
 
 @given(st.integers(1, 500), st.integers(1, 40), st.integers(0, 99))
@@ -76,6 +79,9 @@ def test_affine_hash_is_the_exact_formula_and_even(num_ids, num_rows, seed):
             5,
             np.ones(2, np.float32),
         ),
+        Codes(np.array([[0, 2], [1, 1]], np.int32), 3, scale=np.array([0.5, 2], np.float16)),
+        replace(Codes.from_rule(Identity(), 2, 2), scale=np.array([0.5, 2], np.float16)),
+        Codes(np.array([[0], [1]], np.int32), 2, np.ones((2, 1), np.float32), scale=np.array([0.5, 2], np.float16)),
     ],
 )
 def test_pack_and_unpack(codes):
@@ -87,6 +93,7 @@ def test_pack_and_unpack(codes):
     assert (back.weights is None) == (codes.weights is None)
     if codes.weights is not None:
         np.testing.assert_array_equal(back.weights, codes.weights)
+    np.testing.assert_array_equal(back.scale, codes.scale)
     pair = Assignment(codes, Codes.from_rule(Identity(), 2, 2), {"resolution": 0.5})
     again = Assignment.unpack(*pair.pack())
     np.testing.assert_array_equal(again.users.index, codes.index)
@@ -112,6 +119,11 @@ def test_computed_codes_cost_no_bytes_beyond_their_rule():
 def test_impossible_codes_are_refused(index, num_rows, weights):
     with pytest.raises(ValueError, match=r"codes|weights"):
         Codes(index, num_rows, weights)
+
+
+def test_a_scale_of_the_wrong_length_is_refused():
+    with pytest.raises(ValueError, match="scale"):
+        Codes(np.array([[0], [1]], np.int32), 2, scale=np.ones(3, np.float16))
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(1, 3), st.integers(1, 20), st.integers(0, 99))

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,19 @@ ASSIGNMENTS = {
     ),
     "weighted": Assignment(
         Codes(TWO_CODES, 3, np.array([[0.5, 2], [1, 0], [3, 1], [1, 1]], np.float32)), Codes.from_rule(Identity(), 3, 3)
+    ),
+    "scaled": Assignment(
+        Codes(TWO_CODES, 3, scale=np.array([1, 2, 0.5, 0], np.float16)),
+        replace(Codes.from_rule(Identity(), 3, 3), scale=np.array([0.25, 1, 3], np.float16)),
+    ),
+    "scaled many codes": Assignment(
+        replace(Codes.from_rule(MANY, 4, 3), scale=np.array([1, 2, 0.5, 3], np.float16)),
+        Codes(
+            np.array([[1, 0], [0, 0], [0, 1]], np.int32),
+            2,
+            np.array([1, 2], np.float32),
+            scale=np.array([2, 1, 4], np.float16),
+        ),
     ),
     "many codes": Assignment(Codes.from_rule(MANY, 4, 3), Codes(np.array([[1], [0], [1]], np.int32), 2)),
 }
@@ -47,7 +61,7 @@ def pooling_matrix(codes: Codes) -> np.ndarray:
                 if codes.weights is None
                 else np.broadcast_to(codes.weights, codes.index.shape)[x, s]
             )
-            matrix[x, codes.index[x, s]] += weight
+            matrix[x, codes.index[x, s]] += weight if codes.scale is None else weight * codes.scale[x]
     return matrix
 
 
@@ -98,6 +112,9 @@ def test_ledger_by_hand():
     assert (ledger.user_rows, ledger.item_rows, ledger.extra_codes) == (3, 2, 3)
     assert ledger.parameters == 5 * DIM + 3
     assert ledger.bytes == 4 * 5 * DIM + 2 + 1  # 8 codes of 2 bits, 3 codes of 1 bit
+    scaled = code_ledger(ASSIGNMENTS["scaled"], DIM)
+    assert (scaled.extra_codes, scaled.parameters) == (3, 6 * DIM + 3 + 7)
+    assert scaled.bytes == 4 * 6 * DIM + 2 + 2 * 7
     assert ledger.training_floats == 5 * DIM
     full = code_ledger(ASSIGNMENTS["identity"], DIM)
     assert (full.parameters, full.bytes) == (7 * DIM, 4 * 7 * DIM)

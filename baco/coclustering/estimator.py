@@ -11,6 +11,7 @@ from baco.coclustering.method import Baco
 from baco.coclustering.plus import BacoPlus
 from baco.errors import unknown
 from baco.graph import Biadjacency
+from baco.popularity import budget_beside, popularity_scale, scaled
 from baco.tables import code_ledger
 
 METHODS = {method.name: method for method in (BacoPlus, Baco)}
@@ -30,6 +31,9 @@ class BalancedCoClustering:
         'baco_plus', or 'baco' as published.
     settings : dict
         Of the method: see its `Config`.
+    popularity : float
+        Exponent of a scale of the columns' embeddings (`baco.popularity.popularity_scale`), one parameter each. 0.25
+        serves models that score by a dot product of these embeddings; 0, no scale, those that propagate them.
     random_state : int
         Seed; equal seeds give equal codes.
 
@@ -55,6 +59,7 @@ class BalancedCoClustering:
     dim: int = 64
     method: str = "baco_plus"
     settings: dict = field(default_factory=dict)
+    popularity: float = 0.0
     random_state: int = 0
 
     def fit(self, matrix, y=None) -> BalancedCoClustering:
@@ -71,7 +76,9 @@ class BalancedCoClustering:
         graph = Biadjacency.from_matrix(matrix)
         budget = Budget.parse(self.budget, "parameters", graph.num_users, graph.num_items, self.dim)
         rng = np.random.default_rng(self.random_state)
-        assignment = method(method.Config(**self.settings)).assign(graph, budget, rng)
+        scale = popularity_scale(graph.item_degrees, self.popularity)
+        assignment = method(method.Config(**self.settings)).assign(graph, budget_beside(scale, budget), rng)
+        assignment = scaled(assignment, scale)
         budget.check(code_ledger(assignment, self.dim), method.name)
         self.assignment_ = assignment
         self.resolution_ = assignment.details["resolution"]

@@ -59,7 +59,8 @@ class Row:
 
     @property
     def _changed(self) -> list[str]:
-        own = {key: value for key, value in self.settings.items() if key.startswith(("method.", "quantize."))}
+        kinds = ("method.", "quantize.", "popularity")
+        own = {key: value for key, value in self.settings.items() if key.startswith(kinds)}
         return [text.removeprefix("method.") for text in overrides(own)]
 
     @property

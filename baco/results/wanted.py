@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from baco.budget import Budget
 from baco.errors import UserError
 from baco.experiments import CONF, Settings
+from baco.popularity import item_exponent
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Wanted:
         Settings with their names. The method's is None while there is no such method.
     quantize : dict or None
         Settings with their names; None where rows stay in float32.
+    popularity : float
+        The exponent of the items' scale.
     dim, seed : int
     budget : float
         A ratio of the full model, or rows.
@@ -44,6 +47,7 @@ class Wanted:
     protocol: dict
     method: dict | None
     quantize: dict | None
+    popularity: float
     dim: int
     seed: int
     budget: float
@@ -72,7 +76,9 @@ class Wanted:
         scalars = main | settings
         budget = sections["dataset"]["budget"] if scalars["budget"] is None else scalars["budget"]
         own = {key: scalars[key] for key in ("dim", "seed", "budget_unit")}
-        return cls(settings, **sections, **own, budget=budget)
+        own_exponent = (sections["method"] or {}).pop("popularity", 0.0)
+        popularity = item_exponent(scalars["popularity"], own_exponent, sections["backbone"])
+        return cls(settings, **sections, **own, budget=budget, popularity=popularity)
 
     def matches(self, record: dict) -> bool:
         """Whether the record is of this run, on whatever split of the dataset."""
@@ -81,6 +87,7 @@ class Wanted:
             record["names"]["dataset"] == self.dataset["name"]
             and config["method"] == self.method
             and config.get("quantize") == self.quantize
+            and config.get("popularity", 0.0) == self.popularity
             and config["backbone"] == self.backbone
             and config["protocol"] == self.protocol
             and (config["dim"], config["seed"]) == (self.dim, self.seed)
@@ -99,8 +106,8 @@ class Wanted:
 
     @property
     def row(self) -> Settings:
-        """The settings that make a row of a table: those of the method and of quantization, and the budget."""
-        groups = ("method", "quantize", "budget", "budget_unit")
+        """The settings that make a row of a table: of the method, its rows' format and scale, and the budget."""
+        groups = ("method", "quantize", "popularity", "budget", "budget_unit")
         return {key: value for key, value in self.settings.items() if key.partition(".")[0] in groups}
 
 

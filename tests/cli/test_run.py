@@ -396,3 +396,39 @@ def test_a_killed_run_continues_to_the_same_numbers(workplace, tmp_path):
 def checkpoint_time(workplace: Workplace) -> float:
     """When the last checkpoint was saved; 0 before the first."""
     return max((path.stat().st_mtime for path in workplace.path.glob("runs/*.checkpoint")), default=0.0)
+
+
+def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_scaled(workplace):
+    workplace.succeeds("-m", *TINY, "method=baco_plus", "backbone=mf,lightgcn", "popularity=null,0")
+    export = workplace.path / "random.npz"
+    workplace.succeeds(*TINY, "method=random", "popularity=0.5", f"export={export}")
+    found = {
+        (record["names"]["backbone"], record["names"]["method"], record["config"].get("popularity"))
+        for record in workplace.records().values()
+    }
+    assert found == {
+        ("mf", "baco_plus", 0.25),
+        ("mf", "baco_plus", None),
+        ("lightgcn", "baco_plus", None),
+        ("lightgcn", "random", 0.5),
+    }
+    assert all(record["size"]["budget_used"] <= 1 for record in workplace.records().values())
+    with np.load(export) as archive:
+        arrays = dict(archive)
+    (ledger,) = (record["size"] for record in workplace.records().values() if record["names"]["method"] == "random")
+    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == ledger["bytes"]
+    items = CodebookTables.from_export(arrays).items
+    rows, codes = items.rows.detach().numpy(), items.codes.numpy()[:, 0]
+    np.testing.assert_allclose(items().detach(), rows[codes] * arrays["items.scale"][:, None].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method=pq", "popularity=0.25"], "popularity=0.25 scales the rows that ids share; 'pq' shares none"),
+        (["method=baco", "popularity=2"], "popularity=2.0 must be in [0, 1]"),
+        (["method=baco_plus", "backbone=mf", "method.popularity=much"], "popularity=much is no float"),
+    ],
+)
+def test_popularity_is_checked_before_anything_else(workplace, overrides, message):
+    assert message in workplace.fails(*TINY, *overrides)

@@ -28,12 +28,14 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
     budget = Budget.parse(wanted.budget, wanted.budget_unit, 22363, 12101, 64)
     method = wanted.method["name"]
     packed = {} if wanted.quantize is None else {"quantize": wanted.quantize}
+    scaled = {} if wanted.popularity == 0 else {"popularity": wanted.popularity}
     return {
         "schema": RECORD_SCHEMA,
         "id": record_id(settings | {"split": fingerprint}),
         "names": {"dataset": "beauty", "backbone": "lightgcn", "method": method, "protocol": wanted.protocol["name"]},
         "labels": {"dataset": "beauty", "backbone": "LightGCN", "method": method.upper() + " + INT" * len(packed)},
         "config": packed
+        | scaled
         | {
             "backbone": wanted.backbone,
             "protocol": wanted.protocol,
@@ -101,6 +103,21 @@ def test_a_run_is_found_by_every_setting_that_decides(tmp_path):
     right = a_record(0.3, method="baco", budget=0.1, **{"method.secondary": False})
     (row,) = rows_of(comparison(wanted, sections(wanted, [*others, right], tmp_path)))
     assert (row["method"], row["budget"], row["R@20"]) == ("BACO, secondary=false", "10%", "30.00")
+
+
+def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
+    own, none = a_record(0.3, method="baco_plus", backbone="mf"), a_record(0.1, method="baco_plus", popularity=0)
+    none["config"]["backbone"] = own["config"]["backbone"]
+    assert own["config"]["popularity"] > 0 and "popularity" not in none["config"]
+    assert "popularity" not in a_record(method="baco_plus", backbone="lightgcn")["config"]
+    runs = experiment(
+        {"method": "baco_plus", "backbone": "mf"}, {"method": "baco_plus", "backbone": "mf", "popularity": 0}
+    )
+    rows = rows_of(comparison(runs, sections(runs, [none, own], tmp_path)))
+    assert [(row["method"], row["R@20"]) for row in rows] == [
+        ("BACO_PLUS", "30.00"),
+        ("BACO_PLUS, popularity=0", "10.00"),
+    ]
 
 
 def test_quantized_runs_and_budgets_in_bytes_have_rows_of_their_own(tmp_path):
