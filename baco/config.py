@@ -104,8 +104,8 @@ def parse(cfg: DictConfig) -> RunConfig:
     method = method_class(sections["method"].pop("name"))
     dataset = typed(SOURCES[source], sections["dataset"], "dataset.")
     backbone_config = typed(backbone.Config, sections["backbone"], "backbone.")
-    own_exponent = sections["method"].pop("popularity", 0.0)
-    plain["popularity"] = item_exponent(plain["popularity"], own_exponent, asdict(backbone_config))
+    own_popularity = sections["method"].pop("mf_popularity", 0.0)
+    plain["popularity"] = item_exponent(plain["popularity"], own_popularity, asdict(backbone_config))
     scalars = typed(Scalars, plain, "")
     if scalars.popularity and not issubclass(method, CodeCompressor):
         raise UserError(f"popularity={scalars.popularity} scales the rows that ids share; '{method.name}' shares none")

@@ -101,13 +101,15 @@ def to_text(table: pd.DataFrame) -> str:
 
 
 def _variants(records: list[dict]) -> list[str]:
-    """For each record the method settings in which the records of its method differ."""
-    settings: dict[str, list[dict]] = {}
-    for record in records:
-        settings.setdefault(record["names"]["method"], []).append(record["config"]["method"])
+    """For each record the settings, of the method and popularity, in which the records of its method differ."""
+    settings = [
+        record["config"]["method"] | {"popularity": record["config"].get("popularity", 0.0)} for record in records
+    ]
+    by_method: dict[str, list[dict]] = {}
+    for own in settings:
+        by_method.setdefault(own["name"], []).append(own)
     texts = []
-    for record in records:
-        own, all_of_method = record["config"]["method"], settings[record["names"]["method"]]
-        differing = [key for key in own if any(other.get(key) != own[key] for other in all_of_method)]
+    for own in settings:
+        differing = [key for key in own if any(other.get(key) != own[key] for other in by_method[own["name"]])]
         texts.append(", ".join(f"{key}={own[key]}" for key in differing))
     return texts

@@ -76,8 +76,8 @@ class Wanted:
         scalars = main | settings
         budget = sections["dataset"]["budget"] if scalars["budget"] is None else scalars["budget"]
         own = {key: scalars[key] for key in ("dim", "seed", "budget_unit")}
-        own_exponent = (sections["method"] or {}).pop("popularity", 0.0)
-        popularity = item_exponent(scalars["popularity"], own_exponent, sections["backbone"])
+        own_popularity = (sections["method"] or {}).pop("mf_popularity", 0.0)
+        popularity = item_exponent(scalars["popularity"], own_popularity, sections["backbone"])
         return cls(settings, **sections, **own, budget=budget, popularity=popularity)
 
     def matches(self, record: dict) -> bool:

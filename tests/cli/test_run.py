@@ -427,7 +427,7 @@ def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_sc
     [
         (["method=pq", "popularity=0.25"], "popularity=0.25 scales the rows that ids share; 'pq' shares none"),
         (["method=baco", "popularity=2"], "popularity=2.0 must be in [0, 1]"),
-        (["method=baco_plus", "backbone=mf", "method.popularity=much"], "popularity=much is no float"),
+        (["method=baco_plus", "backbone=mf", "method.mf_popularity=much"], "popularity=much is no float"),
     ],
 )
 def test_popularity_is_checked_before_anything_else(workplace, overrides, message):

@@ -136,6 +136,8 @@ def test_settings_of_a_method_are_shown_where_they_differ():
     table = comparison(rows)
     assert table["settings"].tolist() == ["T=5", "T=9", ""]
     assert list(table)[:2] == ["method", "settings"]
+    rows[1]["config"]["popularity"] = 0.25
+    assert comparison(rows)["settings"].tolist() == ["T=5, popularity=0.0", "T=9, popularity=0.25", ""]
 
 
 def test_a_sweeps_table_tells_its_runs_apart():
