@@ -28,7 +28,7 @@ def popularity_scale(degrees: np.ndarray, exponent: float) -> np.ndarray | None:
 
     In a full model frequent items learn longer embeddings, since a score is a dot product and they are the likelier
     answer. The mean of rows that many items share has no such freedom. Propagation brings it back (the last layers of
-    LightGCN grow with the degree), plain matrix factorisation does not.
+    LightGCN grow with the degree), plain matrix factorisation does not. Ours; docs/baco_plus.md has what it gives.
     """
     if exponent == 0:
         return None

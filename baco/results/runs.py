@@ -102,9 +102,11 @@ def to_text(table: pd.DataFrame) -> str:
 
 def _variants(records: list[dict]) -> list[str]:
     """For each record the settings, of the method and popularity, in which the records of its method differ."""
-    settings = [
-        record["config"]["method"] | {"popularity": record["config"].get("popularity", 0.0)} for record in records
-    ]
+    settings = []
+    for record in records:
+        method = record["config"]["method"]  # product codes have a popularity of their own, and no scale
+        scale = record["config"].get("popularity", 0.0)
+        settings.append(method | {"popularity": method.get("popularity", scale)})
     by_method: dict[str, list[dict]] = {}
     for own in settings:
         by_method.setdefault(own["name"], []).append(own)
