@@ -12,6 +12,12 @@ is among its candidates, so no term falls, and F never falls.
 Why it ends. A node leaves its label only for a higher score or, at an equal score, for a label of lower rank. With
 exact scores the pair (F, minus the sum of the ranks of all labels) grows lexicographically with every move, and there
 are finitely many labellings. (Scores are float64 values of exact integers; equal volumes give equal scores.)
+
+Why most nodes need no look. A node's choice can change only when a neighbour's label has, or when its label's lead over
+all others is used up: by the rise of its own label's volume and the fall of another's. In a half-round no volume falls
+by more than the one that falls the most. So a node notes the limit, in units of volume, that its label's volume plus
+the sum of those greatest falls would have to reach (as in Hamerly's k-means, SDM 2010), and is visited only then, or
+when a neighbour has moved. Labels are those of visits to all.
 """
 
 from __future__ import annotations
@@ -22,6 +28,8 @@ from numba import get_num_threads, get_thread_id, njit, prange
 from baco.coclustering.objective import best_label, volumes
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
+
+CAUTION = 1e-9  # what rounding may add up to, as a part of a score; it costs a visit, never a label
 
 
 def alternating(
@@ -51,30 +59,51 @@ def alternating(
     penalty = resolution / weights.normaliser
     labels = np.arange(num_nodes, dtype=np.int32) if labels is None else labels
     users, items = labels[: graph.num_users], labels[graph.num_users :]  # views
+    user_volume, item_volume = volumes(users, weights.users, num_nodes), volumes(items, weights.items, num_nodes)
+    user_limits, item_limits = np.full(graph.num_users, -np.inf), np.full(graph.num_items, -np.inf)
+    user_falls = item_falls = 0
     links = np.zeros((get_num_threads(), num_nodes), np.int32)
     touched = np.empty_like(links)
+    scratch = penalty, ranks, links, touched
     for _ in range(num_rounds):
-        user_volume = volumes(users, weights.users, num_nodes)
-        moved = _assign(*graph.by_item, users, weights.items, user_volume, penalty, ranks, items, links, touched)
-        item_volume = volumes(items, weights.items, num_nodes)
-        moved += _assign(*graph.by_user, items, weights.users, item_volume, penalty, ranks, users, links, touched)
+        moved = _assign(
+            *graph.by_item, weights.items, items, item_limits, users, user_limits, user_volume, user_falls, *scratch
+        )
+        before, item_volume = item_volume, volumes(items, weights.items, num_nodes)
+        item_falls += (before - item_volume).max()
+        moved += _assign(
+            *graph.by_user, weights.users, users, user_limits, items, item_limits, item_volume, item_falls, *scratch
+        )
+        before, user_volume = user_volume, volumes(users, weights.users, num_nodes)
+        user_falls += (before - user_volume).max()
         if moved == 0:
             break
     return labels
 
 
 @njit(cache=True, parallel=True)
-def _assign(indptr, neighbors, opposite_labels, weights, opposite_volume, penalty, ranks, labels, links, touched):
+def _assign(
+    indptr, neighbors, weights, labels, limits, opposite_labels, opposite_limits, opposite_volume, opposite_falls,
+    penalty, ranks, links, touched
+):  # fmt: skip
     """Give each node of one side its best label, in place. `links` and `touched` have a row per thread."""
     moved = 0
     for x in prange(len(labels)):
         own = labels[x]
+        if opposite_volume[own] + opposite_falls < limits[x]:
+            continue
         near = neighbors[indptr[x] : indptr[x + 1]]
+        scale = penalty * weights[x]
         thread = get_thread_id()
-        best = best_label(
-            own, near, opposite_labels, penalty * weights[x], opposite_volume, ranks, links[thread], touched[thread]
+        best, lead = best_label(
+            own, near, opposite_labels, scale, opposite_volume, ranks, links[thread], touched[thread]
         )
+        limits[x] = np.inf
+        if scale > 0:
+            lead = (lead - CAUTION * len(near)) / scale
+            limits[x] = (1 - CAUTION) * (lead + opposite_volume[best] + opposite_falls)
         if best != own:
             labels[x] = best
+            opposite_limits[near] = -np.inf
             moved += 1
     return moved

@@ -74,7 +74,7 @@ def _visit(
         mine, opposite = (user_volume, item_volume) if x < num_users else (item_volume, user_volume)
         own = labels[x]
         near = neighbors[indptr[x] : indptr[x + 1]]
-        best = best_label(own, near, labels, penalty * weights[x], opposite, ranks, links, touched)
+        best, _ = best_label(own, near, labels, penalty * weights[x], opposite, ranks, links, touched)
         if best != own:
             mine[own] -= weights[x]
             mine[best] += weights[x]

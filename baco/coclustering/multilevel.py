@@ -14,12 +14,13 @@ between them improves, or after the given number of cycles.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
-from scipy.sparse import csr_array
+from numba import get_num_threads, get_thread_id, njit, prange
 
 from baco.coclustering.alternating import alternating
-from baco.coclustering.objective import volumes
+from baco.coclustering.objective import numbered, volumes
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
 
@@ -52,70 +53,113 @@ def multilevel(
     return labels
 
 
+class Links(NamedTuple):
+    """Which groups interact, and how often: group x with `neighbors[starts[x]:ends[x]]`, ascending, `counts` times."""
+
+    starts: np.ndarray  # (num_groups,) int64
+    ends: np.ndarray  # (num_groups,) int64
+    neighbors: np.ndarray  # int32
+    counts: np.ndarray  # int32
+
+    @classmethod
+    def of_nodes(cls, graph: Biadjacency) -> Links:
+        """Each node a group, users first."""
+        indptr, neighbors = graph.joint
+        return cls(indptr[:-1], indptr[1:], neighbors, np.ones(len(neighbors), np.int32))
+
+    def between(self, groups: np.ndarray, num_groups: int) -> Links:
+        """Links between groups of groups; x belongs to `groups[x]`, an int32 of [0, num_groups)."""
+        members = np.argsort(groups, kind="stable")
+        last = np.cumsum(np.bincount(groups, minlength=num_groups))
+        room = np.cumsum(
+            volumes(groups, self.ends - self.starts, num_groups)
+        )  # no group has more links than its members
+        starts = np.concatenate([[0], room[:-1]])
+        neighbors, counts = np.empty((2, room[-1]), np.int32)
+        links = np.zeros((get_num_threads(), num_groups), np.int32)
+        found = _sum_links(*self, groups, members, last, starts, neighbors, counts, links, np.empty_like(links))
+        return Links(starts, starts + found, neighbors, counts)
+
+
 def merged(
     graph: Biadjacency, weights: NodeWeights, resolution: float, ranks: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
     """Labels after co-clusters have joined others, level by level; the parameters are those of `multilevel`."""
     penalty = resolution / weights.normaliser
-    born, clusters = np.unique(labels, return_inverse=True)  # of node x: born[clusters[x]] is the label
+    born, clusters = numbered(labels, graph.num_nodes)  # of node x: born[clusters[x]] is the label
     size = len(born)
-    users, items = clusters[: graph.num_users], clusters[graph.num_users :]
-    user_weight, item_weight = volumes(users, weights.users, size), volumes(items, weights.items, size)
-    one_way = _links(users[graph.users], items[graph.items], np.ones(graph.num_edges), size)
-    links = csr_array(one_way + one_way.T)
+    user_weight = volumes(clusters[: graph.num_users], weights.users, size)
+    item_weight = volumes(clusters[graph.num_users :], weights.items, size)
+    links = Links.of_nodes(graph).between(clusters, size)
     while True:
         joined = np.arange(size, dtype=np.int32)
         user_volume, item_volume = user_weight.copy(), item_weight.copy()
         order = np.argsort(ranks[born])
         for _ in range(MOST_ROUNDS):
-            if not _join(
-                order,
-                links.indptr,
-                links.indices,
-                links.data,
-                user_weight,
-                item_weight,
-                penalty,
-                joined,
-                user_volume,
-                item_volume,
-            ):
+            if not _join(order, *links, user_weight, item_weight, penalty, joined, user_volume, item_volume):
                 break
-        kept, joined = np.unique(joined, return_inverse=True)
+        kept, joined = numbered(joined, size)
         if len(kept) == size:
             return born[clusters].astype(np.int32)
         size, born, clusters = len(kept), born[kept], joined[clusters]
         user_weight, item_weight = user_volume[kept], item_volume[kept]
-        pairs = links.tocoo()
-        links = _links(joined[pairs.row], joined[pairs.col], pairs.data, size)
+        links = links.between(joined, size)
 
 
-def _links(ones: np.ndarray, others: np.ndarray, counts: np.ndarray, size: int) -> csr_array:
-    """(size, size) float64: the counts of pairs of co-clusters, summed, but for pairs of one with itself."""
-    apart = ones != others
-    return csr_array((counts[apart], (ones[apart], others[apart])), shape=(size, size))
+@njit(cache=True, parallel=True)
+def _sum_links(
+    starts, ends, neighbors, counts, groups, members, last, room, found_neighbors, found_counts, links, touched
+):
+    """Sum the links of the members of each group, `members[last[c - 1]:last[c]]`; how many groups it links to.
+
+    Rows of `links` and `touched` are the scratch of a thread; `links` must come, and is left, all zero.
+    """
+    found = np.empty(len(last), np.int64)
+    for group in prange(len(last)):
+        shared, near = links[get_thread_id()], touched[get_thread_id()]
+        size = 0
+        for i in range(last[group - 1] if group else 0, last[group]):
+            for edge in range(starts[members[i]], ends[members[i]]):
+                other = groups[neighbors[edge]]
+                if other != group:
+                    if shared[other] == 0:
+                        near[size] = other
+                        size += 1
+                    shared[other] += counts[edge]
+        near[:size].sort()
+        for i in range(size):
+            found_neighbors[room[group] + i] = near[i]
+            found_counts[room[group] + i] = shared[near[i]]
+            shared[near[i]] = 0
+        found[group] = size
+    return found
 
 
 @njit(cache=True)
-def _join(order, indptr, neighbors, links, user_weight, item_weight, penalty, joined, user_volume, item_volume):
+def _join(order, starts, ends, neighbors, counts, user_weight, item_weight, penalty, joined, user_volume, item_volume):
     """One round of moves of whole co-clusters; how many moved. It changes `joined` and the volumes of its labels."""
-    shared = np.zeros(len(joined))
+    shared, touched = np.zeros((2, len(joined)), np.int32)
     moved = 0
     for x in order:
         own = joined[x]
         user_volume[own] -= user_weight[x]
         item_volume[own] -= item_weight[x]
-        for edge in range(indptr[x], indptr[x + 1]):
-            shared[joined[neighbors[edge]]] += links[edge]
-        best = own
-        best_gain = shared[own] - penalty * (user_weight[x] * item_volume[own] + item_weight[x] * user_volume[own])
-        for edge in range(indptr[x], indptr[x + 1]):
+        num_touched = 0
+        for edge in range(starts[x], ends[x]):
             label = joined[neighbors[edge]]
-            gain = shared[label] - penalty * (user_weight[x] * item_volume[label] + item_weight[x] * user_volume[label])
+            if shared[label] == 0:
+                touched[num_touched] = label
+                num_touched += 1
+            shared[label] += counts[edge]
+        user_scale, item_scale = penalty * user_weight[x], penalty * item_weight[x]  # floats: products exceed an int64
+        best = own
+        best_gain = shared[own] - (user_scale * item_volume[own] + item_scale * user_volume[own])
+        for i in range(num_touched):
+            label = touched[i]
+            gain = shared[label] - (user_scale * item_volume[label] + item_scale * user_volume[label])
+            shared[label] = 0
             if gain > best_gain:
                 best, best_gain = label, gain
-        for edge in range(indptr[x], indptr[x + 1]):
-            shared[joined[neighbors[edge]]] = 0
         user_volume[best] += user_weight[x]
         item_volume[best] += item_weight[x]
         if best != own:

@@ -31,6 +31,16 @@ def volumes(labels: np.ndarray, weights: np.ndarray, num_labels: int) -> np.ndar
     return total
 
 
+def numbered(labels: np.ndarray, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct labels in ascending order, and for each entry the place of its label among them (int32).
+
+    `numpy.unique` with its inverse, for labels of [0, num_labels): linear, without a sort.
+    """
+    held = np.zeros(num_labels, np.bool_)
+    held[labels] = True
+    return np.flatnonzero(held), (np.cumsum(held, dtype=np.int32) - 1)[labels]
+
+
 def internal_edges(graph: Biadjacency, labels: np.ndarray) -> int:
     """Number of interactions whose user and item share a label."""
     return int(np.count_nonzero(labels[graph.users] == labels[graph.num_users :][graph.items]))
@@ -70,20 +80,25 @@ def count_labels(near, labels, links, touched):
 
 @njit(cache=True)
 def best_label(own, neighbors, labels, scale, opposite_volume, ranks, links, touched):
-    """The label, among a node's own and those of its neighbours, that gives the objective the most.
+    """The label, among a node's own and those of its neighbours, that gives the objective the most; and its lead.
 
     A label scores its links to the node minus `scale` (gamma times the node's weight) times its volume on the opposite
-    side; among equal scores the lowest rank wins. `links` and `touched` are scratch of one entry per label; `links`
-    must come, and is left, all zero.
+    side; among equal scores the lowest rank wins. The lead is the distance of its score to the next best one, infinite
+    without another candidate. `links` and `touched` are scratch of one entry per label; `links` must come, and is left,
+    all zero.
     """
     num_touched = count_labels(neighbors, labels, links, touched)
     best = own
     best_score = links[own] - scale * opposite_volume[own]
+    next_score = -np.inf
     for i in range(num_touched):
         label = touched[i]
         score = links[label] - scale * opposite_volume[label]
-        if score > best_score or (score == best_score and ranks[label] < ranks[best]):
-            best_score = score
-            best = label
         links[label] = 0
-    return best
+        if label == best:
+            continue
+        if score > best_score or (score == best_score and ranks[label] < ranks[best]):
+            best, best_score, next_score = label, score, best_score
+        else:
+            next_score = max(next_score, score)
+    return best, best_score - next_score

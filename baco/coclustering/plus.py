@@ -9,6 +9,7 @@ import numpy as np
 from baco.budget import Budget
 from baco.budget_search import fill_budget
 from baco.coclustering.cocluster import Settings, cocluster
+from baco.coclustering.objective import numbered
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.weights import node_weights
 from baco.codes import Assignment, Codes, ManyCodes, code_bits
@@ -86,8 +87,8 @@ class BacoPlus(CodeCompressor):
             ends, codes = profile_codes(train, labels, weights, most)
             middle = ends[train.num_users]
             return Assignment(
-                many_codes(ends[: train.num_users + 1], codes[:middle]),
-                many_codes(ends[train.num_users :] - middle, codes[middle:]),
+                many_codes(ends[: train.num_users + 1], codes[:middle], train.num_nodes),
+                many_codes(ends[train.num_users :] - middle, codes[middle:], train.num_nodes),
                 {
                     "resolution": resolution,
                     "objective": clusters.objective,
@@ -103,7 +104,7 @@ class BacoPlus(CodeCompressor):
         return fill_budget(at, budget, start=START, smooth=True)
 
 
-def many_codes(ends: np.ndarray, labels: np.ndarray) -> Codes:
-    """Codes of one side from the labels of all its ids, those of id x at `ends[x]:ends[x + 1]`."""
-    distinct, codes = np.unique(labels, return_inverse=True)
+def many_codes(ends: np.ndarray, labels: np.ndarray, num_labels: int) -> Codes:
+    """Codes of one side from the labels, integers of [0, num_labels), of id x at `ends[x]:ends[x + 1]`."""
+    distinct, codes = numbered(labels, num_labels)
     return Codes.from_rule(ManyCodes.of(ends, codes, len(distinct)), len(ends) - 1, len(distinct))

@@ -12,8 +12,8 @@ from scipy.sparse import csr_matrix
 from baco.coclustering.alternating import alternating
 from baco.coclustering.asynchronous import asynchronous
 from baco.coclustering.cocluster import Settings, cocluster
-from baco.coclustering.multilevel import multilevel
-from baco.coclustering.objective import internal_edges, objective, volumes
+from baco.coclustering.multilevel import Links, merged, multilevel
+from baco.coclustering.objective import internal_edges, numbered, objective, volumes
 from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.weights import node_weights
 from baco.errors import UserError
@@ -39,6 +39,12 @@ resolutions = st.sampled_from([0.0, 0.05, 0.4, 1.0, 3.0, 50.0])
 seeds = st.integers(0, 5)
 
 
+def random_graph(size, num_edges) -> Biadjacency:
+    """As many items as users, some of them more frequent than others."""
+    users, items = (size * np.random.default_rng(0).random((2, num_edges)) ** 2).astype(int)
+    return Biadjacency.from_pairs(users, items, size, size)
+
+
 def ranks_of(graph, seed):
     return np.random.default_rng([seed, 1]).permutation(graph.num_nodes)
 
@@ -54,8 +60,8 @@ def test_asynchronous_solver_equals_its_plain_twin(graph, resolution, seed, sche
 @given(graphs(), resolutions, seeds, st.sampled_from(SCHEMES))
 def test_alternating_solver_equals_its_plain_twin(graph, resolution, seed, schemes):
     weights, ranks = node_weights(graph, *schemes), ranks_of(graph, seed)
-    labels = alternating(graph, weights, resolution, 3, ranks)
-    np.testing.assert_array_equal(labels, plain.alternating(graph, weights, resolution, 3, ranks))
+    labels = alternating(graph, weights, resolution, 8, ranks)
+    np.testing.assert_array_equal(labels, plain.alternating(graph, weights, resolution, 8, ranks))
 
 
 @given(graphs(), resolutions, seeds, st.sampled_from(SCHEMES))
@@ -145,6 +151,51 @@ def test_multilevel_goes_beyond_single_moves_and_louvain(beauty):
         labels = np.concatenate([model.labels_row_, model.labels_col_])
         assert ours > 1.05 * moves
         assert ours > 1.01 * objective(graph, labels, weights, resolution)
+
+
+def test_volumes_may_multiply_beyond_64_bits():
+    """Weights other than 1 and degrees come in units of 2**-20: two volumes of 3,000 make more than 2**63."""
+    graph = random_graph(5000, 15_000)
+    weights, ranks = node_weights(graph, "sqrt", "sqrt"), ranks_of(graph, 0)
+    halves = (np.arange(graph.num_nodes) % 2).astype(np.int32)
+    assert objective(graph, halves, weights, 20.0) > objective(graph, np.zeros_like(halves), weights, 20.0)
+    np.testing.assert_array_equal(merged(graph, weights, 20.0, ranks, halves), halves)
+
+
+@pytest.mark.parametrize("schemes", [("degree", "published"), ("one", "one"), ("sqrt", "log")])
+@pytest.mark.parametrize("resolution", [0.3, 5.0, 40.0])
+def test_a_node_is_passed_over_only_when_a_visit_would_change_nothing(schemes, resolution):
+    """The alternating solver against rounds in which each node is visited."""
+    graph, rounds = random_graph(1000, 8000), 30
+    weights, ranks = node_weights(graph, *schemes), ranks_of(graph, 0)
+    labels = np.arange(graph.num_nodes, dtype=np.int32)
+    for _ in range(rounds):  # a call of one round knows no limits
+        alternating(graph, weights, resolution, 1, ranks, labels)
+    np.testing.assert_array_equal(alternating(graph, weights, resolution, rounds, ranks), labels)
+
+
+@given(graphs(), seeds)
+def test_links_between_groups_are_sums_of_links(graph, seed):
+    """Nodes into groups, and those into groups again, against a product of dense matrices."""
+    dense = np.zeros((graph.num_nodes, graph.num_nodes), int)
+    dense[graph.users, graph.num_users + graph.items] = 1
+    dense, links, rng = dense + dense.T, Links.of_nodes(graph), np.random.default_rng(seed)
+    for size in (6, 3):
+        groups = rng.integers(size, size=len(dense), dtype=np.int32)
+        member = np.eye(size, dtype=int)[groups]
+        dense, links = member.T @ dense @ member, links.between(groups, size)
+        np.fill_diagonal(dense, 0)
+        for group, (start, end) in enumerate(zip(links.starts, links.ends, strict=True)):
+            near = np.flatnonzero(dense[group])
+            np.testing.assert_array_equal(links.neighbors[start:end], near)
+            np.testing.assert_array_equal(links.counts[start:end], dense[group, near])
+
+
+@given(graphs(), seeds)
+def test_numbered_is_unique_with_its_inverse(graph, seed):
+    labels = np.random.default_rng(seed).integers(graph.num_nodes, size=graph.num_edges)
+    for mine, numpys in zip(numbered(labels, graph.num_nodes), np.unique(labels, return_inverse=True), strict=True):
+        np.testing.assert_array_equal(mine, numpys)
 
 
 @pytest.mark.parametrize("solver", ["asynchronous", "alternating", "multilevel"])
