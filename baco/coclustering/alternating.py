@@ -83,27 +83,40 @@ def alternating(
 
 @njit(cache=True, parallel=True)
 def _assign(
-    indptr, neighbors, weights, labels, limits, opposite_labels, opposite_limits, opposite_volume, opposite_falls,
-    penalty, ranks, links, touched
-):  # fmt: skip
-    """Give each node of one side its best label, in place. `links` and `touched` have a row per thread."""
+    indptr,
+    neighbors,
+    weights,
+    labels,
+    limits,
+    other_labels,
+    other_limits,
+    other_volume,
+    falls,
+    penalty,
+    ranks,
+    links,
+    touched,
+):
+    """Give each node of one side its best label, in place; how many moved.
+
+    What begins with `other` is of the opposite side; `falls` sums its greatest falls so far. `links` and `touched` have
+    a row per thread.
+    """
     moved = 0
     for x in prange(len(labels)):
         own = labels[x]
-        if opposite_volume[own] + opposite_falls < limits[x]:
+        if other_volume[own] + falls < limits[x]:
             continue
         near = neighbors[indptr[x] : indptr[x + 1]]
         scale = penalty * weights[x]
         thread = get_thread_id()
-        best, lead = best_label(
-            own, near, opposite_labels, scale, opposite_volume, ranks, links[thread], touched[thread]
-        )
+        best, lead = best_label(own, near, other_labels, scale, other_volume, ranks, links[thread], touched[thread])
         limits[x] = np.inf
         if scale > 0:
             lead = (lead - CAUTION * len(near)) / scale
-            limits[x] = (1 - CAUTION) * (lead + opposite_volume[best] + opposite_falls)
+            limits[x] = (1 - CAUTION) * (lead + other_volume[best] + falls)
         if best != own:
             labels[x] = best
-            opposite_limits[near] = -np.inf
+            other_limits[near] = -np.inf
             moved += 1
     return moved

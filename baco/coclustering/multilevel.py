@@ -71,9 +71,7 @@ class Links(NamedTuple):
         """Links between groups of groups; x belongs to `groups[x]`, an int32 of [0, num_groups)."""
         members = np.argsort(groups, kind="stable")
         last = np.cumsum(np.bincount(groups, minlength=num_groups))
-        room = np.cumsum(
-            volumes(groups, self.ends - self.starts, num_groups)
-        )  # no group has more links than its members
+        room = np.cumsum(volumes(groups, self.ends - self.starts, num_groups))  # a group has no more than its members
         starts = np.concatenate([[0], room[:-1]])
         neighbors, counts = np.empty((2, room[-1]), np.int32)
         links = np.zeros((get_num_threads(), num_groups), np.int32)
