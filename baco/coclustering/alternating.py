@@ -99,8 +99,8 @@ def _assign(
 ):
     """Give each node of one side its best label, in place; how many moved.
 
-    What begins with `other` is of the opposite side; `falls` sums its greatest falls so far. `links` and `touched` have
-    a row per thread.
+    What begins with `other` is of the opposite side; `falls` sums the greatest falls of its volumes so far. `limits`
+    are those of the module's text. `links` and `touched` have a row per thread.
     """
     moved = 0
     for x in prange(len(labels)):

@@ -104,6 +104,18 @@ def merged(
         links = links.between(joined, size)
 
 
+@njit(cache=True)
+def _add_links(near, counts, labels, links, touched, num_touched):
+    """Add the counts of some nodes to the `links` of their labels; how many labels `touched` then begins with."""
+    for i in range(len(near)):
+        label = labels[near[i]]
+        if links[label] == 0:
+            touched[num_touched] = label
+            num_touched += 1
+        links[label] += counts[i]
+    return num_touched
+
+
 @njit(cache=True, parallel=True)
 def _sum_links(
     starts, ends, neighbors, counts, groups, members, last, room, found_neighbors, found_counts, links, touched
@@ -116,20 +128,17 @@ def _sum_links(
     for group in prange(len(last)):
         shared, near = links[get_thread_id()], touched[get_thread_id()]
         size = 0
-        for i in range(last[group - 1] if group else 0, last[group]):
-            for edge in range(starts[members[i]], ends[members[i]]):
-                other = groups[neighbors[edge]]
-                if other != group:
-                    if shared[other] == 0:
-                        near[size] = other
-                        size += 1
-                    shared[other] += counts[edge]
+        for x in members[last[group - 1] if group else 0 : last[group]]:
+            size = _add_links(neighbors[starts[x] : ends[x]], counts[starts[x] : ends[x]], groups, shared, near, size)
         near[:size].sort()
-        for i in range(size):
-            found_neighbors[room[group] + i] = near[i]
-            found_counts[room[group] + i] = shared[near[i]]
-            shared[near[i]] = 0
-        found[group] = size
+        place = room[group]
+        for other in near[:size]:
+            if other != group:
+                found_neighbors[place] = other
+                found_counts[place] = shared[other]
+                place += 1
+            shared[other] = 0
+        found[group] = place - room[group]
     return found
 
 
@@ -142,13 +151,9 @@ def _join(order, starts, ends, neighbors, counts, user_weight, item_weight, pena
         own = joined[x]
         user_volume[own] -= user_weight[x]
         item_volume[own] -= item_weight[x]
-        num_touched = 0
-        for edge in range(starts[x], ends[x]):
-            label = joined[neighbors[edge]]
-            if shared[label] == 0:
-                touched[num_touched] = label
-                num_touched += 1
-            shared[label] += counts[edge]
+        num_touched = _add_links(
+            neighbors[starts[x] : ends[x]], counts[starts[x] : ends[x]], joined, shared, touched, 0
+        )
         user_scale, item_scale = penalty * user_weight[x], penalty * item_weight[x]  # floats: products exceed an int64
         best = own
         best_gain = shared[own] - (user_scale * item_volume[own] + item_scale * user_volume[own])
