@@ -29,6 +29,8 @@ class Compressor:
         What tables and figures print.
     has_budget : bool
         False for a method whose size is what it is; it is then measured, not limited.
+    has_start : bool
+        Whether its tables, or the full model that it trains first, can start near given embeddings (`start=spectral`).
     """
 
     @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Compressor:
 
     label: ClassVar[str]
     has_budget: ClassVar[bool] = True
+    has_start: ClassVar[bool] = False
     name: ClassVar[str]  # set by register_method
 
     def __init__(self, config: Config | None = None):
@@ -64,6 +67,8 @@ class Compressor:
 
 class CodeCompressor(Compressor):
     """A method that only assigns codes; `CodebookTables` does the rest."""
+
+    has_start = True
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         """Codes whose ledger fits the budget; the parameters are those of `fit`."""

@@ -11,10 +11,11 @@ from omegaconf.errors import MissingMandatoryValue, ValidationError
 from baco.backbones import Backbone
 from baco.compressor import CodeCompressor, Compressor
 from baco.data.sources import SOURCES
+from baco.defaults import filled
 from baco.errors import UserError, unknown
-from baco.popularity import item_exponent
 from baco.quantization import QUANTIZERS, Quantizer
 from baco.registry import backbone_class, method_class
+from baco.spectral import STARTS
 from baco.training.protocol import Protocol
 
 
@@ -22,10 +23,11 @@ from baco.training.protocol import Protocol
 class Scalars:
     """The keys of conf/config.yaml that are no groups; each is explained there."""
 
-    budget: float | None
+    budget: float
     budget_unit: str
     dim: int
     popularity: float
+    start: str
     seed: int
     device: str
     threads: int | None
@@ -47,14 +49,15 @@ class Scalars:
             raise UserError(f"dim={self.dim} must be 1 or more")
         if not 0 <= self.popularity <= 1:
             raise UserError(f"popularity={self.popularity} must be in [0, 1]; 0.25 is a good value for backbone=mf")
+        if self.start not in STARTS:
+            raise unknown("start", self.start, STARTS)
         if self.seed < 0:
             raise UserError(f"seed={self.seed} must be 0 or more")
 
 
 @dataclass(frozen=True)
 class RunConfig(Scalars):
-    """One run: the scalars, with the dataset's own budget and the method's own popularity where none was given, and
-    what the groups chose."""
+    """One run: the scalars, and what the groups chose."""
 
     dataset: object
     backbone: type[Backbone]
@@ -81,6 +84,8 @@ class RunConfig(Scalars):
             decides["quantize"] = {"name": self.quantize.name} | asdict(self.quantize)
         if self.popularity != 0:
             decides["popularity"] = self.popularity
+        if self.start != "normal":
+            decides["start"] = self.start
         return decides
 
 
@@ -104,11 +109,11 @@ def parse(cfg: DictConfig) -> RunConfig:
     method = method_class(sections["method"].pop("name"))
     dataset = typed(SOURCES[source], sections["dataset"], "dataset.")
     backbone_config = typed(backbone.Config, sections["backbone"], "backbone.")
-    own_popularity = sections["method"].pop("mf_popularity", 0.0)
-    plain["popularity"] = item_exponent(plain["popularity"], own_popularity, asdict(backbone_config))
-    scalars = typed(Scalars, plain, "")
+    scalars = typed(Scalars, filled(plain, sections["dataset"], sections["backbone"], sections["method"]), "")
     if scalars.popularity and not issubclass(method, CodeCompressor):
         raise UserError(f"popularity={scalars.popularity} scales the rows that ids share; '{method.name}' shares none")
+    if scalars.start != "normal" and not method.has_start:
+        raise UserError(f"start={scalars.start} is for rows that ids share; '{method.name}' shares none")
     return RunConfig(
         dataset=dataset,
         backbone=backbone,
@@ -116,7 +121,7 @@ def parse(cfg: DictConfig) -> RunConfig:
         method=method(typed(method.Config, sections["method"], "method.")),
         protocol=typed(Protocol, sections["protocol"], "protocol."),
         quantize=_quantizer(sections["quantize"]),
-        **asdict(scalars) | {"budget": dataset.budget if scalars.budget is None else scalars.budget},
+        **asdict(scalars),
     )
 
 

@@ -37,7 +37,7 @@ from baco.machine import (
 from baco.popularity import budget_beside, popularity_scale, scaled
 from baco.quantized import QuantizedTables
 from baco.results.record import RECORD_SCHEMA, load_record, pack_hits, record_id, record_name, save_record
-from baco.rng import stream, torch_stream
+from baco.rng import stream
 from baco.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
@@ -159,11 +159,10 @@ def train_and_test(
     """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
     reset_peak_memory(device)
     tables, clustering_seconds, details = fit_tables(config, data.train, budget)
-    tables.to(device)
     backbone = config.backbone(data.train, config.backbone_config)
-    trainer = Trainer(backbone, Evaluator(data), config.protocol, config.seed, device)
+    trainer = Trainer(backbone, Evaluator(data), config.protocol, config.seed, device, start=config.start)
     start = time.perf_counter()
-    tables = config.method.search(tables, trainer)
+    tables = config.method.search(trainer.initialized(tables), trainer)
     search_seconds = time.perf_counter() - start
     tables = quantized(config, tables)
     check_budget(config, budget, tables.ledger())
@@ -202,7 +201,7 @@ def train_and_test(
 
 
 def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[EmbeddingTables, float, dict]:
-    """Tables with their first values drawn, the seconds the compressor took, and what it says of its assignment."""
+    """Tables before their first values, the seconds the compressor took, and what it says of its assignment."""
     method = config.method
     if isinstance(method, CodeCompressor):
         assignment, seconds = codes(config, train, budget)
@@ -217,7 +216,6 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
     share = budget.share(quantized(config, tables).ledger())
     if method.has_budget and share < 0.98:
         log.warning("%s uses %.1f %% of its budget only", method.name, 100 * share)
-    tables.reset_parameters(config.protocol.init_std, torch_stream(config.seed, "init"))
     return tables, seconds, details
 
 

@@ -10,19 +10,6 @@ from baco.budget import Budget
 from baco.codes import Assignment
 
 
-def item_exponent(asked: float | None, own: float, backbone: dict) -> float:
-    """The exponent of a `popularity_scale`: the one asked for, or the method's own unless the backbone propagates.
-
-    Parameters
-    ----------
-    backbone : dict
-        Its settings, `num_layers` among them if it has any.
-    """
-    if asked is not None:
-        return asked
-    return 0.0 if backbone.get("num_layers", 0) > 0 else own
-
-
 def popularity_scale(degrees: np.ndarray, exponent: float) -> np.ndarray | None:
     """(n,) float16: max(1, degree) ** exponent, divided by the mean of that over all ids; None for an exponent of 0.
 

@@ -112,6 +112,9 @@ class QuantizedTables(EmbeddingTables):
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
         self.inner.reset_parameters(std, generator)
 
+    def start_near(self, users: np.ndarray, items: np.ndarray, rms: float) -> None:
+        self.inner.start_near(users, items, rms)
+
     def selectable(self) -> bool:
         return self.inner.selectable()
 

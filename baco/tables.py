@@ -91,6 +91,19 @@ class EmbeddingTables(nn.Module):
         """Draw the first values; `std` is the standard deviation of a row's entries."""
         raise NotImplementedError
 
+    def start_near(self, users: np.ndarray, items: np.ndarray, rms: float) -> None:
+        """Add to the first values what brings layer 0 near to given embeddings.
+
+        Only for tables of a compressor that `has_start`; `start=spectral` calls it.
+
+        Parameters
+        ----------
+        users, items : (num_users, dim) and (num_items, dim) float32
+        rms : float
+            Root mean square of what is added to each side.
+        """
+        raise NotImplementedError
+
     def ledger(self) -> Ledger:
         """What the tables cost; known before training and checked against the budget."""
         raise NotImplementedError
@@ -191,6 +204,10 @@ class CodebookTables(EmbeddingTables):
         for side in SIDES:
             getattr(self, side).reset_parameters(std, generator)
 
+    def start_near(self, users: np.ndarray, items: np.ndarray, rms: float) -> None:
+        self.users.start_near(users, rms)
+        self.items.start_near(items, rms)
+
     def ledger(self) -> Ledger:
         return code_ledger(self.assignment, self.users.rows.shape[1])
 
@@ -263,3 +280,13 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
         self.rows.copy_(torch.randn(self.rows.shape, generator=generator) * std)
+
+    @torch.no_grad()
+    def start_near(self, embeddings: np.ndarray, rms: float) -> None:
+        """Add to each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row."""
+        pooling = self.pooling()
+        weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)  # a row may have no ids
+        means = (pooling.T @ embeddings) / weights[:, None]
+        norm = np.sqrt(np.mean(means**2))
+        if norm > 0:
+            self.rows.add_(torch.from_numpy(means * np.float32(rms / norm)).to(self.rows.device))

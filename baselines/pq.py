@@ -78,6 +78,9 @@ class ProductTables(EmbeddingTables):
         for codebook in self.sides.values():
             codebook.centroids.copy_(torch.randn(codebook.centroids.shape, generator=generator) * std)
 
+    def start_near(self, users: np.ndarray, items: np.ndarray, rms: float) -> None:
+        """Nothing: the full model starts there, and its centroids replace these."""
+
     def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
         return super().param_groups(lr * self.rate, weight_decay)
 
@@ -152,6 +155,8 @@ class ProductSettings:
 
 class ProductMethod(Compressor):
     """A method that gives each id a product code, of a size that the budget decides."""
+
+    has_start = True
 
     def quantizer_within(self, train: Biadjacency, budget: Budget) -> ProductQuantizer:
         """The product quantizer with the most bits per id that the budget allows; with fewer blocks among equals.

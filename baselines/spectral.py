@@ -6,9 +6,6 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
-from scipy.sparse.linalg import svds
-from threadpoolctl import threadpool_limits
 
 from baco.budget import Budget
 from baco.budget_search import fill_budget
@@ -17,6 +14,7 @@ from baco.compressor import CodeCompressor
 from baco.graph import Biadjacency
 from baco.kmeans import fill_empty, kmeans, kmeans_seeds
 from baco.registry import register_method
+from baco.spectral import singular_vectors
 from baselines.clustering import Clustering
 from baselines.connected import Connected
 
@@ -44,7 +42,7 @@ class SpectralCoclustering(Clustering):
         connected = Connected(train)
         graph = connected.graph
         most = max(1, min(graph.num_nodes, budget.rows()))  # a cluster costs a row at least
-        left, right = singular_vectors(graph, math.ceil(math.log2(most)), rng)
+        left, right = _without_degrees(graph, math.ceil(math.log2(most)), rng)
         space = np.concatenate(
             [left / np.sqrt(graph.user_degrees)[:, None], right / np.sqrt(graph.item_degrees)[:, None]]
         )
@@ -86,7 +84,7 @@ class SpectralBiclustering(CodeCompressor):
         connected = Connected(train)
         user_clusters, item_clusters = connected.clusters_within(budget)
         matrix = connected.graph.to_matrix().astype(np.float64)
-        left, right = singular_vectors(connected.graph, self.NUM_VECTORS, rng)
+        left, right = _without_degrees(connected.graph, self.NUM_VECTORS, rng)
         users = _partition(matrix @ self._most_constant(right, item_clusters, rng), user_clusters, rng, "users")
         items = _partition(matrix.T @ self._most_constant(left, user_clusters, rng), item_clusters, rng, "items")
         labels = connected.restore(np.concatenate([users, items]))
@@ -110,34 +108,7 @@ def _partition(points: np.ndarray, k: int, rng: np.random.Generator, side: str) 
     return labels
 
 
-def singular_vectors(graph: Biadjacency, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right singular vectors of D_U^(-1/2) B D_V^(-1/2), those of the largest singular values first.
-
-    The first pair, which tells degrees only, is left out.
-
-    Parameters
-    ----------
-    graph : Biadjacency
-        Without isolated nodes.
-    count : int
-        Most pairs; a small matrix has fewer.
-
-    Returns
-    -------
-    (num_users, c) and (num_items, c) float64, c at most `count`
-    """
-    matrix = normalised(graph)
-    smaller = min(matrix.shape)
-    with threadpool_limits(1, "blas"):  # with more threads, sums of another order
-        if smaller <= 2 * count + 2:  # too small for ARPACK
-            left, values, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
-        else:
-            left, values, right = svds(matrix, count + 1, v0=rng.standard_normal(smaller))
-    order = np.argsort(-values, kind="stable")[1 : count + 1]
-    return left[:, order], right[order].T
-
-
-def normalised(graph: Biadjacency) -> csr_array:
-    """D_U^(-1/2) B D_V^(-1/2), float64; no node may be isolated."""
-    user_scale, item_scale = (diags_array(1 / np.sqrt(degrees)) for degrees in (graph.user_degrees, graph.item_degrees))
-    return csr_array(user_scale @ graph.to_matrix().astype(np.float64) @ item_scale)
+def _without_degrees(graph: Biadjacency, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Singular vectors 2 to `count` + 1; the first pair tells degrees only."""
+    left, _, right = singular_vectors(graph, count + 1, rng)
+    return left[:, 1:], right[:, 1:]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from baco.budget import Budget
 from baco.coclustering import BalancedCoClustering
-from baco.popularity import budget_beside, item_exponent, popularity_scale
+from baco.popularity import budget_beside, popularity_scale
 from baco.tables import code_ledger
 
 
@@ -33,14 +33,6 @@ def test_a_value_costs_a_parameter_or_two_bytes(unit, rest):
     scale = popularity_scale(np.arange(5), 0.5)
     assert budget_beside(scale, Budget(100, unit, 8)).limit == rest
     assert budget_beside(scale, Budget(3, unit, 8)).limit == 0
-
-
-def test_a_methods_own_exponent_gives_way():
-    assert item_exponent(None, 0.25, {}) == 0.25
-    assert item_exponent(None, 0.25, {"num_layers": 0}) == 0.25
-    assert item_exponent(None, 0.25, {"num_layers": 2}) == 0, "propagation makes frequent items longer by itself"
-    assert item_exponent(0.0, 0.25, {}) == 0
-    assert item_exponent(0.5, 0.25, {"num_layers": 2}) == 0.5
 
 
 def test_the_estimators_codes_are_scaled_within_the_budget(planted):

@@ -44,8 +44,8 @@ class BacoPlus(CodeCompressor):
         """
 
         resolution: float | None = None
-        code_share: float = 0.4
-        item_ratio: float = 0.25
+        code_share: float = 0.5
+        item_ratio: float = 0.5
         solver: str = "multilevel"
         num_rounds: int | None = None
         user_weight: str = "sqrt"

@@ -101,12 +101,13 @@ def to_text(table: pd.DataFrame) -> str:
 
 
 def _variants(records: list[dict]) -> list[str]:
-    """For each record the settings, of the method and popularity, in which the records of its method differ."""
+    """For each record the settings, of the method, scale and start, in which the records of its method differ."""
     settings = []
     for record in records:
         method = record["config"]["method"]  # product codes have a popularity of their own, and no scale
         scale = record["config"].get("popularity", 0.0)
-        settings.append(method | {"popularity": method.get("popularity", scale)})
+        start = record["config"].get("start", "normal")
+        settings.append(method | {"popularity": method.get("popularity", scale), "start": start})
     by_method: dict[str, list[dict]] = {}
     for own in settings:
         by_method.setdefault(own["name"], []).append(own)

@@ -14,9 +14,9 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from baco.budget import Budget
+from baco.defaults import filled
 from baco.errors import UserError
 from baco.experiments import CONF, Settings
-from baco.popularity import item_exponent
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Wanted:
         Settings with their names; None where rows stay in float32.
     popularity : float
         The exponent of the items' scale.
+    start : str
+        First values, normal or spectral.
     dim, seed : int
     budget : float
         A ratio of the full model, or rows.
@@ -48,6 +50,7 @@ class Wanted:
     method: dict | None
     quantize: dict | None
     popularity: float
+    start: str
     dim: int
     seed: int
     budget: float
@@ -73,12 +76,10 @@ class Wanted:
             sections[group] = dict(_yaml(path)) | own if group != "method" or path.exists() else None
         if sections["quantize"]["name"] == "none":
             sections["quantize"] = None
-        scalars = main | settings
-        budget = sections["dataset"]["budget"] if scalars["budget"] is None else scalars["budget"]
-        own = {key: scalars[key] for key in ("dim", "seed", "budget_unit")}
-        own_popularity = (sections["method"] or {}).pop("mf_popularity", 0.0)
-        popularity = item_exponent(scalars["popularity"], own_popularity, sections["backbone"])
-        return cls(settings, **sections, **own, budget=budget, popularity=popularity)
+        of_method = sections["method"] or {}
+        scalars = filled(main | settings, sections["dataset"], sections["backbone"], of_method)
+        own = {key: scalars[key] for key in ("popularity", "start", "dim", "seed", "budget", "budget_unit")}
+        return cls(settings, **sections, **own)
 
     def matches(self, record: dict) -> bool:
         """Whether the record is of this run, on whatever split of the dataset."""
@@ -88,6 +89,7 @@ class Wanted:
             and config["method"] == self.method
             and config.get("quantize") == self.quantize
             and config.get("popularity", 0.0) == self.popularity
+            and config.get("start", "normal") == self.start
             and config["backbone"] == self.backbone
             and config["protocol"] == self.protocol
             and (config["dim"], config["seed"]) == (self.dim, self.seed)
@@ -106,8 +108,8 @@ class Wanted:
 
     @property
     def row(self) -> Settings:
-        """The settings that make a row of a table: of the method, its rows' format and scale, and the budget."""
-        groups = ("method", "quantize", "popularity", "budget", "budget_unit")
+        """The settings that make a row of a table: of the method, its rows' format, scale and start, and the budget."""
+        groups = ("method", "quantize", "popularity", "start", "budget", "budget_unit")
         return {key: value for key, value in self.settings.items() if key.partition(".")[0] in groups}
 
 

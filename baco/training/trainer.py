@@ -18,8 +18,9 @@ from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.metrics import CUTOFFS
 from baco.machine import synchronize
-from baco.rng import torch_stream
+from baco.rng import stream, torch_stream
 from baco.scores import Batch
+from baco.spectral import STRENGTH, spectral_factors
 from baco.tables import EmbeddingTables
 from baco.training.checkpoint import Checkpoint
 from baco.training.loss import bpr_loss
@@ -67,6 +68,11 @@ class Trainer:
 
     BPR with uniform negatives, Adam, early stopping on validation recall@20, best state restored. Each `fit` draws its
     batches from the start of the `sampling` stream of the seed, and leaves nothing behind but the trained tables.
+
+    Parameters
+    ----------
+    start : str
+        First values: 'normal', drawn at random, or 'spectral', near the factors of the normalised interactions.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         progress: bool = True,
+        start: str = "normal",
     ):
         self.backbone = backbone
         self.evaluator = evaluator
@@ -84,6 +91,7 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.progress = progress
+        self.start = start
 
     def fit(
         self, tables: EmbeddingTables, max_epochs: int | None = None, checkpoint: Checkpoint | None = None
@@ -164,8 +172,13 @@ class Trainer:
         return report
 
     def initialized(self, tables: EmbeddingTables) -> EmbeddingTables:
-        """With the first values that these tables would have in a run of their own, on the trainer's device."""
-        tables.reset_parameters(self.protocol.init_std, torch_stream(self.seed, "init"))
+        """The tables with their first values, on the trainer's device."""
+        std = self.protocol.init_std
+        tables.reset_parameters(std, torch_stream(self.seed, "init"))
+        if self.start == "spectral":
+            dim = tables.lookup("users", torch.zeros(1, dtype=torch.long)).shape[1]
+            factors = spectral_factors(self.backbone.train, dim, stream(self.seed, "init"))
+            tables.start_near(*factors, STRENGTH * std)
         return tables.to(self.device)
 
     def validate(self, tables: EmbeddingTables) -> float:

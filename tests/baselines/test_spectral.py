@@ -8,8 +8,7 @@ from baco.budget import Budget
 from baco.graph import Biadjacency
 from baco.rng import stream
 from baco.tables import code_ledger
-from baselines.connected import Connected
-from baselines.spectral import SpectralBiclustering, SpectralCoclustering, normalised, singular_vectors
+from baselines.spectral import SpectralBiclustering, SpectralCoclustering
 
 
 def purity(codes, blocks) -> float:
@@ -25,20 +24,6 @@ def blocks(density, num_users=300, num_items=240):
     users, items = rng.integers(len(density), size=num_users), rng.integers(len(density[0]), size=num_items)
     graph = Biadjacency.from_matrix(rng.random((num_users, num_items)) < np.array(density)[users][:, items])
     return graph, users, items
-
-
-def test_singular_vectors_are_those_of_the_dense_matrix(sparse_graph):
-    graph = Connected(sparse_graph).graph
-    left, right = singular_vectors(graph, 6, np.random.default_rng(0))
-    degrees = np.outer(graph.user_degrees, graph.item_degrees)
-    dense = graph.to_matrix().toarray() / np.sqrt(degrees)
-    np.testing.assert_allclose(normalised(graph).toarray(), dense, rtol=1e-6)
-    _, values, _ = np.linalg.svd(dense)
-    assert values[0] == pytest.approx(1)
-    for vectors, size in ((left, graph.num_users), (right, graph.num_items)):
-        assert vectors.shape == (size, 6)
-        np.testing.assert_allclose(vectors.T @ vectors, np.eye(6), atol=1e-6)
-    np.testing.assert_allclose(np.diag(left.T @ dense @ right), values[1:7], atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [SpectralCoclustering, SpectralBiclustering])

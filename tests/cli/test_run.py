@@ -422,13 +422,26 @@ def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_sc
     np.testing.assert_allclose(items().detach(), rows[codes] * arrays["items.scale"][:, None].astype(np.float32))
 
 
+def test_baco_plus_starts_near_singular_vectors_and_others_can(workplace):
+    workplace.succeeds("-m", *TINY, "method=baco_plus", "start=null,normal")
+    workplace.succeeds("-m", *TINY, "method=pq,full", "start=spectral")
+    found = {
+        (record["names"]["method"], record["config"].get("start")): record["metrics"]["val"]["recall@20"]
+        for record in workplace.records().values()
+    }
+    assert set(found) == {("baco_plus", "spectral"), ("baco_plus", None), ("pq", "spectral"), ("full", "spectral")}
+    assert found["baco_plus", "spectral"] != found["baco_plus", None]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["method=pq", "popularity=0.25"], "popularity=0.25 scales the rows that ids share; 'pq' shares none"),
         (["method=baco", "popularity=2"], "popularity=2.0 must be in [0, 1]"),
         (["method=baco_plus", "backbone=mf", "method.mf_popularity=much"], "popularity=much is no float"),
+        (["method=bet", "start=spectral"], "start=spectral is for rows that ids share; 'bet' shares none"),
+        (["method=baco", "start=spectre"], "start 'spectre' is unknown; did you mean 'spectral'?"),
     ],
 )
-def test_popularity_is_checked_before_anything_else(workplace, overrides, message):
+def test_scale_and_start_are_checked_before_anything_else(workplace, overrides, message):
     assert message in workplace.fails(*TINY, *overrides)

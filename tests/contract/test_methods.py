@@ -61,6 +61,11 @@ def fitted(method, graph, budget=None, seed=0) -> EmbeddingTables:
     return tables
 
 
+def trainer_of(data, protocol, start="normal") -> Trainer:
+    backbone = LightGCN(data.train, LightGCN.Config())
+    return Trainer(backbone, Evaluator(data), protocol, 0, torch.device("cpu"), progress=False, start=start)
+
+
 def fitted_or_refused(method, graph, budget) -> EmbeddingTables | None:
     """None where the method says that the budget is too small for it."""
     try:
@@ -193,18 +198,24 @@ def test_codes_respect_the_ledger_before_any_table_exists(method, planted):
         assert codes.num_ids == size and codes.index.dtype == np.int32
 
 
+def test_tables_that_can_start_near_embeddings_do(method, planted):
+    if not method.has_start:
+        pytest.skip("cannot")
+    states = []
+    for start in ("normal", "spectral"):
+        trainer = trainer_of(planted, replace(QUICK, max_epochs=1), start)
+        tables = method.fit(planted.train, budget_of(planted), stream(0, "assign"))
+        states.append(method.search(trainer.initialized(tables), trainer).state_dict())
+    normal, spectral = states
+    assert any(not torch.equal(normal[key], spectral[key]) for key in normal)
+    assert all(value.isfinite().all() for value in spectral.values())
+
+
 def test_a_short_training_beats_chance_and_repeats(method, planted):
     protocol = replace(QUICK, max_epochs=8, eval_every=4)
     values = []
     for _ in range(2):
-        trainer = Trainer(
-            LightGCN(planted.train, LightGCN.Config()),
-            Evaluator(planted),
-            protocol,
-            0,
-            torch.device("cpu"),
-            progress=False,
-        )
+        trainer = trainer_of(planted, protocol)
         tables = method.search(fitted(method, planted.train), trainer)
         trainer.fit(tables)
         values.append(trainer.evaluate(tables, "test").means()["recall@20"])

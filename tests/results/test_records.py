@@ -138,6 +138,8 @@ def test_settings_of_a_method_are_shown_where_they_differ():
     assert list(table)[:2] == ["method", "settings"]
     rows[1]["config"]["popularity"] = 0.25
     assert comparison(rows)["settings"].tolist() == ["T=5, popularity=0.0", "T=9, popularity=0.25", ""]
+    rows[0]["config"]["start"] = "spectral"
+    assert comparison(rows)["settings"].tolist()[1] == "T=9, popularity=0.25, start=normal"
     codes = [a_record("pq", "PQ", popularity=power) for power in (0.0, 1.0)]
     assert comparison(codes)["settings"].tolist() == ["popularity=0.0", "popularity=1.0"]
 

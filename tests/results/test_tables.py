@@ -29,6 +29,7 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
     method = wanted.method["name"]
     packed = {} if wanted.quantize is None else {"quantize": wanted.quantize}
     scaled = {} if wanted.popularity == 0 else {"popularity": wanted.popularity}
+    started = {} if wanted.start == "normal" else {"start": wanted.start}
     return {
         "schema": RECORD_SCHEMA,
         "id": record_id(settings | {"split": fingerprint}),
@@ -36,6 +37,7 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
         "labels": {"dataset": "beauty", "backbone": "LightGCN", "method": method.upper() + " + INT" * len(packed)},
         "config": packed
         | scaled
+        | started
         | {
             "backbone": wanted.backbone,
             "protocol": wanted.protocol,
@@ -117,6 +119,17 @@ def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
     assert [(row["method"], row["R@20"]) for row in rows] == [
         ("BACO_PLUS", "30.00"),
         ("BACO_PLUS, popularity=0", "10.00"),
+    ]
+
+
+def test_a_methods_own_start_is_what_its_rows_stand_for(tmp_path):
+    own, drawn = a_record(0.3, method="baco_plus"), a_record(0.1, method="baco_plus", start="normal")
+    assert own["config"]["start"] == "spectral" and "start" not in drawn["config"]
+    runs = experiment({"method": "baco_plus"}, {"method": "baco_plus", "start": "normal"})
+    rows = rows_of(comparison(runs, sections(runs, [drawn, own], tmp_path)))
+    assert [(row["method"], row["R@20"]) for row in rows] == [
+        ("BACO_PLUS", "30.00"),
+        ("BACO_PLUS, start=normal", "10.00"),
     ]
 
 
