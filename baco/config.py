@@ -15,7 +15,7 @@ from baco.defaults import filled
 from baco.errors import UserError, unknown
 from baco.quantization import QUANTIZERS, Quantizer
 from baco.registry import backbone_class, method_class
-from baco.spectral import STARTS
+from baco.start import STARTS
 from baco.training.protocol import Protocol
 
 

@@ -1,4 +1,4 @@
-"""Singular vectors of the normalised interactions, and the first values that rows take from them."""
+"""Singular vectors of the normalised interactions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from scipy.sparse.linalg import svds
 from threadpoolctl import threadpool_limits
 
 from baco.graph import Biadjacency
-
-STARTS = ("normal", "spectral")
-STRENGTH = 3.0  # of the factors in the first values, in deviations of the random part; validation is flat from 2 to 10
 
 
 def spectral_factors(graph: Biadjacency, dim: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ from baco.codes import Assignment, Codes
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.rng import stream, torch_stream
-from baco.spectral import STRENGTH, normalised, singular_vectors, spectral_factors
+from baco.spectral import normalised, singular_vectors, spectral_factors
+from baco.start import STRENGTH
 from baco.tables import CodebookTables
 from baco.training.trainer import Trainer
 from baselines.full import full_tables

@@ -12,7 +12,8 @@ from baco.coclustering.plus import BacoPlus
 from baco.errors import unknown
 from baco.graph import Biadjacency
 from baco.popularity import budget_beside, popularity_scale, scaled
-from baco.tables import code_ledger
+from baco.start import first_values
+from baco.tables import CodebookTables, code_ledger
 
 METHODS = {method.name: method for method in (BacoPlus, Baco)}
 
@@ -42,7 +43,7 @@ class BalancedCoClustering:
     row_labels_, column_labels_ : (n_rows,) and (n_columns,) int32
         The co-cluster of each row and column; equal numbers are one co-cluster.
     assignment_ : Assignment
-        The codes of both sides, for `baco.tables.CodebookTables`.
+        The codes of both sides.
     resolution_ : float
         The resolution that was found or given.
 
@@ -80,7 +81,19 @@ class BalancedCoClustering:
         assignment = method(method.Config(**self.settings)).assign(graph, budget_beside(scale, budget), rng)
         assignment = scaled(assignment, scale)
         budget.check(code_ledger(assignment, self.dim), method.name)
+        self._graph = graph
         self.assignment_ = assignment
         self.resolution_ = assignment.details["resolution"]
         self.row_labels_, self.column_labels_ = np.split(assignment.labels, [graph.num_users])
         return self
+
+    def tables(self, std: float = 0.1, start: str = "spectral") -> CodebookTables:
+        """Embedding tables with these codes and their first values, for training in a model of one's own.
+
+        Parameters
+        ----------
+        std, start : see `baco.start.first_values`
+        """
+        tables = CodebookTables(self.assignment_, self.dim)
+        first_values(tables, self._graph, std, start, self.random_state)
+        return tables

@@ -18,9 +18,9 @@ from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.metrics import CUTOFFS
 from baco.machine import synchronize
-from baco.rng import stream, torch_stream
+from baco.rng import torch_stream
 from baco.scores import Batch
-from baco.spectral import STRENGTH, spectral_factors
+from baco.start import first_values
 from baco.tables import EmbeddingTables
 from baco.training.checkpoint import Checkpoint
 from baco.training.loss import bpr_loss
@@ -72,7 +72,7 @@ class Trainer:
     Parameters
     ----------
     start : str
-        First values: 'normal', drawn at random, or 'spectral', near the factors of the normalised interactions.
+        Of tables that are `initialized`, see `first_values`.
     """
 
     def __init__(
@@ -173,12 +173,7 @@ class Trainer:
 
     def initialized(self, tables: EmbeddingTables) -> EmbeddingTables:
         """The tables with their first values, on the trainer's device."""
-        std = self.protocol.init_std
-        tables.reset_parameters(std, torch_stream(self.seed, "init"))
-        if self.start == "spectral":
-            dim = tables.lookup("users", torch.zeros(1, dtype=torch.long)).shape[1]
-            factors = spectral_factors(self.backbone.train, dim, stream(self.seed, "init"))
-            tables.start_near(*factors, STRENGTH * std)
+        first_values(tables, self.backbone.train, self.protocol.init_std, self.start, self.seed)
         return tables.to(self.device)
 
     def validate(self, tables: EmbeddingTables) -> float:

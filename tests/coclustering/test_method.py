@@ -163,3 +163,18 @@ def test_estimator_refuses_a_resolution_over_budget(planted):
 def test_estimator_names_a_method_it_does_not_know(planted):
     with pytest.raises(UserError, match="did you mean 'baco_plus'"):
         BalancedCoClustering(method="baco_plu").fit(planted.train.to_matrix())
+
+
+def test_the_estimators_tables_know_the_interactions_before_any_training(planted):
+    """A random pair scores below a random interaction three times out of four, where rows start near the factors."""
+    model = BalancedCoClustering(budget=0.3, dim=16).fit(planted.train.to_matrix())
+    rng = np.random.default_rng(0)
+    pairs = rng.integers((planted.num_users, planted.num_items), size=(planted.train.num_edges, 2)).T
+    ranked = {}
+    for start in ("normal", "spectral"):
+        users, items = (side.detach().numpy() for side in model.tables(start=start)())
+        positive = (users[planted.train.users] * items[planted.train.items]).sum(1)
+        ranked[start] = np.mean(positive > (users[pairs[0]] * items[pairs[1]]).sum(1))
+    assert ranked["spectral"] > 0.75 and abs(ranked["normal"] - 0.5) < 0.1
+    with pytest.raises(UserError, match="start 'spectre' is unknown; did you mean 'spectral'"):
+        model.tables(start="spectre")
