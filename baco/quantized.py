@@ -14,7 +14,7 @@ from baco.budget import RowFormat
 from baco.codes import Assignment
 from baco.errors import UserError
 from baco.quantization import Quantizer, pack_export, unpack_export
-from baco.tables import CodebookTables, EmbeddingTables, Ledger
+from baco.tables import CodebookTables, Embeddings, EmbeddingTables, Ledger
 
 if TYPE_CHECKING:
     from baco.backbones import Backbone
@@ -112,8 +112,8 @@ class QuantizedTables(EmbeddingTables):
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
         self.inner.reset_parameters(std, generator)
 
-    def start_near(self, users: np.ndarray, items: np.ndarray, rms: float) -> None:
-        self.inner.start_near(users, items, rms)
+    def start_near(self, embeddings: Embeddings, rms: float) -> None:
+        self.inner.start_near(embeddings, rms)
 
     def selectable(self) -> bool:
         return self.inner.selectable()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from baco.errors import unknown
 from baco.graph import Biadjacency
 from baco.rng import stream, torch_stream
@@ -36,5 +34,4 @@ def first_values(tables: EmbeddingTables, train: Biadjacency, std: float, start:
         raise unknown("start", start, STARTS)
     tables.reset_parameters(std, torch_stream(seed, "init"))
     if start == "spectral":
-        dim = tables.lookup("users", torch.zeros(1, dtype=torch.long)).shape[1]
-        tables.start_near(*spectral_factors(train, dim, stream(seed, "init")), STRENGTH * std)
+        tables.start_near(lambda dim: spectral_factors(train, dim, stream(seed, "init")), STRENGTH * std)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from baco.quantization import unpack_export
 
 if TYPE_CHECKING:
     from baco.backbones import Backbone
+
+Embeddings = Callable[[int], tuple[np.ndarray, np.ndarray]]  # dim -> (num_users, dim) and (num_items, dim) float32
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,15 @@ class EmbeddingTables(nn.Module):
         """Draw the first values; `std` is the standard deviation of a row's entries."""
         raise NotImplementedError
 
-    def start_near(self, users: np.ndarray, items: np.ndarray, rms: float) -> None:
+    def start_near(self, embeddings: Embeddings, rms: float) -> None:
         """Add to the first values what brings layer 0 near to given embeddings.
 
         Only for tables of a compressor that `has_start`; `start=spectral` calls it.
 
         Parameters
         ----------
-        users, items : (num_users, dim) and (num_items, dim) float32
+        embeddings : function
+            From the width that is wanted to the embeddings of users and items.
         rms : float
             Root mean square of what is added to each side.
         """
@@ -204,7 +208,8 @@ class CodebookTables(EmbeddingTables):
         for side in SIDES:
             getattr(self, side).reset_parameters(std, generator)
 
-    def start_near(self, users: np.ndarray, items: np.ndarray, rms: float) -> None:
+    def start_near(self, embeddings: Embeddings, rms: float) -> None:
+        users, items = embeddings(self.users.rows.shape[1])
         self.users.start_near(users, rms)
         self.items.start_near(items, rms)
 

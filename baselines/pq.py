@@ -21,7 +21,7 @@ from baco.quantization import ProductQuantizer, pack_rows, unpack_rows
 from baco.quantized import QuantizedTables
 from baco.registry import register_method
 from baco.rng import stream
-from baco.tables import EmbeddingTables, Ledger
+from baco.tables import Embeddings, EmbeddingTables, Ledger
 from baselines.full import full_tables
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ProductTables(EmbeddingTables):
         for codebook in self.sides.values():
             codebook.centroids.copy_(torch.randn(codebook.centroids.shape, generator=generator) * std)
 
-    def start_near(self, users: np.ndarray, items: np.ndarray, rms: float) -> None:
+    def start_near(self, embeddings: Embeddings, rms: float) -> None:
         """Nothing: the full model starts there, and its centroids replace these."""
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict]:

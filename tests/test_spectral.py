@@ -69,7 +69,7 @@ def test_a_row_starts_at_the_mean_of_its_ids():
     items = Codes(np.array([[0], [0]], np.int32), 1, scale=np.array([0.5, 1.0], np.float16))
     tables = CodebookTables(Assignment(users, items), 2)
     wanted = np.array([[1.0, 0.0], [4.0, 3.0]], np.float32)
-    tables.start_near(wanted, wanted, 2.0)
+    tables.start_near(lambda dim: (wanted, wanted), 2.0)
     means = np.array([[2.0, 1.0], [4.0, 3.0], [0.0, 0.0]])  # (1 + 4 / 2) / 1.5, and so on
     expected = means * 2 / np.sqrt(np.mean(means**2))
     np.testing.assert_allclose(tables.users.rows.detach(), expected, rtol=1e-6)
@@ -96,5 +96,5 @@ def test_without_interactions_the_start_is_what_was_drawn():
     tables = full_tables(Biadjacency.from_matrix(np.zeros((3, 4))), 2)
     tables.reset_parameters(1.0, torch_stream(0, "init"))
     before = tables.users.rows.clone()
-    tables.start_near(np.zeros((3, 2), np.float32), np.zeros((4, 2), np.float32), 1.0)
+    tables.start_near(lambda dim: (np.zeros((3, dim), np.float32), np.zeros((4, dim), np.float32)), 1.0)
     assert torch.equal(tables.users.rows, before) and before.abs().min() > 0
