@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
@@ -20,9 +21,9 @@ from baco.evaluation.groups import QUARTILES
 from baco.experiments import CONF, load_experiment
 from baco.files import write_bytes
 from baco.results.record import record_arrays
-from baco.results.reference import published
+from baco.results.reference import method_label, published, published_result
 from baco.results.runs import RANKING
-from baco.results.summary import Row, Section, sections
+from baco.results.summary import Row, Section, joined, sections
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*X<>"
@@ -40,6 +41,7 @@ STYLE = {
     "pdf.fonttype": 42,
 }
 RECALL = RANKING["R@20"]
+RANKED = RANKING["R@10"]  # which the paper's Table 8 has
 PANEL = (3.2, 2.5)  # inches
 
 
@@ -79,6 +81,7 @@ class Gallery:
     def pictures(self) -> list[Picture]:
         """All of them, in the order of the report."""
         makers = (
+            self.ranking,
             self.recall_over_ratio,
             self.recall_over_bytes,
             self.recall_over_seconds,
@@ -92,17 +95,34 @@ class Gallery:
 
     def found(self, *experiments: str) -> list[Section]:
         """The sections of some experiments that have records, those that share everything joined."""
-        joined: dict[tuple, Section] = {}
-        for name in experiments:
-            for section in sections(load_experiment(name, self.conf), self.records, self.folder, self.conf):
-                if section.records:
-                    first = joined.setdefault((section.about.shared, section.fingerprint), section)
-                    if first is not section:
-                        known = [row.settings for row in first.rows]
-                        first.rows += [row for row in section.rows if row.settings not in known]
-        return list(joined.values())
+        found = [
+            section
+            for name in experiments
+            for section in sections(load_experiment(name, self.conf), self.records, self.folder, self.conf)
+        ]
+        return joined([section for section in found if section.records])
 
     # Quality against cost --------------------------------------------------------------------------------------------
+
+    def ranking(self) -> Picture:
+        """All methods at the paper's budget, beside the paper's Table 8."""
+        found = self.found("main_table", "protocols")
+        ranked = [sorted((row for row in section.rows if row.records), key=_mean(RANKED, 100)) for section in found]
+        figure, panels = _panels(len(found), [0.13 * len(rows) + 0.6 for rows in ranked])
+        for axes, section, rows in zip(panels, found, ranked, strict=True):
+            dataset, backbone = section.about.dataset["name"], section.about.backbone["name"]
+            for place, row in enumerate(rows):
+                value, spread = 100 * row.mean(RANKED), np.nan_to_num(100 * row.deviation(RANKED))
+                axes.errorbar(value, place, xerr=spread, label="ours", fmt="o", color=COLORS[0], ms=4, lw=1)
+                if backbone == "lightgcn":
+                    theirs = published_result(dataset, row.method, row.variant, "recall", 10)
+                    axes.plot(
+                        theirs, place, label="the paper's Table 8", ls="", marker="D", mfc="none", color=COLORS[1], ms=4
+                    )
+            axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=6)
+            axes.set(title=section.name, xlabel="Recall@10, %", ylim=(-0.7, len(rows) - 0.3))
+        caption = "Recall@10 at the paper's budget, mean and standard deviation over seeds, beside the paper's."
+        return self._picture("ranking", caption, "main_table", figure, panels)
 
     def recall_over_ratio(self) -> Picture:
         caption = "Recall@20 against the ratio of parameters to the full model's; the line is the Pareto front."
@@ -136,13 +156,20 @@ class Gallery:
         figure, panels = _panels(len(found))
         fills = {"": "full"}  # by variant of a method
         for axes, section in zip(panels, found, strict=True):
-            points = sorted((cost(row), 100 * row.mean(RECALL), row) for row in section.rows if row.records)
-            axes.step(*pareto([point[:2] for point in points]), where="post", color="#888888", lw=0.8, zorder=1)
-            for x, y, row in points:
-                fill = fills.setdefault(row.variant, FILLS[len(fills) % len(FILLS)])
-                axes.plot(x, y, ls="", fillstyle=fill, label=row.label, **self.look[row.method])
+            points = {row: (cost(row), 100 * row.mean(RECALL)) for row in section.rows if row.records}
+            front = pareto(points.values())
+            axes.step(*front, where="post", color="#888888", lw=0.8, zorder=1)
+            for rows in _alike(points):
+                fill = fills.setdefault(rows[0].variant, FILLS[len(fills) % len(FILLS)])
+                line = zip(*sorted(points[row] for row in rows), strict=True)
+                axes.plot(*line, lw=0.8, fillstyle=fill, label=rows[0].label, **self.look[rows[0].method])
+            names = {point: row.label for row, point in points.items()}
+            for text, point in _named(list(zip(*front, strict=True)), names):
+                axes.annotate(text, point, (0, 4), textcoords="offset points", ha="center", fontsize=6)
+            axes.margins(0.12)
             axes.set(title=section.name, xlabel=label, ylabel="Recall@20, %", xscale="log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            wide = max(point[0] for point in points.values()) > 500 * min(point[0] for point in points.values())
+            axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
         return self._picture(name, caption, "main_table", figure, panels)
@@ -175,9 +202,7 @@ class Gallery:
             for axes, name, metric in zip(panels[2 * place :], ("R@20", "N@20"), ("recall", "ndcg"), strict=False):
                 axes.plot(*_line(section.rows, "method.resolution", RANKING[name]), label="BACO", **self.look["baco"])
                 theirs = paper[(paper["dataset"] == section.about.dataset["name"]) & (paper["metric"] == metric)]
-                for method, points in theirs.groupby("method"):
-                    label, look = f"{method}, paper", self.look[method]
-                    axes.plot(points["x_axis"], points["value"], ls=":", mfc="none", label=label, **look)
+                self._published(axes, theirs, "x_axis")
                 axes.set(title=section.name, xlabel="resolution γ", ylabel=f"{name}, %")
         caption = "Recall and NDCG of BACO over the resolution; dotted: the paper's Figure 6."
         return self._picture("resolution", caption, "resolution", figure, panels)
@@ -188,14 +213,16 @@ class Gallery:
         """The paper's Figure 5."""
         found = self.found("user_groups")
         figure, panels = _panels(len(found))
+        paper = published("figure5").query("metric == 'recall' and k == 20")
         for axes, section in zip(panels, found, strict=True):
             for row in (row for row in section.rows if row.records):
                 groups = [f"metrics.test_by_activity.{group}.recall@20" for group in QUARTILES]
                 axes.plot(
                     QUARTILES, [100 * row.mean(path) for path in groups], label=row.label, **self.look[row.method]
                 )
+            self._published(axes, paper[paper["dataset"] == section.about.dataset["name"]], "user_group")
             axes.set(title=section.name, xlabel="users by training interactions", ylabel="Recall@20, %")
-        caption = "Recall@20 by the quartile of users' training interactions (the paper's Figure 5)."
+        caption = "Recall@20 by the quartile of users' training interactions; dotted: the paper's Figure 5."
         return self._picture("user_groups", caption, "user_groups", figure, panels)
 
     def cluster_sizes(self) -> Picture:
@@ -217,6 +244,12 @@ class Gallery:
             )
         caption = "How many users and items share a row (the paper's Figure 7)."
         return self._picture("cluster_sizes", caption, "cluster_sizes", figure, panels)
+
+    def _published(self, axes: Axes, curves: pd.DataFrame, x: str) -> None:
+        """The paper's curves, one for each method, dotted."""
+        for method, points in curves.groupby("method"):
+            label, look = f"{method_label(method)}, paper", self.look[method]
+            axes.plot(points[x], points["value"], ls=":", mfc="none", label=label, **look)
 
     def _picture(self, name: str, caption: str, experiment: str, figure: Figure, panels: list[Axes]) -> Picture:
         if not panels:
@@ -268,9 +301,29 @@ def _line(rows: list[Row], setting: str, path: str) -> tuple[list[float], list[f
     return [x for x, _ in recorded], [y for _, y in recorded]
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, two or three side by side."""
+def _alike(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that differ in their budget only."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.label, []).append(row)
+    return list(groups.values())
+
+
+def _named(front: list[tuple[float, float]], names: dict[tuple[float, float], str]) -> list[tuple[str, tuple]]:
+    """The points of a front that get their names written beside them: each name once, and of points that cost about
+    the same the best."""
+    first: dict[str, tuple[float, float]] = {}
+    for point, dearer in zip(front, [*front[1:], (float("inf"), 0.0)], strict=True):
+        if dearer[0] > 1.1 * point[0]:
+            first.setdefault(names[point], point)
+    return list(first.items())
+
+
+def _panels(count: int, heights: list[float] | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, two or three side by side; rows as high, in inches, as the highest one in them."""
     columns = 2 if count in (1, 2, 4) else 3
-    rows = max(1, -(-count // columns))
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.6), layout="constrained")
-    return figure, [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
+    heights = [PANEL[1]] * count if heights is None else heights
+    of_rows = [max(heights[start : start + columns]) for start in range(0, count, columns)] or [PANEL[1]]
+    figure = Figure(figsize=(PANEL[0] * columns, sum(of_rows) + 0.6), layout="constrained")
+    grid = figure.add_gridspec(len(of_rows), columns, height_ratios=of_rows)
+    return figure, [figure.add_subplot(grid[number // columns, number % columns]) for number in range(count)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+NATIVE = {"infomap", "brim"}  # methods whose size the paper leaves to them, as method.matched=false does
 
 
 @cache
@@ -31,3 +33,23 @@ def authors_split(dataset: str) -> str | None:
     """The fingerprint of the authors' own split of a dataset, where it is known."""
     known = pd.read_csv(REFERENCE / "datasets.csv").set_index("name")["fingerprint"].dropna()
     return known.get(dataset)
+
+
+def published_result(dataset: str, method: str, variant: str, metric: str, k: int) -> float:
+    """Table 8's value, in percent, for a method with LightGCN; NaN where it has nothing that is the like of it.
+
+    Parameters
+    ----------
+    variant : str
+        The settings in which a run differs from the method's defaults, as `summary.Row.variant` has them.
+    metric : str
+        'recall' or 'ndcg'; Table 8 has k = 10 and 50.
+    """
+    if variant != ("matched=false" if method in NATIVE else ""):
+        return math.nan
+    return _table8().get((dataset, method, metric, k), math.nan)
+
+
+@cache
+def _table8() -> pd.Series:
+    return published("table8").set_index(["dataset", "method", "metric", "k"])["value"]

@@ -5,7 +5,7 @@ experiment -> sections (dataset, split, backbone, protocol, width) -> rows (meth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -231,3 +231,15 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
                 row.missing.append(wanted.settings) if record is None else row.records.append(record)
             made.append(Section(experiment, runs[0], split, list(rows.values()), folder))
     return made
+
+
+def joined(several: list[Section]) -> list[Section]:
+    """Sections of several experiments; of those that share split, backbone, protocol and width one, with all rows."""
+    made: dict[tuple, Section] = {}
+    for section in several:
+        key = section.about.shared, section.fingerprint
+        rows = made[key].rows if key in made else []
+        known = [row.settings for row in rows]
+        fresh = [row for row in section.rows if row.settings not in known]
+        made[key] = replace(made.get(key, section), rows=rows + fresh)
+    return list(made.values())

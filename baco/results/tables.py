@@ -11,14 +11,13 @@ import pandas as pd
 
 from baco.experiments import CONF, Experiment, experiment_names, load_experiment
 from baco.files import write_text
-from baco.results.reference import authors_split, published
+from baco.results.reference import authors_split, published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
-from baco.results.summary import OURS, Row, Section, sections
+from baco.results.summary import OURS, Row, Section, joined, sections
 
 ALPHA = 0.05
 WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a meaning
-NATIVE_IN_PAPER = {"infomap", "brim"}  # whose size the paper leaves to the method
 MISSING = "—"
 METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) for path in RANKING.values()]
 
@@ -76,14 +75,13 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
     folder : Path
         Where the records lie, with their per-user values.
     """
-    made = []
+    made, found = {}, {}
     for name in sorted(set(experiment_names(conf)) - WITHOUT_TABLE, key=lambda name: (name != "main_table", name)):
         experiment = load_experiment(name, conf)
-        found = sections(experiment, records, folder, conf)
-        made.append(speed(experiment, found) if name == "speed" else comparison(experiment, found))
-        if name == "main_table":
-            made.append(beside_published(found))
-    return made
+        found[name] = sections(experiment, records, folder, conf)
+        made[name] = (speed if name == "speed" else comparison)(experiment, found[name])
+    main = made.pop("main_table")
+    return [main, beside_published(joined(found["main_table"] + found["protocols"])), *made.values()]
 
 
 def write_tables(records: list[dict], folder: Path, record_folder: Path, conf: Path = CONF) -> list[Path]:
@@ -192,21 +190,19 @@ def speed(experiment: Experiment, found: list[Section]) -> Document:
 
 def beside_published(found: list[Section]) -> Document:
     """R and N at 10 and 50 beside the paper's Table 8, with the difference."""
-    paper = published("table8").set_index(["dataset", "method", "metric", "k"])["value"]
-    names = {"recall": "R", "ndcg": "N"}
+    in_paper, names = set(published("table8")["dataset"]), {"recall": "R", "ndcg": "N"}
     tables, lines = [], []
     for section in found:
         dataset = section.about.dataset["name"]
-        if section.about.backbone["name"] != "lightgcn" or dataset not in paper.index.get_level_values(0):
+        if section.about.backbone["name"] != "lightgcn" or dataset not in in_paper:
             continue
         rows = []
         for row in section.rows:
             cells, line = [Cell(_label(row))], _keys(section, row)
-            as_published = row.variant == ("matched=false" if row.method in NATIVE_IN_PAPER else "")
             for metric, k in ((metric, k) for k in (10, 50) for metric in names):
                 name = f"{names[metric]}@{k}"
                 ours = 100 * row.mean(RANKING[name])
-                theirs = paper.get((dataset, row.method, metric, k), math.nan) if as_published else math.nan
+                theirs = published_result(dataset, row.method, row.variant, metric, k)
                 cells += [
                     Cell(_percent(row, RANKING[name])),
                     Cell(_decimal(theirs)),

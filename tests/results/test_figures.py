@@ -1,5 +1,6 @@
 """Figures and the page that holds everything."""
 
+import math
 import re
 from html.parser import HTMLParser
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from baco.results.figures import Gallery, as_bytes, pareto, write_figures
 from baco.results.record import load_records, record_name, save_record
+from baco.results.reference import published_result
 from baco.results.report import report
 from baco.results.tables import documents
 from tests.results.test_tables import FULL, RECORDS, a_record, full
@@ -51,7 +53,30 @@ def test_points_and_lines_are_the_records(records, tmp_path):
     assert {line.get_label() for line in size.lines} == {"beauty", "beauty, paper"}
     users, items = pictures["cluster_sizes"].figure.axes
     assert users.lines[0].get_ydata().tolist() == [5, 3, 1] and items.get_ylabel() == "items per row"
+    (axes,) = pictures["ranking"].figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["RANDOM", "BACO", "FULL"], "the best on top"
+    ours = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "o"]
+    paper = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "D"]
+    assert ours == [[pytest.approx(5), 0], [pytest.approx(10), 1], [pytest.approx(20), 2]]
+    assert paper == [[3.054, 0], [6.308, 1], [7.619, 2]], "the paper's Table 8, Beauty, R@10"
     assert pictures["resolution"].figure is None and "+experiment=resolution" in pictures["resolution"].command
+
+
+def test_budgets_of_a_method_are_a_line_and_the_front_is_named(tmp_path):
+    runs = (("baco", 0.1, 0.06), ("baco", 0.2, 0.08), ("random", 0.1, 0.03))
+    made = [full(), *(a_record(recall, int(FULL * part), method=method, budget=part) for method, part, recall in runs)]
+    (axes,) = Gallery(made, tmp_path).recall_over_ratio().figure.axes
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+    assert lines["BACO"] == pytest.approx(np.array([[10, 6], [20, 8]]), rel=1e-4)
+    assert [text.get_text() for text in axes.texts] == ["BACO", "FULL"]
+
+
+def test_a_result_of_the_paper_stands_for_a_run_like_it():
+    assert published_result("beauty", "baco", "", "recall", 10) == 6.308
+    assert math.isnan(published_result("beauty", "baco", "secondary=false", "recall", 10))
+    assert math.isnan(published_result("beauty", "infomap", "", "recall", 10)), "its size is its own in the paper"
+    assert published_result("beauty", "infomap", "matched=false", "ndcg", 50) == 2.893
+    assert math.isnan(published_result("beauty", "baco_plus", "", "recall", 10))
 
 
 def test_bytes_show_quantized_runs_beside_the_others(records, tmp_path):
@@ -62,9 +87,10 @@ def test_bytes_show_quantized_runs_beside_the_others(records, tmp_path):
     (axes,) = by_bytes.figure.axes
     lines = [line for line in axes.lines if line.get_label() == "RANDOM + INT"]
     assert [line.get_xydata().tolist() for line in lines] == [[pytest.approx([0.48, 15])]]
-    plain = [line for line in axes.lines if line.get_label() == "RANDOM"]
-    assert len(plain) == 2 and {line.get_fillstyle() for line in plain} == {"full"}
-    assert lines[0].get_marker() == plain[0].get_marker() and lines[0].get_fillstyle() != "full"
+    (plain,) = (line for line in axes.lines if line.get_label() == "RANDOM")
+    assert plain.get_xydata()[:, 0].tolist() == pytest.approx([0.52, 4 * 0.529088]), "one line over both budgets"
+    assert plain.get_fillstyle() == "full"
+    assert lines[0].get_marker() == plain.get_marker() and lines[0].get_fillstyle() != "full"
     front = next(line for line in axes.lines if line.get_label()[0] == "_")
     assert front.get_xydata()[:, 1].tolist() == pytest.approx([15, 20])
     assert "RANDOM + INT" not in [line.get_label() for line in by_ratio.figure.axes[0].lines]

@@ -13,7 +13,7 @@ from baco.budget import Budget
 from baco.experiments import Experiment, load_experiment
 from baco.results.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
-from baco.results.summary import sections
+from baco.results.summary import joined, sections
 from baco.results.tables import comparison, documents, write_tables
 from baco.results.wanted import Wanted
 
@@ -178,6 +178,25 @@ def test_protocols_and_splits_never_share_a_table(tmp_path):
     ]
     assert ["00000000" in table.notes[0] for table in tables] == [True, False, False]
     assert [table.rows[0][2].text for table in tables] == ["30.00", "10.00", "20.00"]
+
+
+def test_sections_of_two_experiments_are_joined_where_they_can_be_compared(tmp_path):
+    records = [
+        a_record(0.1, method="baco", seed=1),
+        a_record(0.2, method="random"),
+        a_record(0.3, method="baco", protocol="paper"),
+    ]
+    first = experiment({"method": "baco", "seed": 1})
+    second = experiment(
+        {"method": "baco", "seed": 0}, {"method": "random", "seed": 0}, {"method": "baco", "protocol": "paper"}
+    )
+    both = [sections(one, records, tmp_path) for one in (first, second)]
+    fast, paper = joined([*both[0], *both[1]])
+    assert [(row.method, row.seeds) for row in fast.rows] == [("baco", [1]), ("random", [0])], (
+        "the first one's rows stay"
+    )
+    assert [(row.method, row.seeds) for row in paper.rows] == [("baco", [0])]
+    assert len(both[0][0].rows) == 1, "what is joined is left as it was"
 
 
 def test_the_best_within_the_budget_is_marked(tmp_path):
