@@ -1,8 +1,9 @@
-"""What there is beside single runs: lists, tables and figures of the finished ones, and batches for other machines."""
+"""What there is beside runs: lists, tables and figures of them, batches for other machines, and recommendations."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,15 +13,21 @@ from baco.files import write_text
 from baco.results.record import load_records
 
 FILTERS = ("dataset", "backbone", "method", "protocol")
-RESULTS, RUNS = Path("results"), Path("runs")
+RESULTS, RUNS, DATA = Path("results"), Path("runs"), Path(os.environ.get("BACO_DATA_DIR", "data"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m baco", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for function in (records, tables, figures, report, batch, collect):
+    for function in (records, tables, figures, report, batch, collect, recommend):
         command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
-        command.add_argument("--results", type=Path, default=RESULTS, help="holds records/ (default: results)")
+        if function is recommend:
+            command.add_argument("tables", type=Path, help="what export= wrote")
+            command.add_argument("--users", nargs="+", help="their ids (default: all)")
+            command.add_argument("-k", type=int, default=20, help="items for each (default: 20)")
+            command.add_argument("--data", type=Path, default=DATA, help=f"holds the datasets (default: {DATA})")
+        else:
+            command.add_argument("--results", type=Path, default=RESULTS, help="holds records/ (default: results)")
         if function in (batch, collect):
             command.add_argument("--runs", type=Path, default=RUNS, help="holds logs and caches (default: runs)")
         if function is batch:
@@ -104,6 +111,14 @@ def collect(arguments: argparse.Namespace) -> None:
     for path in arguments.files:
         recorded, failed = batch.collect(path, arguments.results, arguments.runs)
         print(f"{path}: {recorded} new records, {failed} failures")
+
+
+def recommend(arguments: argparse.Namespace) -> None:
+    """print the best items for users of an exported model, as CSV"""
+    from baco.recommender import Recommender
+
+    recommended = Recommender.load(arguments.tables, arguments.data).recommend(arguments.users, arguments.k)
+    print(recommended.to_csv(index=False, float_format="%.6g", lineterminator="\n"), end="")
 
 
 def load(results: Path) -> list[dict]:

@@ -23,7 +23,7 @@ from baco.data.interactions import SPLITS, Interactions
 from baco.evaluation.distance import distances, embeddings, load_full
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
-from baco.files import check_writable, write_arrays
+from baco.files import check_writable
 from baco.graph import Biadjacency
 from baco.machine import (
     code_version,
@@ -36,6 +36,7 @@ from baco.machine import (
 )
 from baco.popularity import budget_beside, popularity_scale, scaled
 from baco.quantized import QuantizedTables
+from baco.recommender import export_model
 from baco.results.record import RECORD_SCHEMA, load_record, pack_hits, record_id, record_name, save_record
 from baco.rng import stream
 from baco.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
@@ -141,7 +142,9 @@ def run(config: RunConfig) -> dict:
         save_record(config.results_dir, name, record, arrays)
         log.info("recorded in %s", path)
         if config.export is not None:
-            export_tables(tables, data, config.export)
+            backbone = config.backbone(data.train, config.backbone_config)
+            export_model(config.export, tables, backbone, config.dataset, data)
+            log.info("exported the tables to %s", config.export)
         checkpoint.remove()
     return record
 
@@ -277,15 +280,6 @@ def ids_per_row(tables: EmbeddingTables) -> dict[str, np.ndarray]:
         sizes = np.bincount(codes.index[:, 0], minlength=codes.num_rows)
         counts[f"{side}_per_row"] = np.sort(sizes)[::-1].astype(np.int32)
     return counts
-
-
-def export_tables(tables: EmbeddingTables, data: Interactions, path: Path) -> None:
-    """Write the packed tables, and the ids of the source where it had its own, as one .npz file."""
-    arrays = tables.export()
-    if data.user_ids is not None:
-        arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
-    write_arrays(path, arrays)
-    log.info("exported the tables to %s", path)
 
 
 @contextmanager

@@ -100,6 +100,10 @@ class QuantizedTables(EmbeddingTables):
     # All else is the inner tables' business --------------------------------------------------------------------------
 
     @property
+    def kind(self) -> str:
+        return self.inner.kind
+
+    @property
     def assignment(self) -> Assignment | None:
         return self.inner.assignment
 

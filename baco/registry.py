@@ -37,6 +37,17 @@ def backbone_class(name: str) -> type:
     return _find(BACKBONES, "backbone", name)
 
 
+def tables_class(name: str) -> type:
+    """The class of embedding tables of that name, as exports spell it."""
+    _import_all()
+    known, found = {}, [importlib.import_module("baco.tables").EmbeddingTables]
+    while found:
+        cls = found.pop()
+        known[cls.__name__] = cls
+        found += cls.__subclasses__()
+    return _find(known, "kind of tables", name)
+
+
 def _register(known: dict[str, type], name: str) -> Callable[[type], type]:
     def decorate(cls: type) -> type:
         if name in known:

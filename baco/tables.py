@@ -82,6 +82,11 @@ class EmbeddingTables(nn.Module):
 
     assignment: Assignment | None = None
 
+    @property
+    def kind(self) -> str:
+        """The name of the class whose `from_export` reads the export back."""
+        return type(self).__name__
+
     def forward(self) -> tuple[Tensor, Tensor]:
         """((num_users, dim), (num_items, dim)) float32."""
         raise NotImplementedError

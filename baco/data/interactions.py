@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +123,12 @@ class Interactions:
     @property
     def num_items(self) -> int:
         return self.train.num_items
+
+    def union(self, splits: Iterable[str]) -> Biadjacency:
+        """The interactions of several splits together."""
+        parts = [getattr(self, split) for split in splits]
+        users, items = (np.concatenate([getattr(part, side) for part in parts]) for side in ("users", "items"))
+        return Biadjacency.from_pairs(users, items, self.num_users, self.num_items)
 
     @cached_property
     def fingerprint(self) -> str:

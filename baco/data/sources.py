@@ -7,3 +7,8 @@ from baco.data.release import Release
 from baco.data.synthetic import Synthetic
 
 SOURCES = {"release": Release, "synthetic": Synthetic, "log": Log}
+
+
+def source_name(dataset: object) -> str:
+    """The `source` of a dataset's configuration."""
+    return next(name for name, cls in SOURCES.items() if isinstance(dataset, cls))

@@ -11,7 +11,7 @@ from torch import Tensor
 from baco.data.interactions import Interactions
 from baco.evaluation.metrics import CUTOFFS, relevant_hits, user_metrics
 from baco.evaluation.ranking import rank_items
-from baco.graph import Biadjacency, Neighbors
+from baco.graph import Neighbors
 from baco.rng import stream
 
 
@@ -41,22 +41,26 @@ class RankingReport:
         return {f"{name}@{k}": float(values.mean()) for k in cutoffs for name, values in self.per_user(k).items()}
 
 
+def tie_order(num_items: int) -> np.ndarray:
+    """(num_items,) int64: the order of items with equal scores, a permutation that belongs to the dataset: it is drawn
+    from the `ties` stream of seed 0.
+    """
+    return stream(0, "ties").permutation(num_items)
+
+
 class Evaluator:
     """Ranks the held-out interactions of a dataset.
 
-    Validation hides what a user has in the training split; the test hides training and validation. The order of items
-    with equal scores is a permutation that belongs to the dataset: it is drawn from the `ties` stream of seed 0.
+    Validation hides what a user has in the training split; the test hides training and validation.
     """
 
     def __init__(self, data: Interactions):
         self.data = data
-        self.tie_order = stream(0, "ties").permutation(data.num_items)
+        self.tie_order = tie_order(data.num_items)
 
     @cached_property
     def _seen_at_test(self) -> Neighbors:
-        train, val = self.data.train, self.data.val
-        users, items = np.concatenate([train.users, val.users]), np.concatenate([train.items, val.items])
-        return Biadjacency.from_pairs(users, items, train.num_users, train.num_items).by_user
+        return self.data.union(("train", "val")).by_user
 
     def evaluate(self, user_rows: Tensor, item_rows: Tensor, split: str, k: int = max(CUTOFFS)) -> RankingReport:
         """Rank all items for each user of a split, 'val' or 'test', by the dot product of final embeddings."""

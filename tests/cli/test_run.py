@@ -1,5 +1,6 @@
 """`run.py` as a user meets it: in a process of its own, on small data."""
 
+import io
 import json
 import os
 import re
@@ -154,14 +155,48 @@ def test_the_assignment_is_shared_between_backbones(workplace):
     assert len(seconds) == 1
 
 
+def stored_bytes(arrays: dict[str, np.ndarray]) -> int:
+    """What an export holds beside its descriptions."""
+    return sum(array.nbytes for name, array in arrays.items() if name not in ("header", "model"))
+
+
 def test_trained_tables_are_exported(workplace):
     workplace.succeeds(*TINY, "method=baco", "export=out/tables.npz")
     (record,) = workplace.records().values()
     with np.load(workplace.path / "out" / "tables.npz") as archive:
         arrays = dict(archive)
-    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == record["size"]["bytes"]
+    assert stored_bytes(arrays) == record["size"]["bytes"]
     users, items = CodebookTables.from_export(arrays)()
     assert users.shape == (300, 16) and items.shape == (200, 16)
+
+
+def test_an_export_recommends_items_under_the_ids_of_the_log(workplace):
+    rng = np.random.default_rng(0)
+    group = rng.integers(2, size=600)  # two groups of users, each with items of its own
+    log = pd.DataFrame({"user": 2 * rng.integers(30, size=600) + group, "item": 2 * rng.integers(40, size=600) + group})
+    log = log.drop_duplicates().astype(str)
+    log["user"], log["item"] = "u" + log["user"], "i" + log["item"]
+    log.to_csv(workplace.path / "log.csv", index=False)
+    workplace.succeeds("dataset=custom", "dataset.path=log.csv", "method=baco_plus", "budget=0.5", "export=tables.npz")
+    command = [sys.executable, "-m", "baco", "recommend", "tables.npz"]
+    about = {"cwd": workplace.path, "env": workplace.command()["env"] | {"PYTHONPATH": str(ROOT)}}
+    done = subprocess.run([*command, "--users", "u5", "u8", "-k", "3"], **about, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv(io.StringIO(done.stdout))
+    assert found[["user", "rank"]].to_numpy().tolist() == [
+        ["u5", 1],
+        ["u5", 2],
+        ["u5", 3],
+        ["u8", 1],
+        ["u8", 2],
+        ["u8", 3],
+    ]
+    known = set(zip(log["user"], log["item"], strict=True))
+    for user, item in zip(found["user"], found["item"], strict=True):
+        assert (user, item) not in known
+        assert int(item[1:]) % 2 == int(user[1:]) % 2, "of the user's own group"
+    done = subprocess.run([*command, "--users", "u5", "eve"], **about, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: user 'eve' has no interaction in 'custom'")
 
 
 def test_quantized_tables_spend_their_bytes_on_rows_and_are_exported_packed(workplace):
@@ -176,7 +211,7 @@ def test_quantized_tables_spend_their_bytes_on_rows_and_are_exported_packed(work
     assert size["bytes"] == 32 + 18 * rows and size["budget_limit"] == 6400
     with np.load(workplace.path / "out" / "tables.npz") as archive:
         arrays = dict(archive)
-    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == size["bytes"]
+    assert stored_bytes(arrays) == size["bytes"]
     users, items = CodebookTables.from_export(arrays)()
     assert users.shape == (300, 16) and items.shape == (200, 16)
 
@@ -416,7 +451,7 @@ def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_sc
     with np.load(export) as archive:
         arrays = dict(archive)
     (ledger,) = (record["size"] for record in workplace.records().values() if record["names"]["method"] == "random")
-    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == ledger["bytes"]
+    assert stored_bytes(arrays) == ledger["bytes"]
     items = CodebookTables.from_export(arrays).items
     rows, codes = items.rows.detach().numpy(), items.codes.numpy()[:, 0]
     np.testing.assert_allclose(items().detach(), rows[codes] * arrays["items.scale"][:, None].astype(np.float32))

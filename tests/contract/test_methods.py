@@ -20,11 +20,14 @@ from baco.compressor import CodeCompressor
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
+from baco.quantization import UniformQuantizer
+from baco.quantized import QuantizedTables
+from baco.recommender import Recommender, export_model
 from baco.registry import METHODS, method_class
 from baco.rng import stream, torch_stream
 from baco.tables import CodebookTables, EmbeddingTables
 from baco.training.trainer import Trainer
-from tests.conftest import QUICK
+from tests.conftest import PLANTED, QUICK
 
 method_class("full")  # imports them all
 NAMES = sorted(METHODS)
@@ -165,6 +168,21 @@ def test_the_ledger_is_what_the_export_holds(method, planted):
     again = type(tables).from_export(arrays)
     for output, restored in zip(tables(), again(), strict=True):
         torch.testing.assert_close(output, restored, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_export_recommends_as_the_tables_do(method, packed, planted, tmp_path):
+    tables = fitted(method, planted.train)
+    if packed and not tables.quantizable():
+        pytest.skip(f"rows of {method.name} cannot be packed")
+    if packed:
+        tables = QuantizedTables(tables, UniformQuantizer(8), 0)
+    tables.on_training_end()
+    backbone = LightGCN(planted.train, LightGCN.Config(3))
+    export_model(tmp_path / "tables.npz", tables, backbone, PLANTED, planted)
+    served = Recommender.load(tmp_path / "tables.npz", tmp_path)
+    for final, again in zip(backbone.final_embeddings(tables), (served.users, served.items), strict=True):
+        torch.testing.assert_close(final, again, rtol=0, atol=0)
 
 
 def test_state_and_pickle_restore_the_output(method, planted):
