@@ -110,7 +110,10 @@ def reworded(error: HydraException) -> UserError:
     for group in GROUPS:
         keys |= {group, *(f"{group}.{key}" for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))}
     if key.group(1) in keys:
-        return UserError(f"'{key.group(1)}' is no setting of the chosen {key.group(1).partition('.')[0]}; leave it out")
+        name, group = key.group(1), key.group(1).partition(".")[0]
+        if {"-m", "--multirun"} & set(sys.argv):  # Hydra checks it against the default choice, too
+            return UserError(f"'{name}' is no setting of the default {group}; in a sweep give it as ++{name}=VALUE")
+        return UserError(f"'{name}' is no setting of the chosen {group}; leave it out")
     return unknown("setting", key.group(1), keys)
 
 

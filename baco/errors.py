@@ -17,5 +17,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    choices = f" (known: {', '.join(known)})" if len(known) <= MOST_LISTED or not near else ""
+    choices = f" (known: {', '.join(known) or 'none'})" if len(known) <= MOST_LISTED or not near else ""
     return UserError(f"{kind} '{name}' is unknown{hint}{choices}")

@@ -148,6 +148,13 @@ def test_a_sweep_over_budgets_ends_with_the_runs_that_could_be_done(workplace):
     assert sorted(sizes) == pytest.approx([0.4 * 8000, 0.6 * 8000], rel=0.03)
 
 
+def test_a_sweep_over_methods_can_set_what_the_default_one_lacks(workplace):
+    error = workplace.fails("-m", *TINY, "method=lp,brim", "method.matched=false")
+    assert error.endswith("no setting of the default method; in a sweep give it as ++method.matched=VALUE")
+    workplace.succeeds("-m", *TINY, "method=lp,brim", "++method.matched=false")
+    assert [record["config"]["method"]["matched"] for record in workplace.records().values()] == [False, False]
+
+
 def test_the_assignment_is_shared_between_backbones(workplace):
     workplace.succeeds("-m", *TINY, "method=baco", "backbone=mf,lightgcn")
     assert len(list((workplace.path / "runs" / "assignments").glob("*.npz"))) == 1
