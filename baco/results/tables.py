@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,44 +10,29 @@ import pandas as pd
 
 from baco.experiments import CONF, Experiment, experiment_names, load_experiment
 from baco.files import write_text
-from baco.results.reference import authors_split, published, published_result
+from baco.results.parts import (
+    COLUMNS,
+    MISSING,
+    decimal,
+    device_of,
+    nothing_recorded,
+    number_cell,
+    of_device,
+    percent,
+    row_keys,
+    row_label,
+    section_notes,
+)
+from baco.results.reference import published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
-from baco.results.runs import RANKING, RUNS, SECONDS, frame
-from baco.results.summary import OURS, Row, Section, joined, sections
+from baco.results.runs import RANKING, RUNS, frame
+from baco.results.summary import OURS, Section, joined, sections
 
 ALPHA = 0.05
 WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a meaning
-MISSING = "—"
+RECALL = RANKING["R@20"]
 METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) for path in RANKING.values()]
 
-# Columns of numbers: where a record keeps them, and how they are printed.
-COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "parameters": ("size.parameters", "{:,.0f}".format),
-    "bytes": ("size.bytes", "{:,.0f}".format),
-    "ratio": ("size.parameter_ratio", "{:.1%}".format),
-    "clustering s": (SECONDS["clustering s"], "{:.2f}".format),
-    "training s": (SECONDS["training s"], "{:.1f}".format),
-    "s per epoch": ("seconds.epoch", "{:.3f}".format),
-    "epochs": ("training.epochs", "{:.0f}".format),
-    "validation s": ("seconds.validation", "{:.1f}".format),
-    "test s": ("seconds.test", "{:.2f}".format),
-    "host MB": ("memory.host_peak_bytes", lambda value: f"{value / 1e6:,.0f}"),
-    "GPU MB": ("memory.device_peak_bytes", lambda value: f"{value / 1e6:,.0f}"),
-    "user rows": ("size.user_rows", "{:,.0f}".format),
-    "item rows": ("size.item_rows", "{:,.0f}".format),
-    "clusters": ("assignment.clusters.count", "{:,.0f}".format),
-    "largest": ("assignment.clusters.largest", "{:,.0f}".format),
-    "single": ("assignment.clusters.singletons", "{:,.0f}".format),
-    "Gini": ("assignment.clusters.gini", "{:.3f}".format),
-    "links inside": ("assignment.clusters.internal_share", "{:.1%}".format),
-    "ACCL": ("assignment.clusters.accl", "{:.3g}".format),
-    "users": ("distance.users", "{:.3f}".format),
-    "items": ("distance.items", "{:.3f}".format),
-    "all": ("distance.all", "{:.3f}".format),
-    "rotated users": ("distance.rotated_users", "{:.3f}".format),
-    "rotated items": ("distance.rotated_items", "{:.3f}".format),
-    "rotated all": ("distance.rotated_all", "{:.3f}".format),
-}
 COMPARED = ("parameters", "bytes", "ratio", "clustering s", "training s")
 CLUSTERS = ("user rows", "item rows", "clusters", "largest", "single", "Gini", "links inside", "ACCL")
 DISTANCES = ("users", "items", "all", "rotated users", "rotated items", "rotated all")
@@ -68,7 +52,7 @@ class Document:
 
 
 def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Document]:
-    """One document for each experiment, and the comparison with the published numbers.
+    """An overview, one document for each experiment, and the comparison with the published numbers.
 
     Parameters
     ----------
@@ -80,8 +64,8 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
         experiment = load_experiment(name, conf)
         found[name] = sections(experiment, records, folder, conf)
         made[name] = (speed if name == "speed" else comparison)(experiment, found[name])
-    main = made.pop("main_table")
-    return [main, beside_published(joined(found["main_table"] + found["protocols"])), *made.values()]
+    main, compared = made.pop("main_table"), found["main_table"]
+    return [overview(compared), main, beside_published(joined(compared + found["protocols"])), *made.values()]
 
 
 def write_tables(records: list[dict], folder: Path, record_folder: Path, conf: Path = CONF) -> list[Path]:
@@ -103,6 +87,53 @@ def write_tables(records: list[dict], folder: Path, record_folder: Path, conf: P
     return written
 
 
+# All at a glance -----------------------------------------------------------------------------------------------------
+
+
+def overview(found: list[Section]) -> Document:
+    """R@20 of every method, a column for each dataset and backbone, the best of the first column on top."""
+    shown = [section for section in found if section.records]
+    rows = [{tuple(row.settings.items()): row for row in section.rows if row.records} for section in shown]
+    places = [section.ranked(RECALL) for section in shown]
+    names = {key: row_label(row) for of_section in reversed(rows) for key, row in of_section.items()}
+
+    def cells(key: tuple) -> list[Cell]:
+        found = [of_section.get(key) for of_section in rows]
+        return [
+            Cell(MISSING) if row is None else Cell(percent(row, RECALL), place.get(row))
+            for row, place in zip(found, places, strict=True)
+        ]
+
+    def value(key: tuple) -> tuple[float, ...]:
+        return tuple(of_section[key].mean(RECALL) if key in of_section else -1.0 for of_section in rows)
+
+    ordered = sorted(names, key=value, reverse=True)
+    notes = [f"{section.name}: {_budget(section)}" for section in shown]
+    lines = [
+        row_keys(section, row) | {"R@20": 100 * row.mean(RECALL), "R@20 sd": 100 * row.deviation(RECALL)}
+        for section, of_section in zip(shown, rows, strict=True)
+        for row in of_section.values()
+    ]
+    columns = ("method", *(", ".join(section.name.split(", ")[:2]) for section in shown))
+    table = Table("R@20", tuple(notes), columns, 1, tuple((Cell(names[key]), *cells(key)) for key in ordered))
+    about = (
+        "Recall@20 in percent, on the test split, of every method of the main comparison: mean ± standard deviation "
+        "over seeds, or one seed. Bold is the best within the budget, underlined the runner-up. †: a method that keeps "
+        "to no budget. All numbers, with sizes, times and significance, are in main_table."
+    )
+    tables = [table] if shown else []
+    return Document("overview", "Overview", about, (*tables, *nothing_recorded(found)), pd.DataFrame(lines))
+
+
+def _budget(section: Section) -> str:
+    """The budget that most methods of a section have."""
+    size = next((row.records[0]["size"] for row in section.rows if row.records and row.limited), None)
+    if size is None:
+        return "without a budget"
+    share = size["budget_limit"] / size["full_parameters"]
+    return f"{size['budget_limit']:,} parameters, {share:.1%} of the full model's."
+
+
 # The comparison ------------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +147,7 @@ def comparison(experiment: Experiment, found: list[Section]) -> Document:
         "table. †: a method that keeps to no budget; it has the size that it has."
     ).strip()
     tables = [_comparison_table(section) for section in found if section.records]
-    tables += _nothing_recorded(found)
+    tables += nothing_recorded(found)
     return Document(experiment.name, experiment.title, about, tuple(tables), comparison_data(found))
 
 
@@ -127,13 +158,13 @@ def _comparison_table(section: Section) -> Table:
     tested = section.tested(METRICS)
     rows = []
     for row in (row for row in section.rows if row.known):
-        cells = [Cell(_label(row)), *([Cell(row.budget)] if budgets else []), Cell(str(len(row.records) or MISSING))]
+        cells = [Cell(row_label(row)), *([Cell(row.budget)] if budgets else []), Cell(str(len(row.records) or MISSING))]
         for number, (name, path) in enumerate(RANKING.items()):
             significant = row in tested and tested[row][number][1] < ALPHA
-            cells.append(Cell(_percent(row, path), places[name].get(row), SIGNIFICANT if significant else ""))
-        rows.append((*cells, *(_number(row, name) for name in shown), Cell(row.devices or MISSING)))
+            cells.append(Cell(percent(row, path), places[name].get(row), SIGNIFICANT if significant else ""))
+        rows.append((*cells, *(number_cell(row, name) for name in shown), Cell(row.devices or MISSING)))
     columns = ("method", *(("budget",) if budgets else ()), "seeds", *RANKING, *shown, "device")
-    return Table(section.name, tuple(_notes(section)), columns, 1 + budgets, tuple(rows))
+    return Table(section.name, tuple(section_notes(section)), columns, 1 + budgets, tuple(rows))
 
 
 def comparison_data(found: list[Section]) -> pd.DataFrame:
@@ -142,7 +173,7 @@ def comparison_data(found: list[Section]) -> pd.DataFrame:
     for section in found:
         tested = section.tested(METRICS)
         for row in section.rows:
-            line = _keys(section, row)
+            line = row_keys(section, row)
             for number, (name, path) in enumerate(RANKING.items()):
                 line |= {name: 100 * row.mean(path), f"{name} sd": 100 * row.deviation(path)}
                 against, p = tested[row][number] if row in tested else (None, math.nan)
@@ -163,25 +194,25 @@ def speed(experiment: Experiment, found: list[Section]) -> Document:
     )
     tables, lines = [], []
     for section in found:
-        for device in sorted({_device(record) for record in section.records}):
-            rows = [_only(row, device) for row in section.rows if row.known]
+        for device in sorted({device_of(record) for record in section.records}):
+            rows = [of_device(row, device) for row in section.rows if row.known]
             ours = next((row.mean("seconds.clustering") for row in rows if row.method == OURS), math.nan)
             cells = []
             for row in rows:
                 times = row.mean("seconds.clustering") / ours if ours else math.nan
                 cells.append(
                     (
-                        Cell(_label(row)),
-                        Cell(_percent(row, RANKING["R@20"])),
-                        *(_number(row, name) for name in TIMED),
+                        Cell(row_label(row)),
+                        Cell(percent(row, RANKING["R@20"])),
+                        *(number_cell(row, name) for name in TIMED),
                         Cell(MISSING if math.isnan(times) else f"{times:,.1f}"),
                     )
                 )
                 numbers = {name: row.mean(COLUMNS[name][0]) for name in TIMED}
-                lines.append(_keys(section, row) | {"device": device, "times": times} | numbers)
+                lines.append(row_keys(section, row) | {"device": device, "times": times} | numbers)
             columns = ("method", "R@20", *TIMED, "clustering, BACO = 1")
-            tables.append(Table(f"{section.name}, {device}", tuple(_notes(section)), columns, 1, tuple(cells)))
-    tables += _nothing_recorded(found)
+            tables.append(Table(f"{section.name}, {device}", tuple(section_notes(section)), columns, 1, tuple(cells)))
+    tables += nothing_recorded(found)
     return Document(experiment.name, experiment.title, about, tuple(tables), pd.DataFrame(lines))
 
 
@@ -198,15 +229,15 @@ def beside_published(found: list[Section]) -> Document:
             continue
         rows = []
         for row in section.rows:
-            cells, line = [Cell(_label(row))], _keys(section, row)
+            cells, line = [Cell(row_label(row))], row_keys(section, row)
             for metric, k in ((metric, k) for k in (10, 50) for metric in names):
                 name = f"{names[metric]}@{k}"
                 ours = 100 * row.mean(RANKING[name])
                 theirs = published_result(dataset, row.method, row.variant, metric, k)
                 cells += [
-                    Cell(_percent(row, RANKING[name])),
-                    Cell(_decimal(theirs)),
-                    Cell(_decimal(ours - theirs, "+")),
+                    Cell(percent(row, RANKING[name])),
+                    Cell(decimal(theirs)),
+                    Cell(decimal(ours - theirs, "+")),
                 ]
                 line |= {name: ours, f"{name} paper": theirs, f"{name} difference": ours - theirs}
             rows.append(tuple(cells))
@@ -215,99 +246,9 @@ def beside_published(found: list[Section]) -> Document:
             "method",
             *(f"{letter}@{k}{word}" for k in (10, 50) for letter in "RN" for word in ("", " paper", " −")),
         )
-        tables.append(Table(section.name, tuple(_notes(section)), columns, 1, tuple(rows)))
+        tables.append(Table(section.name, tuple(section_notes(section)), columns, 1, tuple(rows)))
     about = (
         "Our runs beside Table 8 of the paper (results/reference/table8.csv) with the difference, in percent; ours are "
         "mean ± standard deviation over seeds. The paper's protocol is `paper`; where ours is another, both differ."
     )
     return Document("published", "Beside the published numbers", about, tuple(tables), pd.DataFrame(lines))
-
-
-# Parts ---------------------------------------------------------------------------------------------------------------
-
-
-def _notes(section: Section) -> list[str]:
-    """What the rows of a section share, and what is missing of them."""
-    notes = []
-    if section.records:
-        data = section.records[0]["dataset"]
-        own = authors_split(data["name"]) == section.fingerprint
-        split = f"the authors' own split, {section.fingerprint[:8]}" if own else f"split {section.fingerprint[:8]}"
-        notes.append(
-            f"{data['num_users']:,} users, {data['num_items']:,} items, {data['train']:,} / {data['val']:,} / "
-            f"{data['test']:,} interactions ({split})."
-        )
-    about = section.about
-    shared = {
-        f"{group}.{key}": value for group in ("backbone", "protocol") for key, value in getattr(about, group).items()
-    }
-    settings = ", ".join(f"{key}={value}" for key, value in shared.items() if not key.endswith(".name"))
-    notes.append(f"Settings: dim={about.dim}, {settings}.")
-    unknown = [row.label for row in section.rows if not row.known]
-    gaps = []
-    for row in section.rows:
-        if row.missing and row.known:
-            name = ", ".join(part for part in (row.label, row.budget) if part)
-            seeds = ", ".join(str(run.get("seed", 0)) for run in row.missing)
-            gaps.append(f"{name} (seed {seeds})")
-    if gaps:
-        notes.append(f"Missing: {'; '.join(gaps)}. `{section.command}` runs them.")
-    if unknown:
-        notes.append(f"Not in this version (‡): {', '.join(dict.fromkeys(unknown))}.")
-    return notes
-
-
-def _nothing_recorded(found: list[Section]) -> list[Table]:
-    """A line for each section of which nothing is recorded yet."""
-    return [
-        Table(section.name, (f"Nothing is recorded yet. `{section.command}` runs it.",), (), 0, ())
-        for section in found
-        if not section.records
-    ]
-
-
-def _keys(section: Section, row: Row) -> dict:
-    """What says which row of which section a line of a CSV file is."""
-    about = section.about
-    return {
-        "dataset": about.dataset["name"],
-        "split": section.fingerprint or "",
-        "backbone": about.backbone["name"],
-        "protocol": about.protocol["name"],
-        "dim": about.dim,
-        "method": row.method,
-        "settings": row.variant,
-        "budget": row.budget,
-        "limited": row.limited,
-        "seeds": len(row.records),
-    }
-
-
-def _label(row: Row) -> str:
-    full = row.records and row.records[0]["size"]["parameter_ratio"] == 1
-    return row.label + ("" if row.limited or full else " †") + ("" if row.known else " ‡")
-
-
-def _percent(row: Row, path: str) -> str:
-    mean, deviation = 100 * row.mean(path), 100 * row.deviation(path)
-    return _decimal(mean) + ("" if math.isnan(deviation) else f" ± {deviation:.2f}")
-
-
-def _decimal(value: float, sign: str = "") -> str:
-    return MISSING if math.isnan(value) else f"{value:{sign}.2f}".replace("-", "−")
-
-
-def _number(row: Row, name: str) -> Cell:
-    path, form = COLUMNS[name]
-    value = row.mean(path)
-    return Cell(MISSING if math.isnan(value) else form(value))
-
-
-def _device(record: dict) -> str:
-    return record["environment"].get("gpu") or record["environment"].get("cpu") or record["environment"]["device"]
-
-
-def _only(row: Row, device: str) -> Row:
-    """The row with its records of one device."""
-    kept = [record for record in row.records if _device(record) == device]
-    return Row(row.settings, row.known, kept, row.missing)

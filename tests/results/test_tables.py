@@ -14,7 +14,7 @@ from baco.experiments import Experiment, load_experiment
 from baco.results.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
 from baco.results.summary import joined, sections
-from baco.results.tables import comparison, documents, write_tables
+from baco.results.tables import comparison, documents, overview, write_tables
 from baco.results.wanted import Wanted
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +178,29 @@ def test_protocols_and_splits_never_share_a_table(tmp_path):
     ]
     assert ["00000000" in table.notes[0] for table in tables] == [True, False, False]
     assert [table.rows[0][2].text for table in tables] == ["30.00", "10.00", "20.00"]
+
+
+def test_the_overview_has_a_column_for_each_comparison_and_the_best_on_top(tmp_path):
+    both = [
+        {"method": method, "backbone": backbone}
+        for backbone in ("lightgcn", "mf")
+        for method in ("full", "baco", "random")
+    ]
+    runs = experiment(*both)
+    mf = a_record(0.3, method="random", backbone="mf")
+    mf["config"]["backbone"], mf["labels"]["backbone"] = {"name": "mf"}, "MF"
+    records = [full(), a_record(0.10, method="baco"), a_record(0.15, method="random"), mf]
+    document = overview(sections(runs, records, tmp_path))
+    assert [tuple(row.values()) for row in rows_of(document)] == [
+        ("FULL", "20.00", "—"),
+        ("RANDOM", "15.00", "30.00"),
+        ("BACO", "10.00", "—"),
+    ]
+    (table,) = document.tables
+    assert table.columns == ("method", "beauty, LightGCN", "beauty, MF")
+    assert [row[1].place for row in table.rows] == [None, 0, 1], "the full model has another budget"
+    assert table.notes[0] == "beauty, LightGCN, protocol fast: 529,088 parameters, 24.0% of the full model's."
+    assert document.data["R@20"].tolist() == pytest.approx([20, 10, 15, 30])
 
 
 def test_sections_of_two_experiments_are_joined_where_they_can_be_compared(tmp_path):
