@@ -85,25 +85,45 @@ class Release:
         """One of the authors' files, from beside the prepared file or from their repository: (2, E) int32."""
         import torch
 
-        local = path.with_name(f"{split}.pt")
-        source = str(local) if local.exists() else f"{RELEASE_URL}/{self.folder}/{split}.pt"
-        content = local.read_bytes() if local.exists() else self._download(source, path)
-        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        if blob != self.blobs[split]:
-            raise UserError(
-                f"dataset '{self.name}': {source} is not the published file (its git blob id is {blob}, not "
-                f"{self.blobs[split]}); get it again"
-            )
+        advice = (
+            f"put the prepared {path} there, or the authors' train.pt, val.pt and test.pt (HKBU-LAGAS/BACO, "
+            f"code/datasets/{self.folder}) into {path.parent}, or point BACO_DATA_DIR to the folder with {self.name}/"
+        )
+        url = f"{RELEASE_URL}/{self.folder}/{split}.pt"
+        content = published_file(self.name, path.with_name(f"{split}.pt"), url, self.blobs[split], advice)
         return torch.load(io.BytesIO(content), weights_only=True).numpy().astype(np.int32)
 
-    def _download(self, url: str, path: Path) -> bytes:
-        log.info("%s: downloading %s", self.name, url)
+
+def published_file(name: str, local: Path, url: str, blob: str, advice: str) -> bytes:
+    """A file of a dataset: `local` where it is there, else downloaded; in either case the one with that git blob id.
+
+    Parameters
+    ----------
+    name : str
+        Of the dataset.
+    advice : str
+        What to do where it cannot be downloaded.
+
+    Raises
+    ------
+    UserError
+        When it cannot be had, or is another file.
+    """
+    if local.exists():
+        source, content = str(local), local.read_bytes()
+    else:
+        log.info("%s: downloading %s", name, url)
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
-                return response.read()
+                source, content = url, response.read()
         except OSError as error:
             raise UserError(
-                f"dataset '{self.name}': {path} is missing and {url} cannot be downloaded ({error}). Put the prepared "
-                f"file there, or the authors' train.pt, val.pt and test.pt (HKBU-LAGAS/BACO, code/datasets/"
-                f"{self.folder}) into {path.parent}, or point BACO_DATA_DIR to the folder that holds {self.name}/"
+                f"dataset '{name}': {local} is missing and {url} cannot be downloaded ({error}); {advice}"
             ) from None
+    found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    if found != blob:
+        raise UserError(
+            f"dataset '{name}': {source} is not the published file (its git blob id is {found}, not {blob}); get it "
+            "again"
+        )
+    return content

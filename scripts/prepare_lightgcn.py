@@ -1,0 +1,29 @@
+"""Make the splits of Gowalla and Yelp2018 that the records of results/ are of: `python scripts/prepare_lightgcn.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from baco.data.lightgcn import BLOBS, prepare
+from baco.errors import UserError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(BLOBS), help=f"default: {' '.join(BLOBS)}")
+    folder = Path(os.environ.get("BACO_DATA_DIR", "data"))
+    parser.add_argument("--data", type=Path, default=folder, help=f"where to write (default: {folder})")
+    arguments = parser.parse_args()
+    try:
+        for name in arguments.names:
+            data = prepare(name, arguments.data)
+            print(f"{name}: {data.num_users} users, {data.num_items} items, split {data.fingerprint[:8]}")
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
