@@ -16,7 +16,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from baco.errors import UserError, unknown
-from baco.limits import TimeUp, time_limit
+from baco.limits import AskedToEnd, TimeUp, time_limit
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")
@@ -24,7 +24,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
 
 log = logging.getLogger(__name__)
 records: list[dict] = []  # of this process, for the table at the end
-failures: list[BaseException] = []
+failures: list[str] = []  # not the errors: their frames would keep tables and optimizers alive
 user_process: int | None = None  # the one that the user started; launchers hand copies of these to their workers
 
 
@@ -59,8 +59,10 @@ def main(cfg: DictConfig) -> None:
     except (Exception, TimeUp) as error:
         if in_worker:  # its parent must hear of it
             raise UserError(str(error)) if isinstance(error, TimeUp) else error from None
-        failures.append(error)
         say(error)
+        failures.append(str(error))
+        if isinstance(error, AskedToEnd):
+            raise  # the rest of a sweep has to end, too
 
 
 def run_experiment(seconds_left: Callable[[], float]) -> None:
@@ -125,10 +127,12 @@ if __name__ == "__main__":
     try:
         main()
     except HydraException as error:
-        failures.append(error)
+        failures.append(str(error))
         say(reworded(error))
-    except KeyboardInterrupt as error:
-        failures.append(error)
+    except AskedToEnd:
+        pass  # it was said where it happened
+    except KeyboardInterrupt:
+        failures.append("interrupted")
         print("interrupted", file=sys.stderr)
     if records:
         from baco.results.runs import comparison, to_text

@@ -9,6 +9,7 @@ from baco.codes import packed_code_bytes
 from baco.errors import UserError, unknown
 
 if TYPE_CHECKING:  # tables know budgets, not the reverse; and whoever only reads records needs no torch
+    from baco.quantization import Quantizer
     from baco.tables import Ledger
 
 UNITS = ("parameters", "bytes")
@@ -57,18 +58,24 @@ class Budget:
         'parameters' or 'bytes'.
     dim : int
         Embedding width.
-    row : RowFormat or None
-        In what format the rows that it buys are stored after training; None: in float32. It has no part in the limit.
+    quantizer : Quantizer or None
+        What the rows that it buys are stored with after training; None: in float32. It has no part in the limit.
     """
 
     limit: int
     unit: str
     dim: int
-    row: RowFormat | None = None
+    quantizer: Quantizer | None = None
 
     @classmethod
     def parse(
-        cls, value: float | None, unit: str, num_users: int, num_items: int, dim: int, row: RowFormat | None = None
+        cls,
+        value: float | None,
+        unit: str,
+        num_users: int,
+        num_items: int,
+        dim: int,
+        quantizer: Quantizer | None = None,
     ) -> Budget:
         """Resolve what the user asked for.
 
@@ -91,21 +98,26 @@ class Budget:
         nodes = num_users + num_items
         full = nodes * dim * (FLOAT_BYTES if unit == "bytes" else 1)
         if value is None or value == 1:
-            return cls(full, unit, dim, row)
+            return cls(full, unit, dim, quantizer)
         if not value > 0:
             raise UserError(f"budget={value} must be a ratio in (0, 1] or a whole number of rows, as in 0.25 or 12000")
         if value < 1:
-            return cls(int(value * full), unit, dim, row)
+            return cls(int(value * full), unit, dim, quantizer)
         if value != int(value):
             raise UserError(f"budget={value} is no ratio (at most 1) and no whole number of rows")
         rows = int(value)
         if rows > nodes:
             raise UserError(f"budget={rows} rows is more than the {nodes} rows of the full model; take at most {nodes}")
         if unit == "parameters":
-            return cls(rows * dim, unit, dim, row)
+            return cls(rows * dim, unit, dim, quantizer)
         user_rows, item_rows = split_rows(rows, num_users, num_items)
         codes = packed_code_bytes(num_users, user_rows) + packed_code_bytes(num_items, item_rows)
-        return cls(FLOAT_BYTES * rows * dim + codes, unit, dim, row)
+        return cls(FLOAT_BYTES * rows * dim + codes, unit, dim, quantizer)
+
+    def row_format(self, width: int | None = None) -> RowFormat:
+        """What rows of a width, most often `dim`, cost as they are stored."""
+        width = self.dim if width is None else width
+        return RowFormat.float32(width) if self.quantizer is None else self.quantizer.format(width)
 
     def amount(self, ledger: Ledger) -> int:
         """The part of a ledger that the limit is about."""
@@ -125,14 +137,15 @@ class Budget:
 
     def rows(self, *, extra_parameters: int = 0, extra_bytes: int = 0) -> int:
         """The number of rows, in two codebooks, that the limit buys beside what else a method stores."""
-        row = self.row or RowFormat.float32(self.dim)
+        row = self.row_format()
         if self.unit == "parameters":
             return max(0, self.limit - extra_parameters - 2 * row.table_parameters) // max(1, row.row_parameters)
         return max(0, self.limit - extra_bytes - 2 * row.table_bytes) // row.row_bytes
 
     def decides(self) -> dict:
         """Plain values for records and caches, which know nothing of row formats where rows are in float32."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        plain = {"limit": self.limit, "unit": self.unit, "dim": self.dim}
+        return plain if self.quantizer is None else plain | {"row": asdict(self.row_format())}
 
 
 def split_rows(rows: int, num_users: int, num_items: int) -> tuple[int, int]:

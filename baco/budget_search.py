@@ -73,7 +73,7 @@ def _search(assign: Callable[[float], Assignment], budget: Budget, start: float,
     def fits(knob: float) -> bool:
         nonlocal best, best_cost
         assignment = assign(knob)
-        costs[knob] = cost = budget.amount(code_ledger(assignment, budget.dim, budget.row))
+        costs[knob] = cost = budget.amount(code_ledger(assignment, budget.dim, budget.row_format()))
         if best_cost < cost <= budget.limit:
             best, best_cost = assignment, cost
         return cost <= budget.limit

@@ -36,8 +36,16 @@ from baco.machine import (
 )
 from baco.popularity import budget_beside, popularity_scale, scaled
 from baco.quantized import QuantizedTables
-from baco.recommender import export_model
-from baco.results.record import RECORD_SCHEMA, load_record, pack_hits, record_id, record_name, save_record
+from baco.recommender import export_model, exported_config
+from baco.results.record import (
+    RECORD_SCHEMA,
+    RESULTS_VERSION,
+    load_record,
+    pack_hits,
+    record_id,
+    record_name,
+    save_record,
+)
 from baco.rng import stream
 from baco.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
 from baco.training.checkpoint import Checkpoint
@@ -63,8 +71,8 @@ class Plan:
         """The plan of a configuration on its dataset."""
         method = config.method
         value = config.budget if method.has_budget else None
-        row = None if config.quantize is None else config.quantize.format(config.dim)
-        budget = Budget.parse(value, config.budget_unit, data.num_users, data.num_items, config.dim, row)
+        sizes = data.num_users, data.num_items
+        budget = Budget.parse(value, config.budget_unit, *sizes, config.dim, config.quantize)
         decides = config.decides() | {"dataset": data.fingerprint, "budget": budget.decides()}
         name = record_name(data.name, config.backbone.name, method.name, record_id(decides))
         return cls(config, data, budget, decides, name)
@@ -74,10 +82,17 @@ class Plan:
         """Where the record belongs."""
         return self.config.results_dir / f"{self.name}.json"
 
+    @property
+    def checkpoint_path(self) -> Path:
+        """From where an interrupted training goes on."""
+        return self.config.runs_dir / f"{self.name}.checkpoint"
+
     def done(self) -> dict | None:
         """The record, where the run need not be done again: not `force`, and it has left all that it was asked for."""
         config, record = self.config, load_record(self.path)
-        if record is None or config.force or (config.export is not None and not config.export.exists()):
+        if record is None or config.force:
+            return None
+        if config.export is not None and exported_config(config.export) != self.decides:
             return None
         return None if config.full_export is not None and "distance" not in record else record
 
@@ -108,11 +123,11 @@ def run(config: RunConfig) -> dict:
         check_writable(config.export, "export")
     full = None
     if config.full_export is not None:
-        full = load_full(config.full_export, data.num_users, data.num_items, config.dim)
+        full = load_full(config.full_export, decides)
     code = code_version()  # now: the sources may change while the run lasts
     surroundings = environment(device)
     made_by = {"code": code, "libraries": surroundings["libraries"], "device": device.type}
-    checkpoint = Checkpoint(config.runs_dir / f"{name}.checkpoint", config.checkpoint_every, made_by)
+    checkpoint = Checkpoint(plan.checkpoint_path, config.checkpoint_every, made_by)
     if config.force:
         checkpoint.remove()
     with log_file(log_path, append=checkpoint.path.exists()):
@@ -120,6 +135,7 @@ def run(config: RunConfig) -> dict:
         tables, test, measured = train_and_test(config, data, budget, device, checkpoint)
         record = {
             "schema": RECORD_SCHEMA,
+            "results_version": RESULTS_VERSION,
             "id": record_id(decides),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": {
@@ -136,14 +152,16 @@ def run(config: RunConfig) -> dict:
             "environment": surroundings,
             "code": code,
         }
+        before = load_record(path) or {}
         if full is not None:
             record["distance"] = distances(embeddings(tables), full)
+        elif "distance" in before and not config.force:
+            record["distance"] = before["distance"]
         arrays = pack_hits(test.users, test.num_relevant, test.hits) | ids_per_row(tables)
         save_record(config.results_dir, name, record, arrays)
         log.info("recorded in %s", path)
         if config.export is not None:
-            backbone = config.backbone(data.train, config.backbone_config)
-            export_model(config.export, tables, backbone, config.dataset, data)
+            export_model(config.export, tables, decides, config.dataset, data)
             log.info("exported the tables to %s", config.export)
         checkpoint.remove()
     return record
@@ -208,7 +226,8 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
     method = config.method
     if isinstance(method, CodeCompressor):
         assignment, seconds = codes(config, train, budget)
-        check_budget(config, budget, code_ledger(assignment, config.dim, budget.row))  # before a table is allocated
+        ledger = code_ledger(assignment, config.dim, budget.row_format())
+        check_budget(config, budget, ledger)  # before a table is allocated
         tables = CodebookTables(assignment, config.dim)
         details = assignment.details
     else:

@@ -35,6 +35,7 @@ STATES = {
     "done": "done now",
     "recorded": "recorded before",
     "pending": "still to do",
+    "waiting": "waiting for the export of a full model",
     "too long": "too long for the time that was left",
     "claimed": "being run by others",
     "missing": "missing",
@@ -87,7 +88,7 @@ class Grid:
             for place in range(len(self.runs)):
                 if self.seconds_left() <= 0:
                     raise TimeUp("the time is over")
-                if not again or self.states[place] == "failed":
+                if not again or self.states[place] in ("failed", "waiting"):
                     self.step(place, again)
 
     def step(self, place: int, again: bool) -> None:
@@ -102,6 +103,10 @@ class Grid:
         if plan.done() is not None:
             self.states[place] = "recorded"
             return
+        if plan.config.full_export is not None and not plan.config.full_export.exists():
+            self.states[place] = "waiting"
+            self.say(place, f"waits for {plan.config.full_export}, which another run of the grid writes")
+            return
         failed_at = when_failed(plan, self.runs[place])
         if failed_at is not None and (not again or failed_at >= self.started):
             self.states[place] = "failed"
@@ -114,9 +119,16 @@ class Grid:
 
     def attempt(self, place: int, plan: Plan) -> None:
         """Do a run unless somebody else is at it; whatever goes wrong is its failure, not the grid's."""
+        only_assign = plan.config.assign_only
+        time_before, saved_before = self.seconds_left(), saved_at(plan)
         try:
             with claim(lock_path(plan)):
-                record = assign(plan.config) if plan.config.assign_only else run(plan.config)
+                record = assign(plan.config) if only_assign else run(plan.config)
+        except TimeUp:
+            took = time_before - self.seconds_left()
+            if took > self.seconds_in_all / 2 and saved_at(plan) == saved_before:  # next time it would get no further
+                save_failure(plan, self.runs[place], f"stopped after {took:.0f} s, with no checkpoint to go on from")
+            raise
         except ClaimedError as error:
             self.states[place] = "claimed"
             log.info("  %s", error)
@@ -127,9 +139,9 @@ class Grid:
             log.info("  failed: %s", detail)
         else:
             self.states[place] = "done"
-            if record is not None:
+            if not only_assign:
                 self.records.append(record)
-            failure_path(plan).unlink(missing_ok=True)
+                failure_path(plan).unlink(missing_ok=True)
 
     def plan(self, run: list[str]) -> Plan:
         """The plan of a run; datasets are loaded once.
@@ -157,7 +169,7 @@ class Grid:
         return Plan.of(config, self.datasets[key])
 
     def expected_seconds(self, plan: Plan) -> float:
-        """The longest that the like of it took on such a device; 0 where nothing is known."""
+        """The longest that the like of it took on such a device, or its clustering; 0 where nothing is known."""
         if self.earlier is None:
             self.earlier = load_records(plan.config.results_dir)
         device = resolve_device(plan.config.device).type
@@ -167,12 +179,12 @@ class Grid:
             if config["dataset"] != plan.decides["dataset"]:
                 continue
             if config["method"]["name"] == plan.config.method.name:
-                clustering.append(seconds["clustering"] + seconds.get("search", 0.0))
+                clustering.append(seconds["clustering"] + (0.0 if plan.config.assign_only else seconds["search"]))
             if record["environment"]["device"] == device and all(
                 config[key] == plan.decides[key] for key in ("backbone", "protocol", "dim")
             ):
                 alike.append(sum(seconds[phase] for phase in ("training", "validation", "test")))
-        return max(alike) + max(clustering)
+        return max(clustering) + (0.0 if plan.config.assign_only else max(alike))
 
     def say(self, place: int, what: str = "") -> None:
         separator = "\n  " if what else ""
@@ -190,6 +202,11 @@ def lock_path(plan: Plan) -> Path:
 
 def failure_path(plan: Plan) -> Path:
     return plan.config.runs_dir / "failures" / f"{plan.name}.json"
+
+
+def saved_at(plan: Plan) -> int | None:
+    """When the run's checkpoint was written, in nanoseconds; None where there is none."""
+    return plan.checkpoint_path.stat().st_mtime_ns if plan.checkpoint_path.exists() else None
 
 
 def save_failure(plan: Plan, run: list[str], reason: str) -> None:

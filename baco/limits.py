@@ -11,12 +11,16 @@ from baco.errors import UserError
 
 
 class TimeUp(BaseException):
-    """The time is over, or the process was asked to end (SIGTERM)."""
+    """The time is over."""
+
+
+class AskedToEnd(TimeUp):
+    """The process was asked to end (SIGTERM): there is no time for anything else either."""
 
 
 @contextmanager
 def time_limit(minutes: float | None) -> Iterator[Callable[[], float]]:
-    """Raise `TimeUp` in the block when the time is over or SIGTERM arrives; yields a function: the seconds left.
+    """Raise `TimeUp` in the block when the time is over, `AskedToEnd` on SIGTERM; yields a function: the seconds left.
 
     A call into compiled code ends first. None sets no limit. Only the main thread can have one.
     """
@@ -25,7 +29,7 @@ def time_limit(minutes: float | None) -> Iterator[Callable[[], float]]:
     end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
 
     def stop(number: int, frame: object) -> None:
-        raise TimeUp("the time is over" if number == signal.SIGALRM else "the process was asked to end")
+        raise TimeUp("the time is over") if number == signal.SIGALRM else AskedToEnd("the process was asked to end")
 
     signals = (signal.SIGALRM, signal.SIGTERM)
     previous = [signal.signal(number, stop) for number in signals]

@@ -12,9 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from baco.backbones import Backbone
 from baco.config import typed
-from baco.data.interactions import SPLITS, Interactions
+from baco.data.interactions import SPLITS, Interactions, load_interactions
 from baco.data.sources import SOURCES, source_name
 from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
@@ -25,24 +24,33 @@ from baco.registry import backbone_class, tables_class
 from baco.tables import EmbeddingTables
 
 
-def export_model(path: Path, tables: EmbeddingTables, backbone: Backbone, source: object, data: Interactions) -> None:
+def export_model(path: Path, tables: EmbeddingTables, config: dict, source: object, data: Interactions) -> None:
     """Write trained tables, packed as a server needs them, the ids of the source, and what `Recommender` must know.
 
     Parameters
     ----------
+    config : dict
+        What decides the run's result, as its record has it.
     source : Release, Log or Synthetic
         Where the data came from.
     """
     model = {
         "tables": tables.kind,
-        "backbone": {"name": backbone.name} | asdict(backbone.config),
+        "config": config,
         "dataset": {"source": source_name(source)} | asdict(source),
-        "fingerprint": data.fingerprint,
     }
     arrays = tables.export() | {"model": np.frombuffer(json.dumps(model).encode(), np.uint8)}
     if data.user_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
     write_arrays(path, arrays)
+
+
+def exported_config(path: Path) -> dict | None:
+    """The configuration of the run that wrote an export; None where there is no such file."""
+    try:
+        return json.loads(read_arrays(path)["model"].tobytes())["config"]
+    except Exception:  # see `read_arrays`
+        return None
 
 
 class Recommender:
@@ -61,13 +69,14 @@ class Recommender:
         self._tie_order = tie_order(data.num_items)
 
     @classmethod
-    def load(cls, path: Path, data_dir: Path) -> Recommender:
+    def load(cls, path: str | Path, data_dir: str | Path) -> Recommender:
         """Read what `export=` wrote, of any method, and propagate over the data that it was trained on.
 
         Parameters
         ----------
-        data_dir : Path
-            Where the prepared datasets lie, as in training.
+        path : file
+        data_dir : folder
+            Where the prepared datasets lie, as in training. A log of one's own is needed only if it is not there.
 
         Raises
         ------
@@ -84,16 +93,11 @@ class Recommender:
         if "model" not in arrays:
             raise UserError(f"{path} does not say of which model it is; {advice}")
         model = json.loads(arrays["model"].tobytes())
-        dataset = typed(SOURCES[model["dataset"].pop("source")], model["dataset"], "dataset.")
-        data = dataset.load(data_dir)
-        if data.fingerprint != model["fingerprint"]:
-            raise UserError(
-                f"{path} was trained on other interactions than '{data.name}' in {data_dir} has now; point "
-                "BACO_DATA_DIR to those, or train again"
-            )
+        data = _data(model, path, Path(data_dir))
         tables = tables_class(model["tables"]).from_export(unpack_export(arrays))
-        backbone = backbone_class(model["backbone"].pop("name"))
-        backbone = backbone(data.train, typed(backbone.Config, model["backbone"], "backbone."))
+        settings = model["config"]["backbone"]
+        backbone = backbone_class(settings.pop("name"))
+        backbone = backbone(data.train, typed(backbone.Config, settings, "backbone."))
         with torch.no_grad():
             return cls(data, *backbone.final_embeddings(tables))
 
@@ -139,3 +143,22 @@ class Recommender:
         if strangers:
             raise UserError(f"user '{strangers[0]}' has no interaction in '{self.data.name}'; such as '{ids[0]}' have")
         return np.array([position[str(user)] for user in users], np.int64)
+
+
+def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
+    """What a model was trained on: the prepared file that holds it, wherever its source is by now, or the source."""
+    settings, wanted = model["dataset"], model["config"]["dataset"]
+    for prepared in sorted((data_dir / settings["name"]).rglob("*.npz")):
+        try:
+            data = load_interactions(prepared, settings["name"])
+        except UserError:
+            continue  # some other file
+        if data.fingerprint == wanted:
+            return data
+    data = typed(SOURCES[settings.pop("source")], settings, "dataset.").load(data_dir)
+    if data.fingerprint != wanted:
+        raise UserError(
+            f"{path} was trained on other interactions than '{data.name}' in {data_dir} has now; point "
+            "BACO_DATA_DIR to those, or train again"
+        )
+    return data

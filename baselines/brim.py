@@ -51,7 +51,7 @@ class Brim(MatchedClustering):
             return fill_budget(at, budget, start=1.0) if self.config.matched else at(1.0)
 
         def share(assignment: Assignment) -> float:
-            return budget.share(code_ledger(assignment, budget.dim, budget.row))
+            return budget.share(code_ledger(assignment, budget.dim, budget.row_format()))
 
         found = [search()]
         while self.config.matched and share(found[-1]) < ENOUGH_SHARE and len(found) < MOST_STARTS:

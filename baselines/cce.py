@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from baco.backbones import Backbone
-from baco.budget import FLOAT_BYTES, Budget, split_rows
+from baco.budget import Budget, RowFormat, split_rows
 from baco.codes import SIDES, AffineHash, code_bits, pack_bits, packed_code_bytes, unpack_bits
 from baco.compressor import Compressor
 from baco.errors import UserError
@@ -65,18 +65,18 @@ class Cce(Compressor):
         chunks = self.config.num_chunks
         if budget.dim % chunks:
             raise UserError(f"method.num_chunks={chunks} does not divide dim={budget.dim}; change one of them")
-        sizes = train.num_users, train.num_items
+        sizes, row = (train.num_users, train.num_items), budget.row_format(budget.dim // chunks)
 
         def over_budget(rows: int) -> bool:
             sides = [
-                chunked_ledger(size, side_rows, chunks, budget.dim)
+                chunked_ledger(size, side_rows, chunks, budget.dim, row)
                 for size, side_rows in zip(sizes, split_rows(rows, *sizes), strict=True)
             ]
             return budget.amount(total(*sides)) > budget.limit
 
         rows = 1 + bisect_left(range(2, train.num_nodes + 1), True, key=over_budget)  # of each of the two tables
         if rows < 2:
-            least = budget.amount(total(*(chunked_ledger(size, 1, chunks, budget.dim) for size in sizes)))
+            least = budget.amount(total(*(chunked_ledger(size, 1, chunks, budget.dim, row) for size in sizes)))
             raise UserError(
                 f"the budget of {budget.limit:,} {budget.unit} is below the least that method=cce needs, {least:,}; "
                 "raise budget= or lower method.num_chunks"
@@ -238,13 +238,20 @@ def means(points: np.ndarray, codes: np.ndarray, num_rows: int) -> np.ndarray:
     return (members @ points) / np.maximum(1, np.bincount(codes, minlength=num_rows))[:, None]
 
 
-def chunked_ledger(num_ids: int, num_rows: int, chunks: int, dim: int) -> Ledger:
-    """What a `ChunkedCodebook` costs: labels are stored, hashes are computed from two integers each."""
-    floats, extra_codes = 2 * num_rows * dim, (2 * chunks - 1) * num_ids
+def chunked_ledger(num_ids: int, num_rows: int, chunks: int, dim: int, row: RowFormat | None = None) -> Ledger:
+    """What a `ChunkedCodebook` costs: labels are stored, hashes are computed from two integers each.
+
+    Parameters
+    ----------
+    row : RowFormat, optional
+        Of the rows, each of which is a chunk wide; float32 by default.
+    """
+    row = row or RowFormat.float32(dim // chunks)
+    rows, extra_codes = 2 * num_rows * chunks, (2 * chunks - 1) * num_ids
     return Ledger(
-        parameters=floats + extra_codes,
-        bytes=FLOAT_BYTES * floats + packed_code_bytes(chunks * num_ids, num_rows) + 16 * chunks,
-        training_floats=floats,
+        parameters=row.parameters(rows) + extra_codes,
+        bytes=row.bytes(rows) + packed_code_bytes(chunks * num_ids, num_rows) + 16 * chunks,
+        training_floats=2 * num_rows * dim,
         user_rows=2 * num_rows,
         extra_codes=extra_codes,
     )

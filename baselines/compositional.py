@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -113,20 +114,18 @@ class TensorTrain(Compressor):
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> TensorTrainTables:
         sizes = train.num_users, train.num_items
-        rest = replace(budget, dim=1).rows(extra_bytes=2 * ORDER_BYTES)  # floats
+        rest = max(0, budget.limit - (2 * ORDER_BYTES if budget.unit == "bytes" else 0))
         shares = rest * train.num_users // train.num_nodes, rest
         sides = []
         for size, share in zip(sizes, shares, strict=True):
-            floats = min(share, rest)
-            ranks = ranks_within(floats, three_digits(size), three_factors(budget.dim))
+            ranks = ranks_for(min(share, rest), size, budget)
             if ranks is None:
                 raise UserError(
-                    f"the budget of {budget.limit:,} {budget.unit} leaves method=ttrec {floats:,} numbers for {size:,} "
-                    "ids, too few for a tensor train of rank 1; raise budget="
+                    f"the budget of {budget.limit:,} {budget.unit} leaves method=ttrec {min(share, rest):,} for "
+                    f"{size:,} ids, too little for a tensor train of rank 1; raise budget="
                 )
-            side = TensorTrainSide(order_of_ids(self.config.order, size, rng), size, ranks, budget.dim)
-            rest -= side.num_floats
-            sides.append(side)
+            rest -= cost_of_cores(ranks, size, budget)
+            sides.append(TensorTrainSide(order_of_ids(self.config.order, size, rng), size, ranks, budget.dim))
         return TensorTrainTables(*sides)
 
 
@@ -272,9 +271,7 @@ class TensorTrainSide(ComposedSide):
     def __init__(self, order: AffineHash, num_ids: int, ranks: tuple[int, int], dim: int):
         super().__init__(order, num_ids)
         self.ranks, self.dim = tuple(ranks), dim
-        first, second = ranks
-        q = three_factors(dim)
-        widths = q[0] * first, first * q[1] * second, second * q[2]
+        widths = core_widths(ranks, dim)
         self.factors.extend(torch.zeros(base, width) for base, width in zip(three_digits(num_ids), widths, strict=True))
         self.register_buffer("codes", torch.as_tensor(self.positions().astype(np.int32)))
 
@@ -320,6 +317,34 @@ def three_factors(dim: int) -> tuple[int, int, int]:
     divisors = [q for q in range(1, dim + 1) if dim % q == 0]
     triples = [(a, b, dim // (a * b)) for a in divisors for b in divisors if dim % (a * b) == 0]
     return min(triples, key=lambda factors: (max(factors), factors[1]))
+
+
+def core_widths(ranks: tuple[int, int], dim: int) -> tuple[int, int, int]:
+    """How many numbers each value of a digit has in the three cores."""
+    (first, second), q = ranks, three_factors(dim)
+    return q[0] * first, first * q[1] * second, second * q[2]
+
+
+def cost_of_cores(ranks: tuple[int, int], num_ids: int, budget: Budget) -> int:
+    """What the cores of one side cost, in the budget's unit and as they are stored."""
+    cost = 0
+    for base, width in zip(three_digits(num_ids), core_widths(ranks, budget.dim), strict=True):
+        row = budget.row_format(width)
+        cost += row.parameters(base) if budget.unit == "parameters" else row.bytes(base)
+    return cost
+
+
+def ranks_for(amount: int, num_ids: int, budget: Budget) -> tuple[int, int] | None:
+    """Ranks whose cores cost close to an amount of the budget's unit, and not more. None: not even rank 1 does."""
+    p, q = three_digits(num_ids), three_factors(budget.dim)
+    if budget.quantizer is None:
+        return ranks_within(amount // (1 if budget.unit == "parameters" else FLOAT_BYTES), p, q)
+
+    def too_dear(floats: int) -> bool:
+        ranks = ranks_within(floats, p, q)
+        return ranks is not None and cost_of_cores(ranks, num_ids, budget) > amount
+
+    return ranks_within(bisect_left(range(8 * amount), True, key=too_dear) - 1, p, q)  # an entry has a bit at least
 
 
 def ranks_within(floats: int, p: tuple[int, int, int], q: tuple[int, int, int]) -> tuple[int, int] | None:

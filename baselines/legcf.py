@@ -12,7 +12,7 @@ from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 
 from baco.backbones import Backbone
-from baco.budget import FLOAT_BYTES, Budget
+from baco.budget import Budget, RowFormat
 from baco.codes import Codes
 from baco.compressor import Compressor
 from baco.errors import UserError, unknown
@@ -82,11 +82,12 @@ class Legcf(Compressor):
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> LegcfTables:
         settings, num_ids = self.config, train.num_nodes
-        t = settings.codes_per_id
+        t, row = settings.codes_per_id, budget.row_format()
 
         def over_budget(rows: int) -> bool:
             index = np.broadcast_to(np.arange(t, dtype=np.int32), (num_ids, t))
-            return budget.amount(joint_ledger(Codes(index, rows, self._weights(num_ids)), budget.dim)) > budget.limit
+            ledger = joint_ledger(Codes(index, rows, self._weights(num_ids)), budget.dim, row)
+            return budget.amount(ledger) > budget.limit
 
         rows = t - 1 + bisect_left(range(t, num_ids + 1), True, key=over_budget)
         if rows < t:
@@ -192,15 +193,19 @@ class LegcfTables(EmbeddingTables):
         return [codebook.rows]
 
 
-def joint_ledger(codes: Codes, dim: int) -> Ledger:
-    """What one codebook for users and items costs; its rows are counted as the users'."""
-    floats = codes.num_rows * dim
+def joint_ledger(codes: Codes, dim: int, row: RowFormat | None = None) -> Ledger:
+    """What one codebook for users and items costs, in float32 or another format; its rows are counted as the users'.
+
+    Every code counts, also where an update has left it no weight: it is stored all the same.
+    """
+    row = row or RowFormat.float32(dim)
+    extra_codes = codes.num_ids * (codes.codes_per_id - 1)
     return Ledger(
-        parameters=floats + codes.extra_codes + codes.num_stored_weights,
-        bytes=FLOAT_BYTES * floats + codes.packed_bytes,
-        training_floats=floats,
+        parameters=row.parameters(codes.num_rows) + extra_codes + codes.num_stored_weights,
+        bytes=row.bytes(codes.num_rows) + codes.packed_bytes,
+        training_floats=codes.num_rows * dim,
         user_rows=codes.num_rows,
-        extra_codes=codes.extra_codes,
+        extra_codes=extra_codes,
     )
 
 

@@ -155,6 +155,59 @@ def test_what_takes_longer_than_all_the_time_is_started_all_the_same(lab):
     assert lab.work("method=random", seconds=30, at_first=40).states == ["done"]
 
 
+def test_what_gets_nowhere_in_all_the_time_there_is_comes_last_the_next_time(lab, monkeypatch):
+    clock = [100.0]
+
+    def run(config):
+        if config.method.name == "bet" and lab.hopeless:
+            clock[0] = 0.0
+            raise grids.TimeUp("the time is over")
+        return lab.run(config)
+
+    monkeypatch.setattr(grids, "run", run)
+    runs = [[*TINY, *lab.folders, f"method={name}"] for name in ("bet", "full", "random")]
+    lab.hopeless = True
+    for states in (["pending"] * 3, ["failed", "done", "done"]):
+        clock[0] = 100.0
+        grid = Grid(runs, lambda: clock[0])
+        with pytest.raises(grids.TimeUp):
+            grid.work()
+        assert grid.states == states
+        failure = failure_path(grid.plan(runs[0]))
+        assert "stopped after 100 s, with no checkpoint to go on from" in failure.read_text()
+        os.utime(failure, (0, 0))
+    lab.hopeless = False
+    assert lab.work(*(f"method={name}" for name in ("bet", "full"))).states == ["done", "recorded"]
+
+
+def test_what_has_a_checkpoint_goes_on_first_the_next_time(lab, monkeypatch):
+    clock = [100.0]
+
+    def run(config):
+        Plan.of(config, config.dataset.load(config.data_dir)).checkpoint_path.write_bytes(b"saved")
+        clock[0] = 0.0
+        raise grids.TimeUp("the time is over")
+
+    monkeypatch.setattr(grids, "run", run)
+    grid = Grid([[*TINY, *lab.folders, "method=full"]], lambda: clock[0])
+    with pytest.raises(grids.TimeUp):
+        grid.work()
+    assert not failure_path(grid.plan(grid.runs[0])).exists()
+
+
+def test_what_needs_the_export_of_a_full_model_waits_for_it(lab, tmp_path):
+    export = tmp_path / "full.npz"
+    runs = (f"method=random full_export={export}", f"method=full export={export}")
+    plan = lab.grid().plan([*TINY, *lab.folders, *runs[1].split()])
+    with claim(lock_path(plan)):
+        waiting = lab.work(*runs)
+    assert waiting.states == ["waiting", "claimed"] and lab.ran == []
+    assert not (tmp_path / "runs" / "failures").exists()
+    assert waiting.summary() == "2 runs: 1 waiting for the export of a full model, 1 being run by others"
+    export.write_bytes(b"as the full model's run would")
+    assert lab.work(*runs).states == ["done", "done"]
+
+
 def test_nothing_starts_when_time_is_over(lab):
     grid = lab.grid("method=full", seconds=0)
     with pytest.raises(grids.TimeUp):
@@ -178,6 +231,10 @@ def test_the_command_line_replaces_the_grids_settings():
 def test_assignments_can_be_computed_ahead(lab, tmp_path):
     assert lab.work("method=random assign_only=true", "method=full assign_only=true").states == ["done", "done"]
     assert lab.ran == [] and not (tmp_path / "records").exists()
+    lab.seconds = 1e6
+    lab.work("method=full seed=5")
+    ahead = lab.work("method=random seed=1 assign_only=true", seconds=60)
+    assert ahead.states == ["done"], "how long trainings take does not matter"
     names = sorted(path.name.partition("-")[0] for path in (tmp_path / "runs" / "assignments").iterdir())
-    assert names == ["full", "random"]
+    assert names == ["full", "random", "random"]
     assert lab.work("method=random", "method=full").states == ["done", "done"], "they are still to be run"

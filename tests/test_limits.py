@@ -9,7 +9,7 @@ import time
 import pytest
 
 from baco.errors import UserError
-from baco.limits import TimeUp, time_limit
+from baco.limits import AskedToEnd, TimeUp, time_limit
 
 
 def go_on_for_ever(left) -> None:
@@ -30,7 +30,7 @@ def test_the_limit_ends_what_runs_and_no_handler_of_errors_stops_it():
 def test_sigterm_ends_it_as_well_and_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(TimeUp, match="asked to end"), time_limit(None) as left:
+    with pytest.raises(AskedToEnd, match="asked to end"), time_limit(None) as left:
         go_on_for_ever(left)
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -1,7 +1,7 @@
 """Quantization: what packing loses, what it costs, and tables that are trained in float32 and served in fewer bits."""
 
 import io
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -228,22 +228,47 @@ def test_what_rows_of_64_entries_cost(choice, expected):
 
 
 def test_rows_that_a_budget_buys_in_a_format():
-    assert Budget(1000, "bytes", 8, UniformQuantizer().format(8)).rows(extra_bytes=10) == 99
-    assert Budget(1000, "parameters", 8, UniformQuantizer().format(8)).rows(extra_parameters=10) == 110
-    assert Budget(1000, "bytes", 8, RowFormat(1, 4, 16, 64)).rows() == (1000 - 128) // 4
-    assert Budget(100, "bytes", 8, RowFormat(1, 4, 16, 64)).rows() == 0
+    assert Budget(1000, "bytes", 8, UniformQuantizer()).rows(extra_bytes=10) == 99
+    assert Budget(1000, "parameters", 8, UniformQuantizer()).rows(extra_parameters=10) == 110
+    product = ProductQuantizer(4, 2)  # a byte a row, and 4 centroids of 8 float32 for each side
+    assert Budget(1000, "bytes", 8, product).rows() == 1000 - 2 * 4 * 8 * 4
+    assert Budget(100, "bytes", 8, product).rows() == 0
+    assert Budget(1000, "bytes", 8).row_format(3) == RowFormat.float32(3)
+    assert Budget(1000, "bytes", 8, UniformQuantizer()).row_format(3) == UniformQuantizer().format(3)
     assert Budget(1000, "bytes", 8).decides() == {"limit": 1000, "unit": "bytes", "dim": 8}
+    row = {"row_parameters": 9, "row_bytes": 10, "table_parameters": 0, "table_bytes": 0}
+    assert Budget(1000, "bytes", 8, UniformQuantizer()).decides() == {
+        "limit": 1000,
+        "unit": "bytes",
+        "dim": 8,
+        "row": row,
+    }
 
 
 @pytest.mark.parametrize("name", CODE_METHODS)
 def test_methods_spend_the_bytes_that_packing_saves(name, planted):
-    train, row = planted.train, UniformQuantizer(8).format(DIM)
-    budgets = [Budget.parse(0.2, "bytes", train.num_users, train.num_items, DIM, of) for of in (None, row)]
+    train, quantizer = planted.train, UniformQuantizer(8)
+    budgets = [Budget.parse(0.2, "bytes", train.num_users, train.num_items, DIM, of) for of in (None, quantizer)]
     plain, packed = (METHODS[name]().assign(train, budget, stream(0, "assign")) for budget in budgets)
     rows = [assignment.users.num_rows + assignment.items.num_rows for assignment in (plain, packed)]
-    share = budgets[1].share(code_ledger(packed, DIM, row))
+    share = budgets[1].share(code_ledger(packed, DIM, quantizer.format(DIM)))
     assert share <= 1 and rows[1] > 2 * rows[0]
     assert share > 0.9 or rows[1] > 0.9 * train.num_nodes
+
+
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("settings", [{}, {"operation": "concat"}, {"num_chunks": 4}], ids=str)
+@pytest.mark.parametrize("name", ["qr", "ttrec", "cce", "legcf"])
+def test_methods_with_rows_of_other_widths_fill_the_budget_as_they_are_stored(name, settings, bits, unit, planted):
+    if not set(settings) <= {field.name for field in fields(METHODS[name].Config)}:
+        pytest.skip(f"{name} has no such setting")
+    train, quantizer = planted.train, UniformQuantizer(bits)
+    ratio = 0.5 if unit == "parameters" else 0.09 if name == "qr" else 0.2  # of bytes, more is more rows than ids
+    budget = Budget.parse(ratio, unit, train.num_users, train.num_items, DIM, quantizer)
+    tables = METHODS[name](METHODS[name].Config(**settings)).fit(train, budget, stream(0, "assign"))
+    share = budget.share(QuantizedTables(tables, quantizer, 0).ledger())
+    assert 0.9 < share <= 1
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from baco.backbones import MF
 from baco.budget import Budget
+from baco.data.interactions import Interactions, save_interactions
 from baco.data.logs import Log
 from baco.data.synthetic import Synthetic
 from baco.errors import UserError
@@ -30,6 +30,11 @@ def log(tmp_path) -> Log:
     return Log(path=str(tmp_path / "log.csv"))
 
 
+def config_of(data: Interactions) -> dict:
+    """What a recommender reads of a record's configuration."""
+    return {"dataset": data.fingerprint, "backbone": {"name": "mf"}}
+
+
 @pytest.fixture
 def exported(log, tmp_path):
     """An export with the data and the embeddings it is of."""
@@ -37,7 +42,7 @@ def exported(log, tmp_path):
     budget = Budget.parse(0.5, "parameters", data.num_users, data.num_items, 8)
     tables = method_class("random")().fit(data.train, budget, stream(0, "assign"))
     tables.reset_parameters(1.0, torch_stream(0, "init"))
-    export_model(tmp_path / "tables.npz", tables, MF(data.train, MF.Config()), log, data)
+    export_model(tmp_path / "tables.npz", tables, config_of(data), log, data)
     return tmp_path / "tables.npz", data, [side.detach().numpy() for side in tables()]
 
 
@@ -77,7 +82,7 @@ def test_without_ids_of_a_source_positions_are_the_ids(tmp_path):
     data = source.load(tmp_path)
     tables = method_class("full")().fit(data.train, Budget.parse(1, "parameters", 40, 30, 4), stream(0, "assign"))
     tables.reset_parameters(1.0, torch.Generator().manual_seed(0))
-    export_model(tmp_path / "tables.npz", tables, MF(data.train, MF.Config()), source, data)
+    export_model(tmp_path / "tables.npz", tables, config_of(data), source, data)
     found = Recommender.load(tmp_path / "tables.npz", tmp_path).recommend([39, "0"], k=2)
     assert found["user"].tolist() == [39, 39, 0, 0] and found["item"].between(0, 29).all()
 
@@ -104,6 +109,22 @@ def test_what_cannot_be_served_is_told(exported, tmp_path):
     with pytest.raises(UserError, match="kind of tables 'CodebokTables' is unknown; did you mean 'CodebookTables'"):
         Recommender.load(tmp_path / "new.npz", tmp_path)
 
+
+def test_the_prepared_data_serve_where_the_log_is_gone(exported, tmp_path):
+    path, data, _ = exported
+    expected = Recommender.load(path, tmp_path).recommend(k=4)
+    (tmp_path / "log.csv").unlink()
+    pd.testing.assert_frame_equal(Recommender.load(path, str(tmp_path)).recommend(k=4), expected)
+    moved = tmp_path / "elsewhere"
+    save_interactions(data, moved / "custom" / "any" / "interactions.npz")
+    (moved / "custom" / "any" / "other.npz").write_bytes(b"no archive")
+    pd.testing.assert_frame_equal(Recommender.load(path, moved).recommend(k=4), expected)
+
+
+def test_other_data_are_refused(exported, tmp_path):
+    path, *_ = exported
+    for prepared in (tmp_path / "custom").rglob("*.npz"):
+        prepared.unlink()
     with open(tmp_path / "log.csv", "a") as file:
         file.write("u1,1075\n")
     with pytest.raises(UserError, match="was trained on other interactions than 'custom'"):

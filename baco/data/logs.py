@@ -185,7 +185,7 @@ class Log:
         if self.timestamp is None:
             return np.zeros(len(frame), np.int64)
         column = frame[self.timestamp]
-        times = pd.to_numeric(column, errors="coerce")
+        times = pd.to_numeric(column, errors="coerce").where(column.notna())  # a missing date would become a number
         if times.isna().all():
             times = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
         if times.isna().any():

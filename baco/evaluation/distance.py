@@ -10,6 +10,7 @@ from scipy.linalg import orthogonal_procrustes
 from baco.codes import SIDES
 from baco.errors import UserError
 from baco.files import read_arrays
+from baco.recommender import exported_config
 from baco.tables import CodebookTables, EmbeddingTables
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -21,27 +22,29 @@ def embeddings(tables: EmbeddingTables) -> Pair:
     return users, items
 
 
-def load_full(path: Path, num_users: int, num_items: int, dim: int) -> Pair:
-    """The embeddings of a full model, from the file that `export=` wrote of it.
+def load_full(path: Path, config: dict) -> Pair:
+    """The embeddings of the full model that a run is compared with, from the file that `export=` wrote of it.
+
+    Parameters
+    ----------
+    config : dict
+        What decides the run's result. The full model must have the same data, backbone, protocol, width and seed.
 
     Raises
     ------
     UserError
-        When there is no such file, or it is none of a full model of these sizes.
+        When there is no such file, or it is of another model.
     """
     advice = f"write it with method=full export={path}"
     if not path.exists():
         raise UserError(f"full_export: there is no file {path}; {advice}")
-    try:
-        full = embeddings(CodebookTables.from_export(read_arrays(path)))
-    except Exception as error:  # see `read_arrays`
-        raise UserError(f"full_export: {path} is no export of a full model ({error}); {advice}") from None
-    if (found := [side.shape for side in full]) != [(num_users, dim), (num_items, dim)]:
-        raise UserError(
-            f"full_export: {path} has embeddings of the shapes {found[0]} and {found[1]}, not {(num_users, dim)} and "
-            f"{(num_items, dim)}; {advice}"
-        )
-    return full
+    found = exported_config(path)
+    if found is None or found["method"]["name"] != "full":
+        raise UserError(f"full_export: {path} is no export of a full model; {advice}")
+    differing = [key for key in ("dataset", "backbone", "protocol", "dim", "seed") if found[key] != config[key]]
+    if differing:
+        raise UserError(f"full_export: {path} is of a full model with another {differing[0]}; {advice}")
+    return embeddings(CodebookTables.from_export(read_arrays(path)))
 
 
 def distances(found: Pair, full: Pair) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -36,27 +37,37 @@ class Places:
     def of(cls, results: Path, runs: Path) -> Places:
         return cls(results / "records", runs / "failures")
 
-    def files(self) -> set[Path]:
-        return {path for folder in (self.records, self.failures) for path in folder.glob("*.json")}
+    def files(self) -> dict[Path, int]:
+        """The records and failures there are, and when they were written, in nanoseconds."""
+        found = {}
+        for path in (path for folder in (self.records, self.failures) for path in folder.glob("*.json")):
+            with contextlib.suppress(FileNotFoundError):  # a failure that has just become a record
+                found[path] = path.stat().st_mtime_ns
+        return found
 
 
 def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: Path, overrides: list[str]) -> int:
     """Run an experiment in a process of its own, for so long, and leave what it did in `out`/batch.zip.
 
     The file is whole at any time: it is written anew after each run. The process stops by itself at the limit; one that
-    does not, because it is inside a long call, is ended a little later.
+    does not, because it is inside a long call, is ended a little later. It does not outlive this call.
 
     Returns
     -------
     int
         The number of new records.
+
+    Raises
+    ------
+    UserError
+        When the process fails before it has done anything.
     """
     places, path = Places.of(results, runs), out / "batch.zip"
-    before = {file: file.stat().st_mtime_ns for file in places.files()}
+    before = places.files()
     packed: set[Path] | None = None
 
     def pack_news() -> set[Path]:
-        news = {file for file in places.files() if before.get(file) != file.stat().st_mtime_ns}
+        news = {file for file, written in places.files().items() if before.get(file) != written}
         if news != packed:
             write_bytes(path, pack(news))
         return news
@@ -65,19 +76,26 @@ def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: P
     command = [sys.executable, str(CONF.parent / "run.py"), f"+experiment={experiment}", f"minutes={minutes}"]
     worker = subprocess.Popen([*command, *folders, *overrides], start_new_session=True)
     try:
-        with time_limit(minutes + GRACE_SECONDS / 60):
+        with contextlib.suppress(TimeUp), time_limit(minutes + GRACE_SECONDS / 60):
             while worker.poll() is None:
                 packed = pack_news()
                 time.sleep(POLL_SECONDS)
-    except TimeUp:
-        worker.terminate()  # at the limit it did so itself, but not when this process was asked to end
-        try:
-            worker.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-    packed = pack_news()
+    finally:
+        end(worker)
+        packed = pack_news()
+    if worker.returncode > 0 and not packed:
+        raise UserError("the worker failed before its first run; the reason stands above")
     return sum(file.parent == places.records for file in packed)
+
+
+def end(worker: subprocess.Popen) -> None:
+    """End a process and all that it started, if it has not ended by itself; it has some seconds to do so in order."""
+    worker.terminate()
+    try:
+        worker.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
 
 
 def pack(files: set[Path]) -> bytes:

@@ -18,6 +18,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "bytes": ("size.bytes", "{:,.0f}".format),
     "ratio": ("size.parameter_ratio", "{:.1%}".format),
     "clustering s": (SECONDS["clustering s"], "{:.2f}".format),
+    "search s": (SECONDS["search s"], "{:.1f}".format),
     "training s": (SECONDS["training s"], "{:.1f}".format),
     "s per epoch": ("seconds.epoch", "{:.3f}".format),
     "epochs": ("training.epochs", "{:.0f}".format),

@@ -11,7 +11,7 @@ import numpy as np
 from baco.files import read_arrays, write_arrays, write_text
 
 RECORD_SCHEMA = 1
-RESULTS_VERSION = 1  # part of every id; raised when results change on purpose
+RESULTS_VERSION = 1  # part of every id; raised when results change on purpose, after which older records do not count
 
 
 def record_id(decides: dict) -> str:
@@ -39,7 +39,12 @@ def load_record(path: Path) -> dict | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("schema") == RECORD_SCHEMA else None
+    if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
+        return None
+    if record.get("results_version", 1) != RESULTS_VERSION:
+        return None
+    record.get("seconds", {}).setdefault("search", 0.0)  # the first records do not have it, and had no search
+    return record
 
 
 def load_records(folder: Path) -> list[dict]:

@@ -12,7 +12,7 @@ RANKING = {
     for letter, name in (("R", "recall"), ("N", "ndcg"))
 }
 SIZE = {"parameters": "size.parameters", "bytes": "size.bytes"}
-SECONDS = {"clustering s": "seconds.clustering", "training s": "seconds.training"}
+SECONDS = {"clustering s": "seconds.clustering", "search s": "seconds.search", "training s": "seconds.training"}
 
 # Columns by name, and where a record keeps them.
 COMPARISON = {"method": "labels.method", **SIZE, "R@20": RANKING["R@20"], "N@20": RANKING["N@20"], **SECONDS}
@@ -27,6 +27,8 @@ OVERVIEW = {
 }
 RUNS = {
     **{key: f"names.{key}" for key in ("dataset", "backbone", "protocol", "method")},
+    "label": "labels.method",
+    "dim": "config.dim",
     "id": "id",
     "split": "dataset.fingerprint",
     "seed": "config.seed",
@@ -48,6 +50,7 @@ FORMATS = {
     "ratio": "{:.1%}",
     "budget used": "{:.2%}",
     "clustering s": "{:.2f}",
+    "search s": "{:.1f}",
     "training s": "{:.1f}",
 }
 
@@ -70,6 +73,8 @@ def frame(records: list[dict], columns: dict[str, str]) -> pd.DataFrame:
 def comparison(records: list[dict]) -> pd.DataFrame:
     """The short table at the end of a sweep, with the columns in which its runs differ first."""
     table = frame(records, OVERVIEW)
+    if not table["search s"].any():
+        table = table.drop(columns="search s")
     varying = [name for name in ("dataset", "backbone", "protocol", "seed") if table[name].nunique() > 1]
     return table[[*varying, *(name for name in table if name in COMPARISON or name == "settings")]]
 

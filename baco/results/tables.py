@@ -25,7 +25,7 @@ from baco.results.parts import (
 )
 from baco.results.reference import published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
-from baco.results.runs import RANKING, RUNS, frame
+from baco.results.runs import RANKING, RUNS, SECONDS, frame
 from baco.results.summary import OURS, Section, joined, sections
 
 ALPHA = 0.05
@@ -33,11 +33,11 @@ WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a mean
 RECALL = RANKING["R@20"]
 METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) for path in RANKING.values()]
 
-COMPARED = ("parameters", "bytes", "ratio", "clustering s", "training s")
+COMPARED = ("parameters", "bytes", "ratio", *SECONDS)
 CLUSTERS = ("user rows", "item rows", "clusters", "largest", "single", "Gini", "links inside", "ACCL")
 DISTANCES = ("users", "items", "all", "rotated users", "rotated items", "rotated all")
 SHOWN = {"cluster_sizes": CLUSTERS, "distance": DISTANCES}  # what other experiments show is COMPARED
-TIMED = ("clustering s", "training s", "s per epoch", "epochs", "validation s", "test s", "host MB", "GPU MB")
+TIMED = (*SECONDS, "s per epoch", "epochs", "validation s", "test s", "host MB", "GPU MB")
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,9 @@ def comparison(experiment: Experiment, found: list[Section]) -> Document:
         f"{experiment.about} Recall (over min(k, relevant)) and NDCG are in percent, on the test split; mean ± "
         "standard deviation over seeds. Bold is the best within the budget, underlined the runner-up. "
         f"{SIGNIFICANT}: differs from BACO (the first such row of the same budget), by a two-sided t-test paired over "
-        f"users, each user's value the mean over seeds, at p < {ALPHA} after Holm's correction for the rows of the "
-        "table. †: a method that keeps to no budget; it has the size that it has."
+        f"users, each user's value the mean over seeds, at p < {ALPHA} after Holm's correction for the rows of that "
+        "budget. Search is what a method does before the training itself: trainings of another model, or finding where "
+        "rows start. †: a method that keeps to no budget; it has the size that it has."
     ).strip()
     tables = [_comparison_table(section) for section in found if section.records]
     tables += nothing_recorded(found)

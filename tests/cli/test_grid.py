@@ -1,14 +1,12 @@
 """Grids as a user meets them: `run.py +experiment=...` in processes of their own."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
-from tests.cli.test_run import ROOT, TINY, Workplace
+from tests.cli.test_run import TINY, Workplace
 
 SMOKE = ["+experiment=smoke", *TINY[:-1]]  # without the budget
 ENDLESS = [*SMOKE, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
@@ -20,15 +18,9 @@ def workplace(tmp_path) -> Workplace:
 
 
 def start(workplace: Workplace, *overrides: str) -> subprocess.Popen:
-    folders = [f"results_dir={workplace.path / 'records'}", f"runs_dir={workplace.path / 'runs'}"]
-    return subprocess.Popen(
-        [sys.executable, ROOT / "run.py", *folders, *overrides],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=workplace.path,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
+    command = workplace.command(*overrides)
+    command["env"]["PYTHONUNBUFFERED"] = "1"
+    return subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(process: subprocess.Popen, words: str) -> None:
@@ -42,7 +34,9 @@ def test_a_grid_stops_at_its_limit_goes_on_later_and_ends_in_a_table(workplace):
     stopped = workplace.succeeds(*ENDLESS, "minutes=0.08")
     assert "stopped: the time is over" in stopped.stderr and "3 runs: 3 still to do" in stopped.stderr
     assert workplace.records() == {}
-    assert not list(workplace.path.rglob("*.tmp")) and not (workplace.path / "runs" / "failures").exists()
+    assert not list(workplace.path.rglob("*.tmp"))
+    (failure,) = (workplace.path / "runs" / "failures").glob("*.json")
+    assert "with no checkpoint to go on from" in json.loads(failure.read_text())["reason"]
     first = workplace.succeeds(*SMOKE)
     assert [line.split()[0] for line in first.stdout.splitlines()] == ["method", "Full", "Random", "BACO"]
     assert "3 runs: 3 done now" in first.stderr and len(workplace.records()) == 3
@@ -64,6 +58,17 @@ def test_two_workers_share_a_grid_and_a_killed_one_is_a_failure(workplace):
         third.kill()
     (failure,) = (workplace.path / "runs" / "failures").glob("*.json")
     assert f"process {first.pid} on" in json.loads(failure.read_text())["reason"]
+
+
+def test_a_sweep_that_is_asked_to_end_starts_nothing_more(workplace):
+    endless = [*TINY, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
+    with start(workplace, "-m", *endless, "method=random", "seed=0,1,2") as sweep:
+        wait_for(sweep, "interactions (train")
+        sweep.send_signal(signal.SIGTERM)
+        rest = sweep.stderr.read()
+        assert "error: the process was asked to end" in rest and "Traceback" not in rest
+        assert "interactions (train" not in rest and sweep.wait() == 1
+    assert workplace.records() == {}
 
 
 def test_failures_do_not_stop_a_grid_and_are_told_in_the_end(workplace):

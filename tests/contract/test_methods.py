@@ -179,7 +179,8 @@ def test_an_export_recommends_as_the_tables_do(method, packed, planted, tmp_path
         tables = QuantizedTables(tables, UniformQuantizer(8), 0)
     tables.on_training_end()
     backbone = LightGCN(planted.train, LightGCN.Config(3))
-    export_model(tmp_path / "tables.npz", tables, backbone, PLANTED, planted)
+    config = {"dataset": planted.fingerprint, "backbone": {"name": "lightgcn", "num_layers": 3}}
+    export_model(tmp_path / "tables.npz", tables, config, PLANTED, planted)
     served = Recommender.load(tmp_path / "tables.npz", tmp_path)
     for final, again in zip(backbone.final_embeddings(tables), (served.users, served.items), strict=True):
         torch.testing.assert_close(final, again, rtol=0, atol=0)

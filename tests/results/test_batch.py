@@ -1,6 +1,7 @@
 """Batches, with a worker that is not run.py; `tests/cli/test_batch.py` has the real one."""
 
 import json
+import subprocess
 import time
 import zipfile
 from pathlib import Path
@@ -22,8 +23,8 @@ records, runs = (pathlib.Path(folders[key]) for key in ("results_dir", "runs_dir
 assert folders["+experiment"] == "smoke" and folders["seed"] == "3"
 (runs / "failures").mkdir(parents=True)
 (runs / "failures" / "other.json").write_text('{"reason": "it cannot be"}')
-(records / "new.json").write_text("{}")
 (records / "new.npz").write_bytes(b"arrays")
+(records / "new.json").write_text("{}")
 time.sleep(60)
 """
 
@@ -54,9 +55,40 @@ def test_a_worker_that_does_not_stop_is_ended_with_what_it_did(tmp_path, monkeyp
         assert archive.read("records/new.npz") == b"arrays"
 
 
+def test_a_worker_that_fails_at_once_is_an_error(tmp_path, monkeypatch):
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    (tmp_path / "run.py").write_text("import sys; sys.exit('error: no such setting')")
+    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
+    with pytest.raises(UserError, match="the worker failed before its first run"):
+        run_batch("smoke", 1, tmp_path / "out", tmp_path / "results", tmp_path / "runs", ["devic=cuda"])
+
+
+def test_the_worker_does_not_outlive_an_interrupted_batch(tmp_path, monkeypatch):
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    (tmp_path / "run.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(batch, "CONF", conf)
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(batch.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
+
+    def interrupted(seconds):
+        monkeypatch.setattr(batch.time, "sleep", sleep)
+        raise KeyboardInterrupt
+
+    sleep = time.sleep
+    monkeypatch.setattr(batch.time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_batch("smoke", 1, tmp_path / "out", tmp_path / "results", tmp_path / "runs", [])
+    assert started[0].poll() is not None
+    assert (tmp_path / "out" / "batch.zip").exists()
+
+
 def packed(away: Path) -> Path:
     path = away / "batch.zip"
-    path.write_bytes(pack(Places.of(away / "results", away / "runs").files()))
+    path.write_bytes(pack(set(Places.of(away / "results", away / "runs").files())))
     return path
 
 
