@@ -39,8 +39,8 @@ figures: $(INSTALLED)  ## the figures in results/figures
 report: $(INSTALLED)  ## tables and figures as one page, results/report.html
 	$(IN_VENV) -m baco report
 
-gpu-batch:  ## pending runs of EXPERIMENT for MINUTES with the system's Python; new records in OUT/batch.zip
-	$(PYTHON) -m baco batch --experiment $(strip $(EXPERIMENT)) --minutes $(strip $(MINUTES)) --out $(strip $(OUT)) $(ARGS)
+gpu-batch:  ## pending runs of EXPERIMENT for MINUTES (9) with the system's Python; new records in OUT/batch.zip
+	$(PYTHON) -m baco batch --experiment $(strip $(EXPERIMENT)) --minutes $(patsubst null,9,$(strip $(MINUTES))) --out $(strip $(OUT)) $(ARGS)
 
 collect: $(INSTALLED)  ## merge BATCH, the batch.zip of another machine, into results/records
 	$(IN_VENV) -m baco collect $(BATCH)

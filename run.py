@@ -105,6 +105,8 @@ def reworded(error: HydraException) -> UserError:
         group, _, choice = error.missing_cfg_file.partition("/")
         return unknown(group, choice, error.options)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if launcher := re.search(r"hydra/launcher/(\w+)': Could not load", lines[0]):
+        return UserError(f"hydra/launcher={launcher.group(1)} needs more packages: pip install -e '.[launchers]'")
     key = re.search(r"Could not override '([^']+)'", lines[0])
     if key is None:
         return UserError(f"the command line cannot be read: {' '.join(lines[:2])}")

@@ -46,6 +46,10 @@ def main() -> None:
         arguments.function(arguments)
     except UserError as error:
         parser.exit(1, f"error: {error}\n")
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        parser.exit(1, f"error: {arguments.command} needs the package {error.name}: pip install -e '.[report]'\n")
 
 
 def records(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import re
@@ -89,7 +90,8 @@ def environment(device: torch.device) -> dict:
 
 
 def code_version() -> dict:
-    """Version of the package; in a git checkout also its revision and whether the sources are unchanged."""
+    """Version of the package; in a git checkout also its revision, whether the sources are as in it, and if they are
+    not, a hash of the changes."""
     root = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str | None:
@@ -100,8 +102,13 @@ def code_version() -> dict:
         return done.stdout.strip() if done.returncode == 0 else None
 
     revision = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--", "baco", "baselines", "conf", "run.py")
-    return {"version": __version__, "revision": revision, "clean": None if changes is None else changes == ""}
+    sources = "baco", "baselines", "conf", "run.py"
+    changes = git("status", "--porcelain", "--", *sources)
+    found = {"version": __version__, "revision": revision, "clean": None if changes is None else changes == ""}
+    if changes:
+        content = changes + (git("diff", "HEAD", "--", *sources) or "")
+        found["changes"] = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return found
 
 
 def _cpu_name() -> str:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from baco.budget import RowFormat
 from baco.codes import Assignment
 from baco.errors import UserError
-from baco.quantization import Quantizer, pack_export, unpack_export
-from baco.tables import CodebookTables, Embeddings, EmbeddingTables, Ledger
+from baco.quantization import Quantizer, pack_export
+from baco.tables import Embeddings, EmbeddingTables, Ledger
 
 if TYPE_CHECKING:
     from baco.backbones import Backbone
@@ -89,13 +89,6 @@ class QuantizedTables(EmbeddingTables):
         return {
             name: self.quantizer.pack(arrays[name], rng, self.weights.get(name)) for name in self.inner.quantizable()
         }
-
-    @classmethod
-    def from_export(
-        cls, arrays: dict[str, np.ndarray], tables: type[EmbeddingTables] = CodebookTables
-    ) -> EmbeddingTables:
-        """The inner tables, of the given class, with the values of the packed rows."""
-        return tables.from_export(unpack_export(arrays))
 
     # All else is the inner tables' business --------------------------------------------------------------------------
 

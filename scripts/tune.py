@@ -8,16 +8,14 @@ with a record; one that is recorded already costs nothing. The study lies in a f
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import sys
 
-import optuna
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
 
 from baco.config import RunConfig, parse
 from baco.errors import UserError
@@ -25,6 +23,13 @@ from baco.experiment import run
 from baco.experiments import CONF
 from baco.files import check_writable
 from baco.limits import TimeUp, time_limit
+
+try:
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.trial import TrialState
+except ModuleNotFoundError:
+    sys.exit("error: scripts/tune.py needs the package optuna: pip install -e '.[tune]'")
 
 METRIC = "recall@20"  # on the validation split; the test split has no say
 
@@ -45,8 +50,10 @@ def configuration(overrides: list[str]) -> RunConfig:
         return parse(compose("config", overrides))
 
 
-def tune(overrides: list[str], trials: int, name: str) -> optuna.Study:
+def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
     """Go on with a study until it has so many finished trials, or `minutes=` are over.
+
+    Without a name, searches of the same settings over the same values, with the same others, are one study.
 
     Raises
     ------
@@ -61,6 +68,9 @@ def tune(overrides: list[str], trials: int, name: str) -> optuna.Study:
     config = configuration(fixed)
     path = config.runs_dir / "tune.db"
     check_writable(path, "runs_dir")
+    if name is None:
+        about = (config.decides(), config.dataset, config.budget, config.budget_unit, sorted(space.items()))
+        name = f"{config.method.name}-{hashlib.sha256(repr(about).encode()).hexdigest()[:12]}"
     study = optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="maximize", load_if_exists=True)
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))  # not the first draws again
     with time_limit(config.minutes):
@@ -81,7 +91,7 @@ def main() -> None:
     parser.add_argument(
         "--trials", type=int, default=20, help="finished trials that the study is to have (default: 20)"
     )
-    parser.add_argument("--name", default="tune", help="of the study, in <runs_dir>/tune.db (default: tune)")
+    parser.add_argument("--name", help="of the study, in <runs_dir>/tune.db (default: made of what is searched)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

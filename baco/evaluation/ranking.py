@@ -82,7 +82,7 @@ def _distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(user_rows: Tensor, users: np.ndarray, size: int) -> Iterator[tuple[slice, Tensor]]:
-    """The rows of `size` users at a time, the last block filled up with zeros."""
+    """The rows of `size` users at a time; what the last block lacks is filled up with any."""
     rows = torch.zeros(size, user_rows.shape[1], device=user_rows.device)
     for start in range(0, len(users), size):
         chosen = torch.as_tensor(users[start : start + size], dtype=torch.int64, device=user_rows.device)

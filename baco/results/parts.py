@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from baco.results.reference import authors_split
 from baco.results.render import Cell, Table
@@ -124,7 +125,13 @@ def device_of(record: dict) -> str:
     return record["environment"].get("gpu") or record["environment"].get("cpu") or record["environment"]["device"]
 
 
+def devices(row: Row) -> str:
+    """What a row was run on: GPUs by name, or the CPU."""
+    kinds = {record["environment"].get("gpu") or record["environment"]["device"] for record in row.records}
+    return ", ".join(sorted(kinds))
+
+
 def of_device(row: Row, device: str) -> Row:
     """The row with its records of one device."""
     kept = [record for record in row.records if device_of(record) == device]
-    return Row(row.settings, row.known, kept, row.missing)
+    return replace(row, records=kept)

@@ -32,6 +32,8 @@ class Row:
         Those of the method, and the budget, as the experiment gives them.
     known : bool
         Whether there is such a method.
+    name : str
+        What reports call the method.
     records : list of dict
     missing : list of Settings
         Runs without a record.
@@ -39,6 +41,7 @@ class Row:
 
     settings: Settings
     known: bool
+    name: str
     records: list[dict] = field(default_factory=list)
     missing: list[Settings] = field(default_factory=list)
 
@@ -75,9 +78,8 @@ class Row:
     @property
     def label(self) -> str:
         """The method's name as reports print it, with what this row changes."""
-        name = method_label(self.method) + ("" if self.quantize == "none" else f" + {self.quantize}")
-        if self.records:
-            name = self.records[0]["labels"]["method"]
+        packed = "" if self.quantize == "none" else f" + {self.quantize}"
+        name = self.records[0]["labels"]["method"] if self.records else self.name + packed
         return ", ".join([name, *self._changed])
 
     @property
@@ -103,11 +105,6 @@ class Row:
         """The sample standard deviation over seeds; NaN for a single one."""
         values = self.values(path)
         return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-
-    @property
-    def devices(self) -> str:
-        names = {record["environment"].get("gpu") or record["environment"]["device"] for record in self.records}
-        return ", ".join(sorted(names))
 
 
 @dataclass(eq=False)
@@ -215,6 +212,8 @@ class Section:
 
 def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Path = CONF) -> list[Section]:
     """The experiment's sections, in its order; one for each split that is recorded, or one without a split."""
+    plain = (record for record in records if "quantize" not in record["config"])
+    names = {record["names"]["method"]: record["labels"]["method"] for record in plain}
     by_shared: dict[str, list[Wanted]] = {}
     for settings in experiment.runs:
         wanted = Wanted.of(settings, conf)
@@ -226,7 +225,9 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
         for split in splits or [None]:
             rows: dict[tuple, Row] = {}
             for wanted, matching in zip(runs, found, strict=True):
-                row = rows.setdefault(tuple(wanted.row.items()), Row(wanted.row, wanted.method is not None))
+                method = wanted.row.get("method", OURS)
+                new = Row(wanted.row, wanted.method is not None, names.get(method) or method_label(method))
+                row = rows.setdefault(tuple(wanted.row.items()), new)
                 record = next((one for one in matching if one["dataset"]["fingerprint"] == split), None)
                 row.missing.append(wanted.settings) if record is None else row.records.append(record)
             made.append(Section(experiment, runs[0], split, list(rows.values()), folder))

@@ -15,6 +15,7 @@ from baco.results.parts import (
     MISSING,
     decimal,
     device_of,
+    devices,
     nothing_recorded,
     number_cell,
     of_device,
@@ -163,7 +164,7 @@ def _comparison_table(section: Section) -> Table:
         for number, (name, path) in enumerate(RANKING.items()):
             significant = row in tested and tested[row][number][1] < ALPHA
             cells.append(Cell(percent(row, path), places[name].get(row), SIGNIFICANT if significant else ""))
-        rows.append((*cells, *(number_cell(row, name) for name in shown), Cell(row.devices or MISSING)))
+        rows.append((*cells, *(number_cell(row, name) for name in shown), Cell(devices(row) or MISSING)))
     columns = ("method", *(("budget",) if budgets else ()), "seeds", *RANKING, *shown, "device")
     return Table(section.name, tuple(section_notes(section)), columns, 1 + budgets, tuple(rows))
 

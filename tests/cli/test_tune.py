@@ -36,6 +36,14 @@ def test_a_study_goes_on_where_it_was(workplace):
     assert f"protocol.learning_rate={best['config']['protocol']['learning_rate']}" in second.stdout
 
 
+def test_another_search_is_another_study(workplace):
+    pytest.importorskip("optuna")
+    first = tune(workplace, *TINY, "method=random", "protocol.learning_rate=0.01,0.1", "--trials", "1")
+    other = tune(workplace, *TINY, "method=full", "protocol.learning_rate=0.01,0.1", "--trials", "1")
+    assert first.returncode == other.returncode == 0, other.stderr
+    assert sorted(record["names"]["method"] for record in workplace.records().values()) == ["full", "random"]
+
+
 def test_processes_share_a_grid(workplace):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     grid = ["+experiment=smoke", *TINY[:-1], "threads=1"]

@@ -59,7 +59,7 @@ def a_record(
             "budget_used": 1.0,
             "budget_limit": 529088,
         },
-        "seconds": {"clustering": 1.234, "training": 10.0},
+        "seconds": {"clustering": 1.234, "search": 0.0, "training": 10.0},
         "training": {"epochs": 128},
         "metrics": {"test": cut},
         "environment": {"device": "cpu"},
@@ -110,6 +110,12 @@ def test_what_is_no_record_does_not_count(tmp_path, content):
     assert load_records(tmp_path) == []
 
 
+def test_records_of_another_version_of_the_results_do_not_count(tmp_path):
+    for name, version in (("older", {"results_version": 0}), ("first", {}), ("own", {"results_version": 1})):
+        save_record(tmp_path, name, a_record() | version | {"name": name}, {"users": np.arange(3)})
+    assert [record["name"] for record in load_records(tmp_path)] == ["first", "own"]
+
+
 def test_an_interrupted_save_leaves_no_record(tmp_path):
     with pytest.raises(TypeError):
         save_record(tmp_path, "x", {"value": object()}, {"users": np.arange(3)})
@@ -121,7 +127,7 @@ def test_frames_are_in_percent_and_tell_what_is_missing():
     table = frame([a_record(), a_record(recall=None) | {"seconds": {}}], COMPARISON)
     assert table.loc[0, "R@20"] == pytest.approx(9.16)
     assert table.loc[1, ["R@20", "training s"]].isna().all()
-    assert to_text(table).splitlines()[2].split() == ["BACO", "529,088", "2,200,000", "—", "—", "—", "—"]
+    assert to_text(table).splitlines()[2].split() == ["BACO", "529,088", "2,200,000", "—", "—", "—", "—", "—"]
 
 
 def test_text_is_aligned():
@@ -145,9 +151,13 @@ def test_settings_of_a_method_are_shown_where_they_differ():
 
 
 def test_a_sweeps_table_tells_its_runs_apart():
-    assert list(comparison([a_record(), a_record("full", "Full model")])) == list(COMPARISON)
+    without_search = [name for name in COMPARISON if name != "search s"]
+    assert list(comparison([a_record(), a_record("full", "Full model")])) == without_search
     table = comparison([a_record(seed=0), a_record(seed=1, protocol="paper")])
-    assert list(table) == ["protocol", "seed", *COMPARISON]
+    assert list(table) == ["protocol", "seed", *without_search]
+    searched = a_record("bet", "BET")
+    searched["seconds"]["search"] = 60.0
+    assert list(comparison([a_record(), searched])) == list(COMPARISON)
 
 
 def command(*arguments) -> subprocess.CompletedProcess:

@@ -155,8 +155,8 @@ def test_quantized_runs_and_budgets_in_bytes_have_rows_of_their_own(tmp_path):
         ("BACO + INT", "", "20.00"),
         ("BACO + INT", "12.5% in bytes", "30.00"),
         ("RANDOM", "12.5% in bytes", "40.00"),
-        ("Random + int8", "12.5% in bytes", "—"),
-        ("Random + int8, quantize.bits=6", "12.5% in bytes", "—"),
+        ("RANDOM + int8", "12.5% in bytes", "—"),
+        ("RANDOM + int8, quantize.bits=6", "12.5% in bytes", "—"),
     ]
     assert document.data["settings"].tolist()[:3] == ["", "quantize=int8", "quantize=int8"]
     places = [row[3].place for row in document.tables[0].rows]
