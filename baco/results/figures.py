@@ -145,7 +145,9 @@ class Gallery:
         def seconds(row: Row) -> float:
             return sum(row.mean(path) for path in SECONDS.values())
 
-        return self._against("recall_over_seconds", caption, "clustering + search + training, s", seconds)
+        return self._against(
+            "recall_over_seconds", caption, "clustering + search + training, s", seconds, ("main_table",)
+        )
 
     def _against(
         self,
