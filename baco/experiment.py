@@ -92,8 +92,10 @@ class Plan:
         config, record = self.config, load_record(self.path)
         if record is None or config.force:
             return None
-        if config.export is not None and exported_config(config.export) != self.decides:
-            return None
+        if config.export is not None:
+            exported = exported_config(config.export)
+            if exported is None or record_id(exported) != record_id(self.decides):
+                return None
         return None if config.full_export is not None and "distance" not in record else record
 
 

@@ -103,9 +103,10 @@ class Grid:
         if plan.done() is not None:
             self.states[place] = "recorded"
             return
-        if plan.config.full_export is not None and not plan.config.full_export.exists():
+        full = None if plan.config.assign_only else plan.config.full_export
+        if full is not None and not full.exists():
             self.states[place] = "waiting"
-            self.say(place, f"waits for {plan.config.full_export}, which another run of the grid writes")
+            self.say(place, f"waits for {full}, which another run of the grid writes")
             return
         failed_at = when_failed(plan, self.runs[place])
         if failed_at is not None and (not again or failed_at >= self.started):

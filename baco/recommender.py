@@ -46,7 +46,7 @@ def export_model(path: Path, tables: EmbeddingTables, config: dict, source: obje
 
 
 def exported_config(path: Path) -> dict | None:
-    """The configuration of the run that wrote an export; None where there is no such file."""
+    """What decided the result of the run that wrote an export; None where there is no such file, or it is another."""
     try:
         return json.loads(read_arrays(path)["model"].tobytes())["config"]
     except Exception:  # see `read_arrays`

@@ -226,7 +226,12 @@ def test_quantized_tables_spend_their_bytes_on_rows_and_are_exported_packed(work
 def test_an_export_asked_for_later_is_made(workplace):
     workplace.succeeds(*TINY, "method=random")
     workplace.succeeds(*TINY, "method=random", "export=tables.npz")
-    assert (workplace.path / "tables.npz").exists()
+    made = (workplace.path / "tables.npz").read_bytes()
+    assert "already recorded" in workplace.succeeds(*TINY, "method=random", "export=tables.npz").stderr
+    workplace.succeeds(*TINY, "method=full", "export=tables.npz")
+    assert (workplace.path / "tables.npz").read_bytes() != made
+    workplace.succeeds(*TINY, "method=random", "export=tables.npz")
+    assert (workplace.path / "tables.npz").read_bytes() == made, "an export of another run does not count"
 
 
 def test_the_distance_to_a_full_model_is_added_to_a_record_that_is_there(workplace):
