@@ -74,6 +74,7 @@ def test_budgets_of_a_method_are_a_line_and_the_front_is_named(tmp_path):
 def test_a_result_of_the_paper_stands_for_a_run_like_it():
     assert published_result("beauty", "baco", "", "recall", 10) == 6.308
     assert math.isnan(published_result("beauty", "baco", "secondary=false", "recall", 10))
+    assert published_result("beauty", "baco", "profile=reference, seed=2025", "recall", 10) == 6.308
     assert math.isnan(published_result("beauty", "infomap", "", "recall", 10)), "its size is its own in the paper"
     assert published_result("beauty", "infomap", "matched=false", "ndcg", 50) == 2.893
     assert math.isnan(published_result("beauty", "baco_plus", "", "recall", 10))
