@@ -6,6 +6,7 @@ Colours are those of Okabe and Ito, which the colour-blind can tell apart; marke
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ class Gallery:
                     axes.plot(
                         theirs, place, label="the paper's Table 8", ls="", marker="D", mfc="none", color=COLORS[1], ms=4
                     )
-            axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=6)
+            axes.set_yticks(range(len(rows)), [textwrap.fill(row.label, 30) for row in rows], fontsize=6)
             axes.set(title=section.name, xlabel="Recall@10, %", ylim=(-0.7, len(rows) - 0.3))
         caption = "Recall@10 at the paper's budget, mean and standard deviation over seeds, beside the paper's."
         return self._picture("ranking", caption, "main_table", figure, panels)

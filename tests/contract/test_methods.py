@@ -20,10 +20,10 @@ from baco.compressor import CodeCompressor
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
-from baco.quantization import UniformQuantizer
+from baco.quantization import UniformQuantizer, unpack_export
 from baco.quantized import QuantizedTables
 from baco.recommender import Recommender, export_model
-from baco.registry import METHODS, method_class
+from baco.registry import METHODS, method_class, tables_class
 from baco.rng import stream, torch_stream
 from baco.tables import CodebookTables, EmbeddingTables
 from baco.training.trainer import Trainer
@@ -165,7 +165,7 @@ def test_the_ledger_is_what_the_export_holds(method, planted):
     tables.on_training_end()
     arrays = tables.export()
     assert sum(array.nbytes for name, array in arrays.items() if name != "header") == tables.ledger().bytes
-    again = type(tables).from_export(arrays)
+    again = tables_class(tables.kind).from_export(unpack_export(arrays))
     for output, restored in zip(tables(), again(), strict=True):
         torch.testing.assert_close(output, restored, rtol=0, atol=0)
 
