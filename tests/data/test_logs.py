@@ -156,3 +156,14 @@ def test_an_unknown_ending_needs_a_separator(tmp_path):
 
 def test_k_core_of_nothing_is_nothing():
     assert len(_k_core(np.array([0, 1]), np.array([0, 1]), 2)) == 0
+
+
+@pytest.mark.parametrize("unit", ["s", "ns"])
+def test_a_missing_date_in_parquet_is_told(table, tmp_path, unit):
+    table["when"] = pd.to_datetime(table["when"], unit="s").astype(f"datetime64[{unit}]")
+    table.to_parquet(tmp_path / "whole.parquet")
+    Log(path=str(tmp_path / "whole.parquet"), **columns(), split="time").load(tmp_path)
+    table.loc[7, "when"] = pd.NaT
+    table.to_parquet(tmp_path / "gap.parquet")
+    with pytest.raises(UserError, match="column 'when' holds NaT in row 7; times must all be numbers, or all dates"):
+        Log(path=str(tmp_path / "gap.parquet"), **columns(), split="time").load(tmp_path)
