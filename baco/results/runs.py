@@ -71,9 +71,12 @@ def frame(records: list[dict], columns: dict[str, str]) -> pd.DataFrame:
 
 
 def comparison(records: list[dict]) -> pd.DataFrame:
-    """The short table at the end of a sweep, with the columns in which its runs differ first."""
+    """The short table at the end of a sweep, with the columns in which its runs differ first.
+
+    Seconds of search are shown where a run has any: drawing first values, which is a part of them, takes milliseconds.
+    """
     table = frame(records, OVERVIEW)
-    if not table["search s"].any():
+    if table["search s"].max() < 0.05:  # all would be printed as 0.0
         table = table.drop(columns="search s")
     varying = [name for name in ("dataset", "backbone", "protocol", "seed") if table[name].nunique() > 1]
     return table[[*varying, *(name for name in table if name in COMPARISON or name == "settings")]]

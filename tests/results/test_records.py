@@ -155,6 +155,9 @@ def test_a_sweeps_table_tells_its_runs_apart():
     assert list(comparison([a_record(), a_record("full", "Full model")])) == without_search
     table = comparison([a_record(seed=0), a_record(seed=1, protocol="paper")])
     assert list(table) == ["protocol", "seed", *without_search]
+    drawn = a_record()
+    drawn["seconds"]["search"] = 0.02
+    assert list(comparison([drawn])) == without_search
     searched = a_record("bet", "BET")
     searched["seconds"]["search"] = 60.0
     assert list(comparison([a_record(), searched])) == list(COMPARISON)
