@@ -12,13 +12,11 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from baco.budget import Budget
 from baco.coclustering.statistics import cluster_statistics
 from baco.codes import Assignment
 from baco.compressor import CodeCompressor
-from baco.files import read_arrays, write_arrays
+from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.graph import Biadjacency
 from baco.rng import stream
 
@@ -48,7 +46,7 @@ def cached_assignment(
     if path.exists():
         try:
             arrays = read_arrays(path)
-            header = json.loads(arrays.pop("header").tobytes())
+            header = from_json_array(arrays.pop("header"))
             return Assignment.unpack(header, arrays), header["seconds"]
         except Exception as error:  # the codes can be computed again
             log.warning("%s cannot be read (%s); the codes are computed again", path, error)
@@ -61,5 +59,5 @@ def cached_assignment(
         assignment = replace(assignment, details=assignment.details | {"clusters": clusters}, labels=None)
     header, arrays = assignment.pack()
     header |= {"seconds": seconds, "decides": decides}
-    write_arrays(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays)
+    write_arrays(path, {"header": json_array(header)} | arrays)
     return assignment, seconds

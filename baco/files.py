@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,7 +62,20 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz archive. Fails in many ways on a damaged one: by zip, zlib, array header, pickle."""
+def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Some or all (None) arrays of an .npz archive.
+
+    Fails in many ways on a damaged one (by zip, zlib, array header, pickle), and with `KeyError` on missing names.
+    """
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+        return {name: archive[name] for name in (archive.files if names is None else names)}
+
+
+def json_array(description: dict) -> np.ndarray:
+    """A description as JSON, (n,) uint8: it can lie in an archive beside the arrays that it describes."""
+    return np.frombuffer(json.dumps(description).encode(), np.uint8)
+
+
+def from_json_array(array: np.ndarray) -> dict:
+    """The inverse of `json_array`."""
+    return json.loads(array.tobytes())

@@ -8,7 +8,6 @@ nearest. Neither looks at data other than the rows. `conf/quantize` has their se
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from baco.budget import FLOAT_BYTES, RowFormat
 from baco.errors import UserError
+from baco.files import from_json_array, json_array
 from baco.kmeans import kmeans, kmeans_seeds
 
 CHUNK = 4096  # rows at a time: temporaries that stay in the cache
@@ -259,11 +259,11 @@ def pack_export(
     header = {
         "quantizer": {"name": quantizer.name} | asdict(quantizer),
         "widths": {name: arrays[name].shape[1] for name in packed},
-        "header": arrays["header"].tobytes().decode(),
+        "header": from_json_array(arrays["header"]),
     }
     rest = {name: array for name, array in arrays.items() if name != "header" and name not in packed}
     parts = {f"{name}.{part}": array for name, own in packed.items() for part, array in own.items()}
-    return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)} | rest | parts
+    return {"header": json_array(header)} | rest | parts
 
 
 def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -274,7 +274,7 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     UserError
         When the quantizer is unknown.
     """
-    header = json.loads(arrays["header"].tobytes())
+    header = from_json_array(arrays["header"])
     if "quantizer" not in header:
         return arrays
     settings = dict(header["quantizer"])
@@ -286,7 +286,7 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, width in header["widths"].items():
         own = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
         unpacked[name] = quantizer.unpack(own, width)
-    return unpacked | {"header": np.frombuffer(header["header"].encode(), np.uint8)}
+    return unpacked | {"header": json_array(header["header"])}
 
 
 # Bits ----------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from baco.data.sources import SOURCES, source_name
 from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
 from baco.evaluation.ranking import NO_ITEM, rank_items
-from baco.files import read_arrays, write_arrays
+from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.quantization import unpack_export
 from baco.registry import backbone_class, tables_class
 from baco.tables import EmbeddingTables
@@ -39,7 +38,7 @@ def export_model(path: Path, tables: EmbeddingTables, config: dict, source: obje
         "config": config,
         "dataset": {"source": source_name(source)} | asdict(source),
     }
-    arrays = tables.export() | {"model": np.frombuffer(json.dumps(model).encode(), np.uint8)}
+    arrays = tables.export() | {"model": json_array(model)}
     if data.user_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
     write_arrays(path, arrays)
@@ -48,7 +47,7 @@ def export_model(path: Path, tables: EmbeddingTables, config: dict, source: obje
 def exported_config(path: Path) -> dict | None:
     """What decided the result of the run that wrote an export; None where there is no such file, or it is another."""
     try:
-        return json.loads(read_arrays(path)["model"].tobytes())["config"]
+        return from_json_array(read_arrays(path, ["model"])["model"])["config"]
     except Exception:  # see `read_arrays`
         return None
 
@@ -92,7 +91,7 @@ class Recommender:
             raise UserError(f"{path} cannot be read ({error}); {advice}") from None
         if "model" not in arrays:
             raise UserError(f"{path} does not say of which model it is; {advice}")
-        model = json.loads(arrays["model"].tobytes())
+        model = from_json_array(arrays["model"])
         data = _data(model, path, Path(data_dir))
         tables = tables_class(model["tables"]).from_export(unpack_export(arrays))
         settings = model["config"]["backbone"]

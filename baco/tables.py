@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from torch.nn.functional import embedding, embedding_bag
 
 from baco.budget import RowFormat
 from baco.codes import SIDES, Assignment, Codes
+from baco.files import from_json_array, json_array
 from baco.quantization import unpack_export
 
 if TYPE_CHECKING:
@@ -228,13 +228,13 @@ class CodebookTables(EmbeddingTables):
         header, arrays = self.assignment.pack()
         for side in SIDES:
             arrays[f"{side}/rows"] = getattr(self, side).rows.detach().cpu().numpy()
-        return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays
+        return {"header": json_array(header)} | arrays
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CodebookTables:
         """The tables whose `export` these arrays are, with rows in float32 or packed (see `QuantizedTables`)."""
         arrays = unpack_export(arrays)
-        assignment = Assignment.unpack(json.loads(arrays["header"].tobytes()), arrays)
+        assignment = Assignment.unpack(from_json_array(arrays["header"]), arrays)
         tables = cls(assignment, arrays["users/rows"].shape[1])
         with torch.no_grad():
             for side in SIDES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from baco.budget import Budget, RowFormat, split_rows
 from baco.codes import SIDES, AffineHash, code_bits, pack_bits, packed_code_bytes, unpack_bits
 from baco.compressor import Compressor
 from baco.errors import UserError
+from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.kmeans import fill_empty, kmeans, kmeans_seeds
 from baco.quantization import unpack_export
@@ -132,13 +132,13 @@ class CceTables(EmbeddingTables):
             arrays[f"{side}.labels"] = pack_bits(labels, code_bits(codebook.num_rows))
             arrays |= {f"{side}.{name}": array for name, array in hashes.arrays().items()}
             arrays[f"{side}/rows"] = codebook.rows.detach().cpu().numpy()
-        return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays
+        return {"header": json_array(header)} | arrays
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CceTables:
         """The tables whose `export` these arrays are."""
         arrays, codebooks = unpack_export(arrays), []
-        for side, about in json.loads(arrays["header"].tobytes()).items():
+        for side, about in from_json_array(arrays["header"]).items():
             num_ids, chunks = about["shape"]
             labels = unpack_bits(arrays[f"{side}.labels"], code_bits(about["num_rows"]), num_ids * chunks)
             hashes = AffineHash(arrays[f"{side}.multipliers"], arrays[f"{side}.offsets"])

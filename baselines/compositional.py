@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_left
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from baco.budget import FLOAT_BYTES, Budget, split_rows
 from baco.codes import SIDES, AffineHash
 from baco.compressor import Compressor
 from baco.errors import UserError, unknown
+from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.quantization import unpack_export
 from baco.registry import register_method
@@ -205,13 +205,13 @@ class ComposedTables(EmbeddingTables):
             side: ComposedSide = getattr(self, name)
             header[name] = {"num_ids": side.num_ids} | side.settings()
             arrays |= {f"{name}.{key}": array for key, array in side.order.arrays().items()}
-        return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)} | arrays
+        return {"header": json_array(header)} | arrays
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> ComposedTables:
         """The tables whose `export` these arrays are."""
         arrays, sides = unpack_export(arrays), []
-        for name, settings in json.loads(arrays["header"].tobytes()).items():
+        for name, settings in from_json_array(arrays["header"]).items():
             order = AffineHash(arrays[f"{name}.multipliers"], arrays[f"{name}.offsets"])
             sides.append(cls.Side(order, **settings))
         tables = cls(*sides)

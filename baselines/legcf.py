@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from dataclasses import asdict, dataclass
 
@@ -16,6 +15,7 @@ from baco.budget import Budget, RowFormat
 from baco.codes import Codes
 from baco.compressor import Compressor
 from baco.errors import UserError, unknown
+from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.propagation import normalised
 from baco.quantization import unpack_export
@@ -153,13 +153,13 @@ class LegcfTables(EmbeddingTables):
         codes = self.codes()
         header = {"codes": codes.header(), "num_users": self.num_users, "settings": asdict(self.settings)}
         rows = self.codebook.rows.detach().cpu().numpy()
-        return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), "rows": rows} | codes.pack()
+        return {"header": json_array(header), "rows": rows} | codes.pack()
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> LegcfTables:
         """The tables whose `export` these arrays are."""
         arrays = unpack_export(arrays)
-        header, rows = json.loads(arrays["header"].tobytes()), arrays["rows"]
+        header, rows = from_json_array(arrays["header"]), arrays["rows"]
         codes = Codes.unpack(header["codes"], arrays)
         tables = cls(codes, rows.shape[1], header["num_users"], Settings(**header["settings"]))
         with torch.no_grad():

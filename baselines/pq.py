@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -16,6 +15,7 @@ from baco.budget import Budget
 from baco.codes import SIDES
 from baco.compressor import Compressor
 from baco.errors import UserError
+from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.quantization import ProductQuantizer, pack_rows, unpack_rows
 from baco.quantized import QuantizedTables
@@ -89,7 +89,7 @@ class ProductTables(EmbeddingTables):
 
     def export(self) -> dict[str, np.ndarray]:
         header = {"settings": asdict(self.quantizer)}
-        arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+        arrays = {"header": json_array(header)}
         for side, codebook in self.sides.items():
             arrays[f"{side}.centroids"] = codebook.centroids.detach().cpu().numpy()
             arrays[f"{side}.codes"] = pack_rows(codebook.codes.cpu().numpy(), self.quantizer.bits)
@@ -98,7 +98,7 @@ class ProductTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> ProductTables:
         """The tables whose `export` these arrays are."""
-        quantizer = ProductQuantizer(**json.loads(arrays["header"].tobytes())["settings"])
+        quantizer = ProductQuantizer(**from_json_array(arrays["header"])["settings"])
         sizes = [len(arrays[f"{side}.codes"]) for side in SIDES]
         tables = cls(quantizer, *sizes, arrays["users.centroids"].shape[1], np.random.default_rng(0))
         for side, codebook in tables.sides.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from baco.backbones import Backbone
 from baco.budget import FLOAT_BYTES, Budget
 from baco.compressor import Compressor
 from baco.errors import UserError
+from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.tables import EmbeddingTables, Ledger
@@ -171,7 +171,7 @@ class PrunedTables(EmbeddingTables):
         listed = layout < _bitmap(self.budget.dim)
         header = {"num_users": len(self.users), "dim": self.budget.dim}
         return {
-            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+            "header": json_array(header),
             "layout": layout,  # of each row: so many positions, or a bitmap where those would not be shorter
             "positions": np.nonzero(stored[listed])[1].astype(np.uint8),
             "bitmaps": np.packbits(stored[~listed], axis=1),
@@ -181,7 +181,7 @@ class PrunedTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> PrunedTables:
         """The tables whose `export` these arrays are; their budget is what they hold."""
-        header, layout, values = json.loads(arrays["header"].tobytes()), arrays["layout"], arrays["values"]
+        header, layout, values = from_json_array(arrays["header"]), arrays["layout"], arrays["values"]
         num_users, dim = header["num_users"], header["dim"]
         kept = np.zeros((len(layout), dim), np.bool_)
         listed = layout < _bitmap(dim)

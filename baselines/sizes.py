@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from baco.budget import FLOAT_BYTES, Budget
 from baco.compressor import Compressor
 from baco.errors import UserError
+from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.tables import EmbeddingTables, Ledger
@@ -134,7 +134,7 @@ class SizedTables(EmbeddingTables):
     def export(self) -> dict[str, np.ndarray]:
         header = {"num_users": self.num_ids[0], "dim": self.dim}
         return {
-            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+            "header": json_array(header),
             "sizes": (self.sizes - 1).astype(np.uint8),
             "values": self.values.detach().cpu().numpy(),
         }
@@ -142,7 +142,7 @@ class SizedTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> SizedTables:
         """The tables whose `export` these arrays are."""
-        header = json.loads(arrays["header"].tobytes())
+        header = from_json_array(arrays["header"])
         sizes = arrays["sizes"].astype(np.int64) + 1
         tables = cls(*np.split(sizes, [header["num_users"]]), header["dim"])
         with torch.no_grad():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from baco.errors import UserError
-from baco.files import atomic_path, check_writable, read_arrays, write_arrays, write_text
+from baco.files import atomic_path, check_writable, from_json_array, json_array, read_arrays, write_arrays, write_text
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
@@ -35,6 +35,16 @@ def test_arrays_come_back(tmp_path):
     for name, array in arrays.items():
         np.testing.assert_array_equal(again[name], array)
         assert again[name].dtype == array.dtype
+    assert set(read_arrays(tmp_path / "arrays.npz", ["text"])) == {"text"}
+    with pytest.raises(KeyError, match="other"):
+        read_arrays(tmp_path / "arrays.npz", ["text", "other"])
+
+
+def test_a_description_comes_back_from_an_archive(tmp_path):
+    description = {"sizes": [1, 2.5], "of": {"name": "Prüfung", "none": None}}
+    write_arrays(tmp_path / "arrays.npz", {"header": json_array(description)})
+    array = read_arrays(tmp_path / "arrays.npz")["header"]
+    assert array.dtype == np.uint8 and from_json_array(array) == description
 
 
 def test_pickled_objects_are_not_read(tmp_path):

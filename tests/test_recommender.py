@@ -1,7 +1,5 @@
 """Recommendations from exported models."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +10,7 @@ from baco.data.interactions import Interactions, save_interactions
 from baco.data.logs import Log
 from baco.data.synthetic import Synthetic
 from baco.errors import UserError
-from baco.files import read_arrays, write_arrays
+from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.recommender import Recommender, export_model
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
@@ -104,8 +102,8 @@ def test_what_cannot_be_served_is_told(exported, tmp_path):
     write_arrays(tmp_path / "old.npz", {name: array for name, array in arrays.items() if name != "model"})
     with pytest.raises(UserError, match="does not say of which model"):
         Recommender.load(tmp_path / "old.npz", tmp_path)
-    strange = json.loads(arrays["model"].tobytes()) | {"tables": "CodebokTables"}
-    write_arrays(tmp_path / "new.npz", arrays | {"model": np.frombuffer(json.dumps(strange).encode(), np.uint8)})
+    strange = from_json_array(arrays["model"]) | {"tables": "CodebokTables"}
+    write_arrays(tmp_path / "new.npz", arrays | {"model": json_array(strange)})
     with pytest.raises(UserError, match="kind of tables 'CodebokTables' is unknown; did you mean 'CodebookTables'"):
         Recommender.load(tmp_path / "new.npz", tmp_path)
 

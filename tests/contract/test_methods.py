@@ -54,6 +54,16 @@ def method(request):
     return METHODS[request.param]()
 
 
+def those_that(condition) -> pytest.MarkDecorator:
+    """For tests of some methods only: those of which the condition holds."""
+    return pytest.mark.parametrize("method", [name for name in NAMES if condition(METHODS[name]())], indirect=True)
+
+
+with_budget = those_that(lambda method: method.has_budget)
+with_start = those_that(lambda method: method.has_start)
+with_codes_only = those_that(lambda method: isinstance(method, CodeCompressor))
+
+
 def budget_of(graph, value=0.5, unit="parameters") -> Budget:
     return Budget.parse(value, unit, graph.num_users, graph.num_items, DIM)
 
@@ -98,11 +108,10 @@ def test_odd_graphs_give_embeddings_or_one_clear_error(method, name):
         budget_of(graph, 1.0).check(tables.ledger(), method.name)
 
 
+@with_budget
 @pytest.mark.parametrize("unit", ["parameters", "bytes"])
 @pytest.mark.parametrize("value", [1.0, 0.5, 0.25, 0.1, 0.02])
 def test_budgets_are_kept_or_refused(method, planted, value, unit):
-    if not method.has_budget:
-        pytest.skip("has no budget")
     budget = budget_of(planted, value, unit)
     tables = fitted_or_refused(method, planted.train, budget)
     if tables is None:
@@ -112,9 +121,8 @@ def test_budgets_are_kept_or_refused(method, planted, value, unit):
     assert budget.share(tables.ledger()) > 0.5
 
 
+@with_budget
 def test_more_budget_buys_more(method, planted):
-    if not method.has_budget:
-        pytest.skip("has no budget")
     costs = [fitted(method, planted.train, budget_of(planted, value)).ledger().parameters for value in (0.3, 0.5, 0.8)]
     assert costs == sorted(costs)
 
@@ -170,20 +178,18 @@ def test_the_ledger_is_what_the_export_holds(method, planted):
         torch.testing.assert_close(output, restored, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_an_export_recommends_as_the_tables_do(method, packed, planted, tmp_path):
-    tables = fitted(method, planted.train)
-    if packed and not tables.quantizable():
-        pytest.skip(f"rows of {method.name} cannot be packed")
-    if packed:
-        tables = QuantizedTables(tables, UniformQuantizer(8), 0)
-    tables.on_training_end()
+def test_an_export_recommends_as_the_tables_do(method, planted, tmp_path):
     backbone = LightGCN(planted.train, LightGCN.Config(3))
     config = {"dataset": planted.fingerprint, "backbone": {"name": "lightgcn", "num_layers": 3}}
-    export_model(tmp_path / "tables.npz", tables, config, PLANTED, planted)
-    served = Recommender.load(tmp_path / "tables.npz", tmp_path)
-    for final, again in zip(backbone.final_embeddings(tables), (served.users, served.items), strict=True):
-        torch.testing.assert_close(final, again, rtol=0, atol=0)
+    choices = [fitted(method, planted.train)]
+    if choices[0].quantizable():
+        choices.append(QuantizedTables(fitted(method, planted.train), UniformQuantizer(8), 0))
+    for tables in choices:
+        tables.on_training_end()
+        export_model(tmp_path / "tables.npz", tables, config, PLANTED, planted)
+        served = Recommender.load(tmp_path / "tables.npz", tmp_path)
+        for final, again in zip(backbone.final_embeddings(tables), (served.users, served.items), strict=True):
+            torch.testing.assert_close(final, again, rtol=0, atol=0)
 
 
 def test_state_and_pickle_restore_the_output(method, planted):
@@ -207,9 +213,8 @@ def test_every_row_in_use_is_trained(method, planted):
             )
 
 
-def test_codes_respect_the_ledger_before_any_table_exists(method, planted):
-    if not isinstance(method, CodeCompressor):
-        pytest.skip("learns more than codes")
+@with_codes_only
+def test_codes_fit_the_data_and_their_details_the_record(method, planted):
     assignment = method.assign(planted.train, budget_of(planted), stream(0, "assign"))
     json.dumps(assignment.details)  # they go into the record
     for side, size in (("users", planted.num_users), ("items", planted.num_items)):
@@ -217,9 +222,8 @@ def test_codes_respect_the_ledger_before_any_table_exists(method, planted):
         assert codes.num_ids == size and codes.index.dtype == np.int32
 
 
+@with_start
 def test_tables_that_can_start_near_embeddings_do(method, planted):
-    if not method.has_start:
-        pytest.skip("cannot")
     states = []
     for start in ("normal", "spectral"):
         trainer = trainer_of(planted, replace(QUICK, max_epochs=1), start)
