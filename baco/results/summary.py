@@ -107,6 +107,9 @@ class Row:
         return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
+Tests = dict[Row, list[tuple[Comparison, float]]]  # for each metric a comparison with ours, and its p-value
+
+
 @dataclass(eq=False)
 class Section:
     """Rows that can be compared: of one dataset and split, one backbone, protocol and width.
@@ -116,6 +119,8 @@ class Section:
     experiment : Experiment
     about : Wanted
         One of its runs.
+    backbone : str
+        What reports call the backbone.
     fingerprint : str or None
         Of the split; None where nothing is recorded yet.
     rows : list of Row
@@ -126,6 +131,7 @@ class Section:
 
     experiment: Experiment
     about: Wanted
+    backbone: str
     fingerprint: str | None
     rows: list[Row]
     folder: Path
@@ -137,8 +143,7 @@ class Section:
     @property
     def name(self) -> str:
         """Dataset, backbone and protocol in three words."""
-        labels = self.records[0]["labels"] if self.records else {"backbone": self.about.backbone["name"]}
-        return f"{self.about.dataset['name']}, {labels['backbone']}, protocol {self.about.protocol['name']}"
+        return f"{self.about.dataset['name']}, {self.backbone}, protocol {self.about.protocol['name']}"
 
     @property
     def command(self) -> str:
@@ -172,8 +177,8 @@ class Section:
                 places |= {within[0]: 0, within[1]: 1}
         return places
 
-    def tested(self, metrics: list[tuple[str, int]]) -> dict[Row, list[tuple[Comparison, float]]]:
-        """Each row against the first of ours in its group: for each metric a comparison and its p, Holm-corrected.
+    def tested(self, metrics: list[tuple[str, int]]) -> Tests:
+        """Each row against the first of ours in its group, by each metric; p-values are Holm-corrected.
 
         Paired over users, each user's value the mean over the seeds that both rows have. Rows without per-user values
         or a common seed are left out. The correction is for the rows of a group, metric by metric.
@@ -214,6 +219,7 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
     """The experiment's sections, in its order; one for each split that is recorded, or one without a split."""
     plain = (record for record in records if "quantize" not in record["config"])
     names = {record["names"]["method"]: record["labels"]["method"] for record in plain}
+    backbones = {record["names"]["backbone"]: record["labels"]["backbone"] for record in records}
     by_shared: dict[str, list[Wanted]] = {}
     for settings in experiment.runs:
         wanted = Wanted.of(settings, conf)
@@ -221,6 +227,7 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
     made = []
     for runs in by_shared.values():
         found = [[record for record in records if wanted.matches(record)] for wanted in runs]
+        backbone = backbones.get(runs[0].backbone["name"], runs[0].backbone["name"])
         splits = sorted({record["dataset"]["fingerprint"] for matching in found for record in matching})
         for split in splits or [None]:
             rows: dict[tuple, Row] = {}
@@ -230,7 +237,7 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
                 row = rows.setdefault(tuple(wanted.row.items()), new)
                 record = next((one for one in matching if one["dataset"]["fingerprint"] == split), None)
                 row.missing.append(wanted.settings) if record is None else row.records.append(record)
-            made.append(Section(experiment, runs[0], split, list(rows.values()), folder))
+            made.append(Section(experiment, runs[0], backbone, split, list(rows.values()), folder))
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from baco.results.parts import (
 from baco.results.reference import published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
-from baco.results.summary import OURS, Section, joined, sections
+from baco.results.summary import OURS, Section, Tests, joined, sections
 
 ALPHA = 0.05
 WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a meaning
@@ -148,16 +149,17 @@ def comparison(experiment: Experiment, found: list[Section]) -> Document:
         "budget. Search is what a method does before the training itself: trainings of another model, or finding where "
         "rows start. †: a method that keeps to no budget; it has the size that it has."
     ).strip()
-    tables = [_comparison_table(section) for section in found if section.records]
+    tests = [section.tested(METRICS) for section in found]
+    tables = [_comparison_table(*pair) for pair in zip(found, tests, strict=True) if pair[0].records]
     tables += nothing_recorded(found)
-    return Document(experiment.name, experiment.title, about, tuple(tables), comparison_data(found))
+    data = pd.DataFrame([line for pair in zip(found, tests, strict=True) for line in _comparison_lines(*pair)])
+    return Document(experiment.name, experiment.title, about, tuple(tables), data)
 
 
-def _comparison_table(section: Section) -> Table:
+def _comparison_table(section: Section, tested: Tests) -> Table:
     shown = SHOWN.get(section.experiment.name, COMPARED)
     budgets = any(row.budget for row in section.rows)
     places = {name: section.ranked(path) for name, path in RANKING.items()}
-    tested = section.tested(METRICS)
     rows = []
     for row in (row for row in section.rows if row.known):
         cells = [Cell(row_label(row)), *([Cell(row.budget)] if budgets else []), Cell(str(len(row.records) or MISSING))]
@@ -169,20 +171,16 @@ def _comparison_table(section: Section) -> Table:
     return Table(section.name, tuple(section_notes(section)), columns, 1 + budgets, tuple(rows))
 
 
-def comparison_data(found: list[Section]) -> pd.DataFrame:
+def _comparison_lines(section: Section, tested: Tests) -> Iterator[dict]:
     """All rows with all their numbers, unrounded; recall and NDCG in percent."""
-    lines = []
-    for section in found:
-        tested = section.tested(METRICS)
-        for row in section.rows:
-            line = row_keys(section, row)
-            for number, (name, path) in enumerate(RANKING.items()):
-                line |= {name: 100 * row.mean(path), f"{name} sd": 100 * row.deviation(path)}
-                against, p = tested[row][number] if row in tested else (None, math.nan)
-                line[f"{name} - {OURS}"] = math.nan if against is None else 100 * against.difference
-                line |= {f"{name} effect": math.nan if against is None else against.effect, f"{name} p": p}
-            lines.append(line | {name: row.mean(path) for name, (path, _) in COLUMNS.items()})
-    return pd.DataFrame(lines)
+    for row in section.rows:
+        line = row_keys(section, row)
+        for number, (name, path) in enumerate(RANKING.items()):
+            line |= {name: 100 * row.mean(path), f"{name} sd": 100 * row.deviation(path)}
+            against, p = tested[row][number] if row in tested else (None, math.nan)
+            line[f"{name} - {OURS}"] = math.nan if against is None else 100 * against.difference
+            line |= {f"{name} effect": math.nan if against is None else against.effect, f"{name} p": p}
+        yield line | {name: row.mean(path) for name, (path, _) in COLUMNS.items()}
 
 
 # Time ----------------------------------------------------------------------------------------------------------------

@@ -26,15 +26,19 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
     """A record of a run on Beauty."""
     wanted = Wanted.of({"dataset": "beauty", "seed": 0} | settings)
     budget = Budget.parse(wanted.budget, wanted.budget_unit, 22363, 12101, 64)
-    method = wanted.method["name"]
+    method, backbone = wanted.method["name"], wanted.backbone["name"]
     packed = {} if wanted.quantize is None else {"quantize": wanted.quantize}
     scaled = {} if wanted.popularity == 0 else {"popularity": wanted.popularity}
     started = {} if wanted.start == "normal" else {"start": wanted.start}
     return {
         "schema": RECORD_SCHEMA,
         "id": record_id(settings | {"split": fingerprint}),
-        "names": {"dataset": "beauty", "backbone": "lightgcn", "method": method, "protocol": wanted.protocol["name"]},
-        "labels": {"dataset": "beauty", "backbone": "LightGCN", "method": method.upper() + " + INT" * len(packed)},
+        "names": {"dataset": "beauty", "backbone": backbone, "method": method, "protocol": wanted.protocol["name"]},
+        "labels": {
+            "dataset": "beauty",
+            "backbone": {"lightgcn": "LightGCN", "mf": "MF"}[backbone],
+            "method": method.upper() + " + INT" * len(packed),
+        },
         "config": packed
         | scaled
         | started
@@ -180,6 +184,12 @@ def test_protocols_and_splits_never_share_a_table(tmp_path):
     assert [table.rows[0][2].text for table in tables] == ["30.00", "10.00", "20.00"]
 
 
+def test_a_table_without_records_is_called_as_the_others(tmp_path):
+    runs = experiment({"method": "baco"}, {"dataset": "gowalla", "method": "baco"})
+    titles = [table.title for table in comparison(runs, sections(runs, [a_record()], tmp_path)).tables]
+    assert titles == ["beauty, LightGCN, protocol fast", "gowalla, LightGCN, protocol fast"]
+
+
 def test_the_overview_has_a_column_for_each_comparison_and_the_best_on_top(tmp_path):
     both = [
         {"method": method, "backbone": backbone}
@@ -188,7 +198,6 @@ def test_the_overview_has_a_column_for_each_comparison_and_the_best_on_top(tmp_p
     ]
     runs = experiment(*both)
     mf = a_record(0.3, method="random", backbone="mf")
-    mf["config"]["backbone"], mf["labels"]["backbone"] = {"name": "mf"}, "MF"
     records = [full(), a_record(0.10, method="baco"), a_record(0.15, method="random"), mf]
     document = overview(sections(runs, records, tmp_path))
     assert [tuple(row.values()) for row in rows_of(document)] == [
