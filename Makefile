@@ -24,8 +24,8 @@ run: $(INSTALLED)  ## train and compare METHODS on DATASET
 grid: $(INSTALLED)  ## the runs of EXPERIMENT that have no record yet, for MINUTES
 	$(IN_VENV) run.py +experiment=$(strip $(EXPERIMENT)) minutes=$(strip $(MINUTES)) $(ARGS)
 
-test: lint  ## all tests, one process for each core
-	$(IN_VENV) -m pytest -q --numprocesses auto --dist worksteal
+test: lint  ## all tests, one process for each core, so with one thread of torch each
+	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -q --numprocesses auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check --quiet .

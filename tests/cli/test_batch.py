@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_grid import ENDLESS, SMOKE
-from tests.cli.test_run import ROOT
+from tests.cli.workplace import ROOT
 
 
 def baco(path: Path, *arguments: object) -> list[str]:

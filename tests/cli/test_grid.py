@@ -6,20 +6,15 @@ import subprocess
 
 import pytest
 
-from tests.cli.test_run import TINY, Workplace
+from tests.cli.workplace import TINY, Workplace
 
 SMOKE = ["+experiment=smoke", *TINY[:-1]]  # without the budget
 ENDLESS = [*SMOKE, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
 
 
-@pytest.fixture
-def workplace(tmp_path) -> Workplace:
-    return Workplace(tmp_path)
-
-
 def start(workplace: Workplace, *overrides: str) -> subprocess.Popen:
+    workplace.environment["PYTHONUNBUFFERED"] = "1"
     command = workplace.command(*overrides)
-    command["env"]["PYTHONUNBUFFERED"] = "1"
     return subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

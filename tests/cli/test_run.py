@@ -1,13 +1,10 @@
 """`run.py` as a user meets it: in a process of its own, on small data."""
 
 import io
-import json
-import os
 import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,69 +15,12 @@ from baco.data.interactions import save_interactions
 from baco.registry import METHODS, method_class
 from baco.results.record import unpack_hits
 from baco.tables import CodebookTables
-
-ROOT = Path(__file__).parents[2]
-TINY = [
-    "dataset=synthetic",
-    "dataset.num_users=300",
-    "dataset.num_items=200",
-    "dataset.num_interactions=5000",
-    "dataset.num_clusters=8",
-    "protocol.max_epochs=3",
-    "dim=16",
-    "budget=0.5",
-]
-
-
-class Workplace:
-    """A folder to run in, with results and logs of its own."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def command(self, *overrides: str, full_error: bool = False) -> dict:
-        """Arguments for `subprocess`."""
-        folders = [f"results_dir={self.path / 'records'}", f"runs_dir={self.path / 'runs'}"]
-        flags = [override for override in overrides if override.startswith("-")]
-        rest = [override for override in overrides if not override.startswith("-")]
-        environment = {**os.environ, "BACO_DATA_DIR": str(self.path / "data")}
-        environment |= {"HYDRA_FULL_ERROR": "1"} if full_error else {}
-        arguments = [sys.executable, str(ROOT / "run.py"), *flags, *folders, *rest]
-        return {"args": arguments, "cwd": self.path, "env": environment}
-
-    def run(self, *overrides: str, full_error: bool = False) -> subprocess.CompletedProcess:
-        return subprocess.run(**self.command(*overrides, full_error=full_error), capture_output=True, text=True)
-
-    def succeeds(self, *overrides: str) -> subprocess.CompletedProcess:
-        done = self.run(*overrides)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    def fails(self, *overrides: str) -> str:
-        """The one line that a bad input gets; nothing is written."""
-        before = self.files()
-        done = self.run(*overrides)
-        assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert len(errors) == 1, done.stderr
-        assert self.files() == before
-        return errors[0]
-
-    def files(self) -> set[str]:
-        """What lies there, logs aside."""
-        return {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.suffix not in ("", ".log")}
-
-    def records(self) -> dict[str, dict]:
-        return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "records").glob("*.json"))}
-
-
-@pytest.fixture
-def workplace(tmp_path) -> Workplace:
-    return Workplace(tmp_path)
+from tests.cli.workplace import ROOT, TINY, Workplace
 
 
 def test_one_run_is_recorded_and_then_skipped(workplace):
-    first = workplace.succeeds(*TINY, "method=baco", "backbone=lightgcn")
+    command = workplace.command(*TINY, "method=baco", "backbone=lightgcn")
+    first = subprocess.run(**command, capture_output=True, text=True, check=True)
     assert "synthetic: 300 users, 200 items" in first.stderr and "recorded in" in first.stderr
     header, row = first.stdout.splitlines()
     assert header.split()[:4] == ["method", "parameters", "bytes", "R@20"] and row.startswith("BACO")
@@ -186,7 +126,7 @@ def test_an_export_recommends_items_under_the_ids_of_the_log(workplace):
     log.to_csv(workplace.path / "log.csv", index=False)
     workplace.succeeds("dataset=custom", "dataset.path=log.csv", "method=baco_plus", "budget=0.5", "export=tables.npz")
     command = [sys.executable, "-m", "baco", "recommend", "tables.npz"]
-    about = {"cwd": workplace.path, "env": workplace.command()["env"] | {"PYTHONPATH": str(ROOT)}}
+    about = {"cwd": workplace.path, "env": workplace.environment | {"PYTHONPATH": str(ROOT)}}
     done = subprocess.run([*command, "--users", "u5", "u8", "-k", "3"], **about, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = pd.read_csv(io.StringIO(done.stdout))
@@ -378,7 +318,8 @@ def test_a_corrupt_prepared_file_is_named(workplace, planted):
 
 
 def test_tracebacks_on_demand(workplace):
-    done = workplace.run(*TINY, "budget=-1", full_error=True)
+    workplace.environment["HYDRA_FULL_ERROR"] = "1"
+    done = workplace.run(*TINY, "budget=-1")
     assert done.returncode != 0 and "Traceback" in done.stderr
 
 

@@ -1,34 +1,22 @@
 """The search of settings, and the launchers: what needs more than the core."""
 
-import os
 import subprocess
-import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from baco.experiments import CONF
-from tests.cli.test_run import ROOT, TINY, Workplace
+from tests.cli.workplace import TINY
 
-
-@pytest.fixture
-def workplace(tmp_path) -> Workplace:
-    return Workplace(tmp_path)
-
-
-def tune(workplace: Workplace, *arguments: str) -> subprocess.CompletedProcess:
-    folders = [f"results_dir={workplace.path / 'records'}", f"runs_dir={workplace.path / 'runs'}"]
-    command = [sys.executable, ROOT / "scripts" / "tune.py", *folders, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+TUNE = "scripts/tune.py"
 
 
 def test_a_study_goes_on_where_it_was(workplace):
     pytest.importorskip("optuna")
     space = [*TINY, "method=random", "protocol.learning_rate=tag(log,interval(0.001,0.5))", "budget=0.3,0.5"]
-    first = tune(workplace, *space, "--trials", "2")
-    assert first.returncode == 0, first.stderr
+    workplace.succeeds(*space, "--trials=2", script=TUNE)
     assert len(workplace.records()) == 2
-    second = tune(workplace, *space, "--trials", "3")
+    second = workplace.succeeds(*space, "--trials=3", script=TUNE)
     found = workplace.records().values()
     assert len(found) == 3
     best = max(found, key=lambda record: record["metrics"]["val"]["recall@20"])
@@ -38,19 +26,22 @@ def test_a_study_goes_on_where_it_was(workplace):
 
 def test_another_search_is_another_study(workplace):
     pytest.importorskip("optuna")
-    first = tune(workplace, *TINY, "method=random", "protocol.learning_rate=0.01,0.1", "--trials", "1")
-    other = tune(workplace, *TINY, "method=full", "protocol.learning_rate=0.01,0.1", "--trials", "1")
-    assert first.returncode == other.returncode == 0, other.stderr
+    for method in ("random", "full"):
+        space = [*TINY, f"method={method}", "protocol.learning_rate=0.01,0.1"]
+        workplace.succeeds(*space, "--trials=1", script=TUNE)
     assert sorted(record["names"]["method"] for record in workplace.records().values()) == ["full", "random"]
 
 
 def test_processes_share_a_grid(workplace):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     grid = ["+experiment=smoke", *TINY[:-1], "threads=1"]
-    done = workplace.succeeds("-m", *grid, "hydra/launcher=processes", "worker=0,1")
+    grid += ["hydra/launcher=processes"]
+    command = workplace.command("-m", *grid, "worker=0,1")
+    done = subprocess.run(**command, capture_output=True, text=True, check=True)
     assert len(workplace.records()) == 3
     assert done.stderr.count("recorded in") == 3, "each run by one worker"
-    failed = workplace.run("-m", *grid, "hydra/launcher=processes", "worker=0", "budget=2")
+    command = workplace.command("-m", *grid, "worker=0", "budget=2")
+    failed = subprocess.run(**command, capture_output=True, text=True)
     assert failed.returncode == 1 and "runs of the grid failed" in failed.stderr, "the parent hears of it"
 
 

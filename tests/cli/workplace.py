@@ -1,0 +1,96 @@
+"""A folder to run `run.py` and other scripts in.
+
+They get processes of their own, but not the seconds that their imports take: processes are forked from a server that
+has imported this module, and with it all that a run needs. Where the interpreter itself matters, as for launchers,
+tests use `subprocess`.
+"""
+
+import json
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import hydra.main  # noqa: F401
+
+import baco.experiment
+import baco.grid  # noqa: F401
+from baco.registry import method_class
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "dataset=synthetic",
+    "dataset.num_users=300",
+    "dataset.num_items=200",
+    "dataset.num_interactions=5000",
+    "dataset.num_clusters=8",
+    "protocol.max_epochs=3",
+    "dim=16",
+    "budget=0.5",
+]
+
+method_class("full")  # imports them all
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload([__name__])
+
+
+class Workplace:
+    """A folder to run in, with results and logs of its own."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.environment = {**os.environ, "BACO_DATA_DIR": str(path / "data")}
+
+    def command(self, *arguments: str, script: str = "run.py") -> dict:
+        """Arguments for `subprocess`."""
+        folders = [f"results_dir={self.path / 'records'}", f"runs_dir={self.path / 'runs'}"]
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        overrides = [argument for argument in arguments if not argument.startswith("-")]
+        args = [sys.executable, str(ROOT / script), *flags, *folders, *overrides]
+        return {"args": args, "cwd": self.path, "env": self.environment}
+
+    def run(self, *arguments: str, script: str = "run.py") -> subprocess.CompletedProcess:
+        """What `subprocess.run` gives, its output captured as text."""
+        command = self.command(*arguments, script=script)
+        with TemporaryDirectory() as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            process = _forks.Process(target=_child, args=(command["args"][1:], self.path, self.environment, out, err))
+            process.start()
+            process.join()
+            return subprocess.CompletedProcess(command["args"], process.exitcode, out.read_text(), err.read_text())
+
+    def succeeds(self, *arguments: str, script: str = "run.py") -> subprocess.CompletedProcess:
+        done = self.run(*arguments, script=script)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def fails(self, *arguments: str) -> str:
+        """The one line that a bad input gets; nothing is written."""
+        before = self.files()
+        done = self.run(*arguments)
+        assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, done.stderr
+        assert self.files() == before
+        return errors[0]
+
+    def files(self) -> set[str]:
+        """What lies there, logs aside."""
+        return {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.suffix not in ("", ".log")}
+
+    def records(self) -> dict[str, dict]:
+        return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "records").glob("*.json"))}
+
+
+def _child(args: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:
+    for path, descriptor in ((out, 1), (err, 2)):
+        with open(path, "wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = args
+    runpy.run_path(args[0], run_name="__main__")
