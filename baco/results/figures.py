@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from baco.evaluation.groups import QUARTILES
 from baco.experiments import CONF, load_experiment
@@ -44,6 +45,14 @@ STYLE = {
 RECALL = RANKING["R@20"]
 RANKED = RANKING["R@10"]  # which the paper's Table 8 has
 PANEL = (3.2, 2.5)  # inches
+BESIDE = (  # where a name may stand: offset in points, and what of it is there; first where no better point can be
+    ((-3, 2), "right", "bottom"),
+    ((0, 4), "center", "bottom"),
+    ((3, 2), "left", "bottom"),
+    ((-5, 0), "right", "center"),
+    ((5, 0), "left", "center"),
+    ((0, -4), "center", "top"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +169,7 @@ class Gallery:
     ) -> Picture:
         found = self.found(*experiments)
         figure, panels = _panels(len(found))
-        fills = {"": "full"}  # by variant of a method
+        fills, names = {"": "full"}, []  # by variant of a method
         for axes, section in zip(panels, found, strict=True):
             points = {row: (cost(row), 100 * row.mean(RECALL)) for row in section.rows if row.records}
             front = pareto(points.values())
@@ -169,16 +178,17 @@ class Gallery:
                 fill = fills.setdefault(rows[0].variant, FILLS[len(fills) % len(FILLS)])
                 line = zip(*sorted(points[row] for row in rows), strict=True)
                 axes.plot(*line, lw=0.8, fillstyle=fill, label=rows[0].label, **self.look[rows[0].method])
-            names = {point: row.label for row, point in points.items()}
-            for text, point in _named(list(zip(*front, strict=True)), names):
-                axes.annotate(text, point, (0, 4), textcoords="offset points", ha="center", fontsize=6)
+            labels = {point: row.label for row, point in points.items()}
+            names += [(axes, *named) for named in _named(list(zip(*front, strict=True)), labels)]
             axes.margins(0.12)
             axes.set(title=section.name, xlabel=label, ylabel="Recall@20, %", xscale="log")
             wide = max(point[0] for point in points.values()) > 500 * min(point[0] for point in points.values())
             axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
-        return self._picture(name, caption, "main_table", figure, panels)
+        picture = self._picture(name, caption, "main_table", figure, panels)
+        _write_names(figure, names)
+        return picture
 
     # One setting of BACO ---------------------------------------------------------------------------------------------
 
@@ -323,6 +333,27 @@ def _named(front: list[tuple[float, float]], names: dict[tuple[float, float], st
         if dearer[0] > 1.1 * point[0]:
             first.setdefault(names[point], point)
     return list(first.items())
+
+
+def _write_names(figure: Figure, names: list[tuple[Axes, str, tuple[float, float]]]) -> None:
+    """Write names beside points, within the panel and over none of the others; without a place the legend must do."""
+    figure.draw_without_rendering()  # the layout decides where points are
+    radius = STYLE["lines.markersize"] / 2 * figure.dpi / 72
+    taken = [
+        Bbox([place - radius, place + radius]) for place in (axes.transData.transform(at) for axes, _, at in names)
+    ]
+    for axes, text, point in sorted(names, key=lambda name: -name[2][1]):
+        for offset, horizontal, vertical in BESIDE:
+            note = axes.annotate(
+                text, point, offset, textcoords="offset points", ha=horizontal, va=vertical, fontsize=6
+            )
+            note.set_in_layout(False)
+            box = note.get_window_extent()
+            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
+            if inside and not any(map(box.overlaps, taken)):
+                taken.append(box)
+                break
+            note.remove()
 
 
 def _panels(count: int, heights: list[float] | None = None) -> tuple[Figure, list[Axes]]:

@@ -3,6 +3,7 @@
 import math
 import re
 from html.parser import HTMLParser
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -68,7 +69,19 @@ def test_budgets_of_a_method_are_a_line_and_the_front_is_named(tmp_path):
     (axes,) = Gallery(made, tmp_path).recall_over_ratio().figure.axes
     lines = {line.get_label(): line.get_xydata() for line in axes.lines}
     assert lines["BACO"] == pytest.approx(np.array([[10, 6], [20, 8]]), rel=1e-4)
-    assert [text.get_text() for text in axes.texts] == ["BACO", "FULL"]
+    assert {text.get_text() for text in axes.texts} == {"BACO", "FULL"}
+
+
+def test_names_stand_within_the_panel_and_cover_no_other_name(tmp_path):
+    sizes = {"random": (1.00, 0.070), "baco": (1.15, 0.071), "lp": (1.35, 0.072), "brim": (1.6, 0.073)}
+    made = [a_record(recall, int(4000 * size), method=method) for method, (size, recall) in sizes.items()]
+    figure = Gallery([full(), *made], tmp_path).recall_over_ratio().figure
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert {"FULL", "BRIM", "LP"} <= {text.get_text() for text in axes.texts}, "there is room on both sides"
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    assert all(axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 for box in boxes)
 
 
 def test_a_result_of_the_paper_stands_for_a_run_like_it():
