@@ -17,11 +17,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-from matplotlib.transforms import Bbox
 
 from baco.evaluation.groups import QUARTILES
 from baco.experiments import CONF, load_experiment
 from baco.files import write_bytes
+from baco.results.front import named, pareto, write_names
 from baco.results.record import record_arrays
 from baco.results.reference import method_label, published, published_result
 from baco.results.runs import RANKING, SECONDS
@@ -45,14 +45,6 @@ STYLE = {
 RECALL = RANKING["R@20"]
 RANKED = RANKING["R@10"]  # which the paper's Table 8 has
 PANEL = (3.2, 2.5)  # inches
-BESIDE = (  # where a name may stand: offset in points, and what of it is there; first where no better point can be
-    ((-3, 2), "right", "bottom"),
-    ((0, 4), "center", "bottom"),
-    ((3, 2), "left", "bottom"),
-    ((-5, 0), "right", "center"),
-    ((5, 0), "left", "center"),
-    ((0, -4), "center", "top"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +171,7 @@ class Gallery:
                 line = zip(*sorted(points[row] for row in rows), strict=True)
                 axes.plot(*line, lw=0.8, fillstyle=fill, label=rows[0].label, **self.look[rows[0].method])
             labels = {point: row.label for row, point in points.items()}
-            names += [(axes, *named) for named in _named(list(zip(*front, strict=True)), labels)]
+            names += [(axes, *one) for one in named(list(zip(*front, strict=True)), labels)]
             axes.margins(0.12)
             axes.set(title=section.name, xlabel=label, ylabel="Recall@20, %", xscale="log")
             wide = max(point[0] for point in points.values()) > 500 * min(point[0] for point in points.values())
@@ -187,7 +179,7 @@ class Gallery:
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
         picture = self._picture(name, caption, "main_table", figure, panels)
-        _write_names(figure, names)
+        write_names(figure, names)
         return picture
 
     # One setting of BACO ---------------------------------------------------------------------------------------------
@@ -278,16 +270,6 @@ class Gallery:
         return Picture(name, caption, experiment, figure)
 
 
-def pareto(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """Costs and values of the points that no other one beats: none is cheaper and as good, or as cheap and better."""
-    costs, values = [], []
-    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not values or value > values[-1]:
-            costs.append(cost)
-            values.append(value)
-    return costs, values
-
-
 def write_figures(pictures: list[Picture], folder: Path) -> list[Path]:
     """Write each picture that there is as PDF and PNG."""
     written = []
@@ -323,37 +305,6 @@ def _alike(rows: Iterable[Row]) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(row.label, []).append(row)
     return list(groups.values())
-
-
-def _named(front: list[tuple[float, float]], names: dict[tuple[float, float], str]) -> list[tuple[str, tuple]]:
-    """The points of a front that get their names written beside them: each name once, and of points that cost about
-    the same the best."""
-    first: dict[str, tuple[float, float]] = {}
-    for point, dearer in zip(front, [*front[1:], (float("inf"), 0.0)], strict=True):
-        if dearer[0] > 1.1 * point[0]:
-            first.setdefault(names[point], point)
-    return list(first.items())
-
-
-def _write_names(figure: Figure, names: list[tuple[Axes, str, tuple[float, float]]]) -> None:
-    """Write names beside points, within the panel and over none of the others; without a place the legend must do."""
-    figure.draw_without_rendering()  # the layout decides where points are
-    radius = STYLE["lines.markersize"] / 2 * figure.dpi / 72
-    taken = [
-        Bbox([place - radius, place + radius]) for place in (axes.transData.transform(at) for axes, _, at in names)
-    ]
-    for axes, text, point in sorted(names, key=lambda name: -name[2][1]):
-        for offset, horizontal, vertical in BESIDE:
-            note = axes.annotate(
-                text, point, offset, textcoords="offset points", ha=horizontal, va=vertical, fontsize=6
-            )
-            note.set_in_layout(False)
-            box = note.get_window_extent()
-            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
-            if inside and not any(map(box.overlaps, taken)):
-                taken.append(box)
-                break
-            note.remove()
 
 
 def _panels(count: int, heights: list[float] | None = None) -> tuple[Figure, list[Axes]]:
