@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,7 +42,8 @@ class Log:
     header : bool
         False: the text file has no header line, and columns are named "0", "1", ... by position.
     separator : str or None
-        Of a text file; None: by the file's ending.
+        Of a text file; None: by the file's ending. Quotation marks enclose a field where it is one character other than
+        a tab; elsewhere they are characters like others.
     min_rating : float or None
         Keep interactions with at least this rating.
     k_core : int
@@ -75,10 +78,17 @@ class Log:
             raise UserError("dataset.split=time needs dataset.timestamp, the name of the column with the times")
         if self.min_rating is not None and self.rating is None:
             raise UserError("dataset.min_rating needs dataset.rating, the name of the column with the ratings")
+        columns = self._columns()
+        if len(set(columns)) < len(columns):
+            raise UserError(f"dataset.user, item, rating and timestamp must name different columns, not {columns}")
         if self.k_core < 0:
             raise UserError(f"dataset.k_core={self.k_core} must be 0 or more")
         if not (self.val_share > 0 and self.test_share > 0 and self.val_share + self.test_share < 1):
             raise UserError("dataset.val_share and dataset.test_share must be positive, and below 1 together")
+
+    def _columns(self) -> list[str]:
+        """The columns that are read."""
+        return [column for column in (self.user, self.item, self.rating, self.timestamp) if column is not None]
 
     def load(self, data_dir: Path) -> Interactions:
         """Import the log, or read what an earlier import of the same file with the same settings prepared.
@@ -143,29 +153,15 @@ class Log:
 
     def _read(self, source: Path) -> pd.DataFrame:
         """The named columns; ids have no gaps and are not floating-point numbers."""
-        columns = [column for column in (self.user, self.item, self.rating, self.timestamp) if column is not None]
+        columns = self._columns()
         try:
-            if source.suffix == ".parquet":
-                frame = pd.read_parquet(source)
-            else:
-                separator = self.separator or SEPARATORS.get(source.suffix)
-                if separator is None:
-                    raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs dataset.separator")
-                frame = pd.read_csv(
-                    source,
-                    sep=separator,
-                    header=0 if self.header else None,
-                    dtype=str,
-                    keep_default_na=False,
-                    na_values=[""],
-                    skip_blank_lines=False,
-                    engine="c" if len(separator) == 1 else "python",
-                )
-                frame.columns = [str(column) for column in frame.columns]
+            frame = pd.read_parquet(source) if source.suffix == ".parquet" else self._read_text(source)
         except ImportError:
             raise UserError(f"{source}: reading Parquet needs pyarrow; install it with pip install pyarrow") from None
         except UserError:
             raise
+        except pd.errors.ParserWarning:
+            raise UserError(f"{source}: rows have more fields than the header names; name all columns in it") from None
         except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
             raise UserError(f"{source} cannot be read as a table ({error})") from None
         for column in columns:
@@ -178,6 +174,35 @@ class Log:
                 raise UserError(f"{source}: column '{column}' is empty in {self._row(values.isna())}; remove that row")
             if pd.api.types.is_float_dtype(values):
                 raise UserError(f"{source}: column '{column}' holds floating-point numbers; ids are integers or text")
+            broken = values.astype(str).str.contains("\n", regex=False)
+            if broken.any():
+                raise UserError(
+                    f"{source}: column '{column}' holds a line break in record {int(np.flatnonzero(broken)[0]) + 1}; "
+                    "most likely a quotation mark was opened and not closed there"
+                )
+        return frame
+
+    def _read_text(self, source: Path) -> pd.DataFrame:
+        """All columns as text, rows with more fields than the header refused."""
+        separator = self.separator or SEPARATORS.get(source.suffix)
+        if separator is None:
+            raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs dataset.separator")
+        quoted = len(separator) == 1 and separator != "\t"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                source,
+                sep=separator,
+                header=0 if self.header else None,
+                index_col=False,  # else rows longer than the header make an index of their first field
+                quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+                dtype=str,
+                keep_default_na=False,
+                na_values=[""],
+                skip_blank_lines=False,
+                engine="c" if len(separator) == 1 else "python",
+            )
+        frame.columns = [str(column) for column in frame.columns]
         return frame
 
     def _times(self, frame: pd.DataFrame) -> np.ndarray:

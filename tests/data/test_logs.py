@@ -105,6 +105,23 @@ def test_a_file_without_header_has_numbered_columns(table, tmp_path):
     assert original_pairs(data) == set(zip(table["who"], table["what"].astype(str), strict=True))
 
 
+def test_a_separator_at_the_end_of_each_line_is_no_column(table, tmp_path):
+    lines = table[["who", "what"]].to_csv(index=False).splitlines()
+    (tmp_path / "log.csv").write_text("\n".join([lines[0], *(f"{line}," for line in lines[1:])]))
+    data = Log(path=str(tmp_path / "log.csv"), user="who", item="what").load(tmp_path)
+    assert original_pairs(data) == set(zip(table["who"], table["what"].astype(str), strict=True))
+
+
+@pytest.mark.parametrize(("ending", "separator"), [("tsv", "\t"), ("dat", "::")])
+def test_quotation_marks_between_tabs_are_part_of_the_ids(table, tmp_path, ending, separator):
+    table["who"] = table["who"].where(table.index % 2 == 0, '"' + table["who"].astype(str))
+    lines = [separator.join(row) for row in table[["who", "what"]].astype(str).itertuples(index=False)]
+    path = tmp_path / f"log.{ending}"
+    path.write_text("\n".join([separator.join(["who", "what"]), *lines]))
+    data = Log(path=str(path), separator=separator, user="who", item="what").load(tmp_path)
+    assert original_pairs(data) == set(zip(table["who"], table["what"].astype(str), strict=True))
+
+
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
     [
@@ -114,6 +131,8 @@ def test_a_file_without_header_has_numbered_columns(table, tmp_path):
         ("user,item\na,b\n,c\n", {}, "column 'user' is empty in line 3; remove that row"),
         ("user,item,r\na,b,good\n", {"rating": "r", "min_rating": 3}, "column 'r' holds 'good' in line 2, no number"),
         ("user,item,t\na,b,1\na,c,soon\n", {"timestamp": "t", "split": "time"}, "column 't' holds 'soon' in line 3"),
+        ("user,item\na,b,5\nc,d,4\n", {}, "rows have more fields than the header names; name all columns in it"),
+        ('user,item\na,b\n"c,d\ne,"f\n', {}, "column 'user' holds a line break in record 2; most likely a quotation"),
     ],
 )
 def test_bad_logs_are_named_with_line_and_column(tmp_path, text, settings, message):
@@ -139,6 +158,7 @@ def test_bad_parquet_ids(tmp_path):
         ({"split": "time"}, "dataset.split=time needs dataset.timestamp"),
         ({"min_rating": 3}, "dataset.min_rating needs dataset.rating"),
         ({"k_core": -1}, "dataset.k_core=-1 must be 0 or more"),
+        ({"user": "id", "item": "id"}, "must name different columns, not \\['id', 'id'\\]"),
         ({"val_share": 0.6, "test_share": 0.5}, "below 1 together"),
         ({"path": "/nowhere/log.csv"}, "dataset.path=/nowhere/log.csv cannot be read"),
     ],
