@@ -8,7 +8,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,10 +15,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from baco.errors import UserError, unknown
+from baco.experiments import CONF, GROUPS, load_experiment
 from baco.limits import AskedToEnd, TimeUp, time_limit
 
-CONF = Path(__file__).parent / "conf"
-GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ OmegaConf.register_new_resolver("listing", listing)
 def main(cfg: DictConfig) -> None:
     """One run, or a grid of them. A failed one says why where it happens, and a sweep goes on with the next."""
     from baco.config import parse  # here, so that --help need not wait for torch
-    from baco.experiment import assign, run
+    from baco.experiment import Plan, assign, run
 
     in_worker = os.getpid() != user_process
     if in_worker:
@@ -53,9 +51,9 @@ def main(cfg: DictConfig) -> None:
             if "experiment" in cfg:
                 run_experiment(seconds_left)
             elif cfg.assign_only:
-                assign(parse(cfg))
+                assign(Plan.of(parse(cfg)))
             else:
-                records.append(run(parse(cfg)))
+                records.append(run(Plan.of(parse(cfg))))
     except (Exception, TimeUp) as error:
         if in_worker:  # its parent must hear of it
             raise UserError(str(error)) if isinstance(error, TimeUp) else error from None
@@ -67,7 +65,6 @@ def main(cfg: DictConfig) -> None:
 
 def run_experiment(seconds_left: Callable[[], float]) -> None:
     """The runs of the chosen experiment, under the other overrides of the command line."""
-    from baco.experiments import load_experiment
     from baco.grid import Grid, with_overrides
 
     hydra_config = HydraConfig.get()
@@ -81,7 +78,7 @@ def run_experiment(seconds_left: Callable[[], float]) -> None:
     records.extend(grid.records)
     log.info("%s", grid.summary())
     if "failed" in grid.states:
-        raise UserError("runs of the grid failed; the reasons stand above and in <runs_dir>/failures")
+        raise UserError("runs of the grid failed; the reasons stand above, of started ones in <runs_dir>/failures")
 
 
 def log_to_console() -> None:

@@ -18,6 +18,7 @@ from baco.codes import Assignment
 from baco.compressor import CodeCompressor
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.graph import Biadjacency
+from baco.machine import processor
 from baco.rng import stream
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,17 @@ ASSIGNMENTS_VERSION = 1  # raised when the codes of some method change on purpos
 
 
 def cached_assignment(
-    compressor: CodeCompressor, train: Biadjacency, budget: Budget, seed: int, folder: Path
+    compressor: CodeCompressor, train: Biadjacency, budget: Budget, seed: int, folder: Path, afresh: bool = False
 ) -> tuple[Assignment, float]:
     """The compressor's codes and the seconds it took to compute them, then or now.
 
-    Where it has joint clusters, `details["clusters"]` describes them (`cluster_statistics`); those seconds are not
-    counted.
+    `details["computed_on"]` is the machine that it took them on. Where there are joint clusters, `details["clusters"]`
+    describes them (`cluster_statistics`); those seconds are not counted.
+
+    Parameters
+    ----------
+    afresh : bool
+        Compute them although they are in the cache, and replace them there.
     """
     decides = {
         "version": ASSIGNMENTS_VERSION,
@@ -43,7 +49,7 @@ def cached_assignment(
     }
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{compressor.name}-{key}.npz"
-    if path.exists():
+    if path.exists() and not afresh:
         try:
             arrays = read_arrays(path)
             header = from_json_array(arrays.pop("header"))
@@ -54,9 +60,10 @@ def cached_assignment(
     start = time.perf_counter()
     assignment = compressor.assign(train, budget, stream(seed, "assign"))
     seconds = time.perf_counter() - start
+    details = assignment.details | {"computed_on": processor()}
     if assignment.labels is not None:
-        clusters = cluster_statistics(train, assignment.labels)
-        assignment = replace(assignment, details=assignment.details | {"clusters": clusters}, labels=None)
+        details["clusters"] = cluster_statistics(train, assignment.labels)
+    assignment = replace(assignment, details=details, labels=None)
     header, arrays = assignment.pack()
     header |= {"seconds": seconds, "decides": decides}
     write_arrays(path, {"header": json_array(header)} | arrays)

@@ -103,7 +103,7 @@ class Budget:
             raise UserError(f"budget={value} must be a ratio in (0, 1] or a whole number of rows, as in 0.25 or 12000")
         if value < 1:
             return cls(int(value * full), unit, dim, quantizer)
-        if value != int(value):
+        if not float(value).is_integer():
             raise UserError(f"budget={value} is no ratio (at most 1) and no whole number of rows")
         rows = int(value)
         if rows > nodes:

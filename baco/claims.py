@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+from baco.errors import UserError
 
-class ClaimedError(Exception):
+
+class ClaimedError(UserError):
     """Somebody else has the claim; the message says who."""
 
 
@@ -29,8 +32,8 @@ def claim(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
-        if not _lock(file):
-            raise ClaimedError(f"it is being run by {_read(file)}")
+        if not (_lock(file) or _lock_soon(file)):
+            raise ClaimedError(f"it is being run by {_read(file)}; wait for that, or end it")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()} since {now}")
@@ -48,7 +51,7 @@ def dead_holder(path: Path) -> str | None:
     """
     try:
         with open(path, "r+", encoding="utf-8") as file:
-            if not _lock(file):
+            if not _read(file) or not _lock(file):
                 return None
             holder = _read(file)
             file.truncate(0)
@@ -63,6 +66,12 @@ def _lock(file) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _lock_soon(file) -> bool:
+    """Once more in a moment: `dead_holder` may have had the lock, which it gives back at once."""
+    time.sleep(0.02)
+    return _lock(file)
 
 
 def _read(file) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from baco.compressor import CodeCompressor, Compressor
 from baco.data.sources import SOURCES
 from baco.defaults import filled
 from baco.errors import UserError, unknown
+from baco.experiments import GROUPS
 from baco.quantization import QUANTIZERS, Quantizer
 from baco.registry import backbone_class, method_class
 from baco.start import STARTS
@@ -89,9 +91,6 @@ class RunConfig(Scalars):
         return decides
 
 
-GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")
-
-
 def parse(cfg: DictConfig) -> RunConfig:
     """Check a composed configuration and build what it names.
 
@@ -108,6 +107,8 @@ def parse(cfg: DictConfig) -> RunConfig:
     backbone = backbone_class(sections["backbone"].pop("name"))
     method = method_class(sections["method"].pop("name"))
     dataset = typed(SOURCES[source], sections["dataset"], "dataset.")
+    if not re.fullmatch(r"\w[\w.-]*", dataset.name):
+        raise UserError(f"dataset.name={dataset.name} names files: it must be of letters, digits, '_', '-' and '.'")
     backbone_config = typed(backbone.Config, sections["backbone"], "backbone.")
     scalars = typed(Scalars, filled(plain, sections["dataset"], sections["backbone"], sections["method"]), "")
     if scalars.popularity and not issubclass(method, CodeCompressor):
@@ -129,7 +130,11 @@ def _quantizer(section: dict) -> Quantizer | None:
     name = section.pop("name")
     if name not in ("none", *QUANTIZERS):
         raise unknown("quantize.name", name, ["none", *QUANTIZERS])
-    return None if name == "none" else typed(QUANTIZERS[name], section, "quantize.")
+    if name == "none":
+        for key in section:
+            raise UserError(f"quantize.{key} is no setting of quantize=none; leave it out, or choose a format")
+        return None
+    return typed(QUANTIZERS[name], section, "quantize.")
 
 
 def typed(cls: type, section: dict, prefix: str):
@@ -141,8 +146,8 @@ def typed(cls: type, section: dict, prefix: str):
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), section))
     except ValidationError as error:
-        wanted = str(error).splitlines()[0].rpartition(" could not be converted to ")[2]
+        (wanted,) = (field.type for field in fields(cls) if field.name == error.full_key.partition(".")[0])
         value = section.get(error.full_key, "")
-        raise UserError(f"{prefix}{error.full_key}={value} is no {wanted.lower()}") from None
+        raise UserError(f"{prefix}{error.full_key}={value} must be of the type {wanted}") from None
     except MissingMandatoryValue as error:
         raise UserError(f"{prefix}{error.full_key} must be given, as in {prefix}{error.full_key}=VALUE") from None

@@ -16,15 +16,17 @@ import torch
 
 from baco.assignments import cached_assignment
 from baco.budget import FLOAT_BYTES, Budget
-from baco.codes import SIDES, Assignment
+from baco.claims import claim
+from baco.codes import SIDES, Assignment, Codes, Identity
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
 from baco.evaluation.distance import distances, embeddings, load_full
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
+from baco.evaluation.ranking import rank_items
 from baco.files import check_writable
-from baco.graph import Biadjacency
+from baco.graph import SQUARE, Biadjacency
 from baco.machine import (
     code_version,
     environment,
@@ -47,6 +49,7 @@ from baco.results.record import (
     save_record,
 )
 from baco.rng import stream
+from baco.scores import Batch
 from baco.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
@@ -67,9 +70,10 @@ class Plan:
     name: str
 
     @classmethod
-    def of(cls, config: RunConfig, data: Interactions) -> Plan:
-        """The plan of a configuration on its dataset."""
+    def of(cls, config: RunConfig, data: Interactions | None = None) -> Plan:
+        """The plan of a configuration on its dataset, which is loaded if it is not given."""
         method = config.method
+        data = config.dataset.load(config.data_dir) if data is None else data
         value = config.budget if method.has_budget else None
         sizes = data.num_users, data.num_items
         budget = Budget.parse(value, config.budget_unit, *sizes, config.dim, config.quantize)
@@ -83,9 +87,20 @@ class Plan:
         return self.config.results_dir / f"{self.name}.json"
 
     @property
-    def checkpoint_path(self) -> Path:
-        """From where an interrupted training goes on."""
-        return self.config.runs_dir / f"{self.name}.checkpoint"
+    def checkpoint_paths(self) -> tuple[Path, Path]:
+        """From where an interrupted training goes on, and that of the full model which some methods train first."""
+        names = f"{self.name}.checkpoint", f"{self.name}.full.checkpoint"
+        return tuple(self.config.runs_dir / name for name in names)
+
+    @property
+    def log_path(self) -> Path:
+        """What happened, in detail."""
+        return self.config.runs_dir / f"{self.name}.log"
+
+    @property
+    def lock_path(self) -> Path:
+        """What whoever does the run holds."""
+        return self.config.runs_dir / "locks" / self.name
 
     def done(self) -> dict | None:
         """The record, where the run need not be done again: not `force`, and it has left all that it was asked for."""
@@ -99,42 +114,45 @@ class Plan:
         return None if config.full_export is not None and "distance" not in record else record
 
 
-def run(config: RunConfig) -> dict:
-    """Run what the configuration describes, or find its record; returns the record.
+def run(plan: Plan) -> dict:
+    """Do a run, or find its record; returns the record.
 
     Raises
     ------
     UserError
-        For everything that can be checked before training: data, budget, device.
+        For everything that can be checked before training: device, threads, folders, budget.
+    ClaimedError
+        When another process is at it.
     """
+    config = plan.config
     device = resolve_device(config.device)
     set_threads(config.threads)
-    data = config.dataset.load(config.data_dir)
-    data.describe()
-    method, plan = config.method, Plan.of(config, data)
-    budget, decides, name, path = plan.budget, plan.decides, plan.name, plan.path
+    plan.data.describe()
     record = plan.done()
     if record is not None:
-        log.info("already recorded in %s (force=true runs it again)", path)
+        log.info("already recorded in %s (force=true runs it again)", plan.path)
         return record
-
-    log_path = config.runs_dir / f"{name}.log"
-    check_writable(path, "results_dir")
-    check_writable(log_path, "runs_dir")
+    check_writable(plan.path, "results_dir")
+    check_writable(plan.log_path, "runs_dir")
     if config.export is not None:
         check_writable(config.export, "export")
-    full = None
-    if config.full_export is not None:
-        full = load_full(config.full_export, decides)
+    full = None if config.full_export is None else load_full(config.full_export, plan.decides)
+    with claim(plan.lock_path):
+        return plan.done() or _run(plan, device, full)  # whoever had the claim until now may have recorded it
+
+
+def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None) -> dict:
+    config, data, decides = plan.config, plan.data, plan.decides
     code = code_version()  # now: the sources may change while the run lasts
     surroundings = environment(device)
-    made_by = {"code": code, "libraries": surroundings["libraries"], "device": device.type}
-    checkpoint = Checkpoint(plan.checkpoint_path, config.checkpoint_every, made_by)
+    made_by = {"code": code["sources"], "libraries": surroundings["libraries"], "device": device.type}
+    checkpoints = [Checkpoint(path, config.checkpoint_every, made_by) for path in plan.checkpoint_paths]
     if config.force:
-        checkpoint.remove()
-    with log_file(log_path, append=checkpoint.path.exists()):
+        for checkpoint in checkpoints:
+            checkpoint.remove()
+    with log_file(plan.log_path, append=any(checkpoint.path.exists() for checkpoint in checkpoints)):
         log.debug("%s", json.dumps(decides, indent=1))
-        tables, test, measured = train_and_test(config, data, budget, device, checkpoint)
+        tables, test, measured = train_and_test(plan, device, *checkpoints)
         record = {
             "schema": RECORD_SCHEMA,
             "results_version": RESULTS_VERSION,
@@ -143,47 +161,68 @@ def run(config: RunConfig) -> dict:
             "names": {
                 "dataset": data.name,
                 "backbone": config.backbone.name,
-                "method": method.name,
+                "method": config.method.name,
                 "protocol": config.protocol.name,
             },
             "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": config.label},
             "config": decides,
             "dataset": describe_data(data),
-            "size": describe_size(tables, budget, data.train) | {"limited": method.has_budget},
+            "size": describe_size(tables, plan.budget, data.train) | {"limited": config.method.has_budget},
             **measured,
             "environment": surroundings,
             "code": code,
         }
-        before = load_record(path) or {}
+        before = load_record(plan.path) or {}
         if full is not None:
             record["distance"] = distances(embeddings(tables), full)
         elif "distance" in before and not config.force:
             record["distance"] = before["distance"]
         arrays = pack_hits(test.users, test.num_relevant, test.hits) | ids_per_row(tables)
-        save_record(config.results_dir, name, record, arrays)
-        log.info("recorded in %s", path)
+        save_record(config.results_dir, plan.name, record, arrays)
+        log.info("recorded in %s", plan.path)
         if config.export is not None:
             export_model(config.export, tables, decides, config.dataset, data)
             log.info("exported the tables to %s", config.export)
-        checkpoint.remove()
+        for checkpoint in checkpoints:
+            checkpoint.remove()
     return record
 
 
-def assign(config: RunConfig) -> None:
-    """Only compute the codes of a run, into the cache that `run` looks into; nothing for methods without codes."""
-    data = config.dataset.load(config.data_dir)
+def assign(plan: Plan) -> None:
+    """Only compute the codes of a run, into the cache that `run` looks into; nothing for methods without codes.
+
+    Raises
+    ------
+    UserError, ClaimedError
+        As `run`.
+    """
+    config = plan.config
+    set_threads(config.threads)
+    plan.data.describe()
     if isinstance(config.method, CodeCompressor):
-        codes(config, data.train, Plan.of(config, data).budget)
+        check_writable(plan.log_path, "runs_dir")
+        with claim(plan.lock_path):
+            codes(config, plan.data.train, plan.budget)
 
 
 def train_and_test(
-    config: RunConfig, data: Interactions, budget: Budget, device: torch.device, checkpoint: Checkpoint
+    plan: Plan, device: torch.device, checkpoint: Checkpoint, full_checkpoint: Checkpoint
 ) -> tuple[EmbeddingTables, RankingReport, dict]:
     """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
+    config, data, budget = plan.config, plan.data, plan.budget
+    warm_up(config, device)
     reset_peak_memory(device)
     tables, clustering_seconds, details = fit_tables(config, data.train, budget)
     backbone = config.backbone(data.train, config.backbone_config)
-    trainer = Trainer(backbone, Evaluator(data), config.protocol, config.seed, device, start=config.start)
+    trainer = Trainer(
+        backbone,
+        Evaluator(data),
+        config.protocol,
+        config.seed,
+        device,
+        start=config.start,
+        full_checkpoint=full_checkpoint,
+    )
     start = time.perf_counter()
     tables = config.method.search(trainer.initialized(tables), trainer)
     search_seconds = time.perf_counter() - start
@@ -223,6 +262,18 @@ def train_and_test(
     return tables, test, measured
 
 
+def warm_up(config: RunConfig, device: torch.device) -> None:
+    """Compile what training and ranking call for embeddings of this width, so that their seconds are those of work."""
+    backbone = config.backbone(SQUARE, config.backbone_config)
+    own_rows = Codes.from_rule(Identity(), 2, 2)
+    tables = CodebookTables(Assignment(own_rows, own_rows), config.dim).to(device)
+    for size in (1, 2):  # batches that touch few nodes and batches that touch all go different ways
+        ids = torch.zeros(size, dtype=torch.int32, device=device)
+        backbone.score_differences(tables, Batch(ids, ids, ids)).sum().backward()
+    users, items = (side.detach() for side in backbone.final_embeddings(tables))
+    rank_items(users, items, np.arange(2), SQUARE.by_user, np.arange(2), 2)
+
+
 def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[EmbeddingTables, float, dict]:
     """Tables before their first values, the seconds the compressor took, and what it says of its assignment."""
     method = config.method
@@ -248,7 +299,7 @@ def codes(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[Assign
     scale = popularity_scale(train.item_degrees, config.popularity)
     folder = config.runs_dir / "assignments"
     rest = budget_beside(scale, budget)
-    assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder)
+    assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder, afresh=config.force)
     return scaled(assignment, scale), seconds
 
 

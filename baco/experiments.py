@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from baco.errors import UserError, unknown
 
 CONF = Path(__file__).parent.parent / "conf"
+GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")  # of it: a run takes one file of each
 
 Settings = dict[str, "str | int | float | bool | None"]  # of one run: what differs from conf/config.yaml
 

@@ -66,6 +66,8 @@ class Biadjacency:
     def from_matrix(cls, matrix) -> Biadjacency:
         """Build from a SciPy sparse matrix or a dense array of shape (num_users, num_items); nonzero means 1."""
         matrix = csr_array(matrix, copy=True)  # the caller's is left as it is
+        if matrix.ndim != 2:
+            raise UserError(f"the interaction matrix must have two dimensions, not the shape {matrix.shape}")
         if matrix.nnz and not np.isfinite(matrix.data).all():
             raise UserError("the interaction matrix holds NaN or infinite values; remove them first")
         matrix.sum_duplicates()

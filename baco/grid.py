@@ -18,12 +18,12 @@ from pathlib import Path
 from hydra import compose
 from hydra.errors import HydraException, MissingConfigException
 
-from baco.claims import ClaimedError, claim, dead_holder
+from baco.claims import ClaimedError, dead_holder
 from baco.config import parse
 from baco.data.interactions import Interactions
 from baco.errors import UserError
 from baco.experiment import Plan, assign, run
-from baco.experiments import Settings, overrides, without_duplicates
+from baco.experiments import GROUPS, Settings, overrides, without_duplicates
 from baco.files import write_text
 from baco.limits import TimeUp
 from baco.machine import resolve_device
@@ -48,9 +48,17 @@ class MissingError(Exception):
 
 
 def with_overrides(runs: tuple[Settings, ...], given: list[str]) -> list[list[str]]:
-    """The overrides of each run, those of the command line in place of the grid's own for the same keys."""
-    keys = {text.lstrip("+~").partition("=")[0] for text in given}
-    kept = without_duplicates([{key: run[key] for key in run if key not in keys} for run in runs])
+    """The overrides of each run under those of the command line.
+
+    A dataset, method, backbone, protocol or format of rows on the command line leaves the runs that have it, or none of
+    their own. Where that is no run it takes the place of theirs, and of the settings of theirs; so does any other key.
+    """
+    replaced = dict(text.lstrip("+~").partition("=")[::2] for text in given)
+    for group in GROUPS:
+        if group in replaced:
+            chosen = [run for run in runs if run.get(group, replaced[group]) == replaced[group]]
+            runs = chosen or [{key: run[key] for key in run if not key.startswith(f"{group}.")} for run in runs]
+    kept = without_duplicates([{key: run[key] for key in run if key not in replaced} for run in runs])
     return [[*overrides(settings), *given] for settings in kept]
 
 
@@ -123,8 +131,7 @@ class Grid:
         only_assign = plan.config.assign_only
         time_before, saved_before = self.seconds_left(), saved_at(plan)
         try:
-            with claim(lock_path(plan)):
-                record = assign(plan.config) if only_assign else run(plan.config)
+            record = assign(plan) if only_assign else run(plan)
         except TimeUp:
             took = time_before - self.seconds_left()
             if took > self.seconds_in_all / 2 and saved_at(plan) == saved_before:  # next time it would get no further
@@ -197,17 +204,13 @@ class Grid:
         return f"{len(self.runs)} runs: {', '.join(parts)}"
 
 
-def lock_path(plan: Plan) -> Path:
-    return plan.config.runs_dir / "locks" / plan.name
-
-
 def failure_path(plan: Plan) -> Path:
     return plan.config.runs_dir / "failures" / f"{plan.name}.json"
 
 
 def saved_at(plan: Plan) -> int | None:
-    """When the run's checkpoint was written, in nanoseconds; None where there is none."""
-    return plan.checkpoint_path.stat().st_mtime_ns if plan.checkpoint_path.exists() else None
+    """When a checkpoint of the run was written, in nanoseconds; None where there is none."""
+    return max((path.stat().st_mtime_ns for path in plan.checkpoint_paths if path.exists()), default=None)
 
 
 def save_failure(plan: Plan, run: list[str], reason: str) -> None:
@@ -219,7 +222,7 @@ def save_failure(plan: Plan, run: list[str], reason: str) -> None:
 
 def when_failed(plan: Plan, run: list[str]) -> float | None:
     """When a run failed last, in seconds of the epoch; None if it did not. One whose process died has failed, too."""
-    holder = dead_holder(lock_path(plan))
+    holder = dead_holder(plan.lock_path)
     if holder is not None:
         save_failure(plan, run, f"{holder} died while it ran this")
     path = failure_path(plan)

@@ -17,6 +17,9 @@ import torch
 from baco import __version__
 from baco.errors import UserError
 
+ROOT = Path(__file__).parent.parent
+SOURCES = ("baco", "baselines", "run.py")
+ALL_THREADS = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS  # before anything limits them
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "pandas", "hydra-core", "scikit-network")
 
 
@@ -39,14 +42,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_threads(threads: int | None) -> None:
-    """Limit the threads of torch and numba; None leaves all cores to them."""
-    if threads is None:
-        return
+    """Limit the threads of torch and numba; None leaves them what they had when the process began."""
     most = numba.config.NUMBA_NUM_THREADS
-    if not 1 <= threads <= most:
+    if threads is not None and not 1 <= threads <= most:
         raise UserError(f"threads={threads} must lie between 1 and the {most} cores of this machine")
-    torch.set_num_threads(threads)
-    numba.set_num_threads(threads)
+    for_torch, for_numba = ALL_THREADS if threads is None else (threads, threads)
+    numba.set_num_threads(for_numba)  # first: where it starts its threads, it changes torch's number
+    torch.set_num_threads(for_torch)
 
 
 def synchronize(device: torch.device) -> None:
@@ -67,9 +69,9 @@ def peak_memory(device: torch.device) -> dict[str, int | None]:
     """Peak bytes on the host and on the device since the last reset; None where they cannot be told."""
     try:
         line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        host = int(line.group(1)) * 1024
     except OSError:
-        host = None
+        line = None
+    host = None if line is None else int(line.group(1)) * 1024
     on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {"host_peak_bytes": host, "device_peak_bytes": on_device}
 
@@ -80,35 +82,51 @@ def environment(device: torch.device) -> dict:
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        **processor(),
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
     }
 
 
+def processor() -> dict:
+    """The CPU, and how many threads there are on it for torch and for what numba compiles: training and clustering."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "numba_threads": numba.get_num_threads(),
+    }
+
+
 def code_version() -> dict:
-    """Version of the package; in a git checkout also its revision, whether the sources are as in it, and if they are
-    not, a hash of the changes."""
-    root = Path(__file__).parent.parent
+    """Version of the package and a hash of its sources; in a git checkout also its revision, and whether they are as
+    there."""
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10)
+            done = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    revision = git("rev-parse", "HEAD")
-    sources = "baco", "baselines", "conf", "run.py"
-    changes = git("status", "--porcelain", "--", *sources)
-    found = {"version": __version__, "revision": revision, "clean": None if changes is None else changes == ""}
-    if changes:
-        content = changes + (git("diff", "HEAD", "--", *sources) or "")
-        found["changes"] = hashlib.sha256(content.encode()).hexdigest()[:12]
-    return found
+    changes = git("status", "--porcelain", "--", *SOURCES, "conf")
+    return {
+        "version": __version__,
+        "sources": _sources_hash(),
+        "revision": git("rev-parse", "HEAD"),
+        "clean": None if changes is None else changes == "",
+    }
+
+
+def _sources_hash() -> str:
+    """12 hexadecimal digits of the names and contents of all modules, whether git knows them or not."""
+    digest = hashlib.sha256()
+    places = (ROOT / name for name in SOURCES)
+    for path in sorted(path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place])):
+        if path.exists():  # run.py is not there where the package was installed
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _cpu_name() -> str:

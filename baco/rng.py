@@ -1,8 +1,8 @@
 """Randomness: one seed becomes named streams, so that adding a consumer cannot shift the draws of another.
 
-The streams are `split` (which interactions are held out), `assign` (codes), `init` (first values of the rows),
-`search` (of a method that trains before the training proper), `sampling` (batches and negatives), `quantize` (the seeds
-of k-means) and `ties` (the order of items with equal scores).
+The streams are `synthetic` (generated data), `split` (which interactions are held out), `assign` (codes), `init` (first
+values of the rows), `search` (of a method that trains before the training proper), `sampling` (batches and negatives),
+`quantize` (the seeds of k-means) and `ties` (the order of items with equal scores).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from baco.registry import register_method
 from baco.rng import stream
 from baco.tables import EmbeddingTables, Ledger
 from baco.training.trainer import FitReport, Trainer
-from baselines.full import full_tables
+from baselines.full import trained_full
 from baselines.sizes import SizedTables, affordable_size, allocate, ranked
 
 log = logging.getLogger(__name__)
@@ -223,8 +223,7 @@ class Bet(Compressor):
     def search(self, tables: SearchedTables, trainer: Trainer) -> SearchedTables:
         actions = Actions(trainer.backbone.train, len(tables.values), tables.dim)
         self._announce(trainer)
-        full = trainer.initialized(full_tables(trainer.backbone.train, tables.dim))
-        report = trainer.fit(full)
+        full, report = trained_full(trainer, tables.dim)
         log.info("bet: the full model is trained; the rest may take about %.0f s", self._seconds_left(report))
 
         probed = self._probe(actions, full, trainer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from baco.budget import Budget
@@ -10,6 +12,9 @@ from baco.compressor import CodeCompressor
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.tables import CodebookTables
+
+if TYPE_CHECKING:
+    from baco.training.trainer import FitReport, Trainer
 
 
 @register_method("full")
@@ -30,5 +35,11 @@ def own_rows(train: Biadjacency) -> Assignment:
 
 
 def full_tables(train: Biadjacency, dim: int) -> CodebookTables:
-    """The uncompressed tables, before their first values are drawn, for methods that compress what these learn."""
+    """The uncompressed tables, before their first values are drawn."""
     return CodebookTables(own_rows(train), dim)
+
+
+def trained_full(trainer: Trainer, dim: int) -> tuple[CodebookTables, FitReport]:
+    """The full model and how it was trained, for methods that compress what it learns."""
+    full = trainer.initialized(full_tables(trainer.backbone.train, dim))
+    return full, trainer.fit(full, checkpoint=trainer.full_checkpoint)

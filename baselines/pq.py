@@ -22,7 +22,7 @@ from baco.quantized import QuantizedTables
 from baco.registry import register_method
 from baco.rng import stream
 from baco.tables import Embeddings, EmbeddingTables, Ledger
-from baselines.full import full_tables
+from baselines.full import full_tables, trained_full
 
 if TYPE_CHECKING:
     from baco.training.trainer import Trainer
@@ -208,8 +208,7 @@ class ProductMethod(Compressor):
         if not isinstance(tables, ProductTables):
             return tables
         train, rng = trainer.backbone.train, stream(trainer.seed, "quantize")
-        full = trainer.initialized(full_tables(train, tables.dim))
-        trainer.fit(full)
+        full, _ = trained_full(trainer, tables.dim)
         sides = (tables.users, full.users, train.user_degrees), (tables.items, full.items, train.item_degrees)
         for codebook, trained, degrees in sides:
             rows = trained.rows.detach().cpu().numpy()

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 
 from baco.config import RunConfig, parse
 from baco.errors import UserError
-from baco.experiment import run
+from baco.experiment import Plan, run
 from baco.experiments import CONF
 from baco.files import check_writable
 from baco.limits import TimeUp, time_limit
@@ -78,7 +78,7 @@ def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
             trial = study.ask(space)
             try:
                 chosen = [f"{key}={value}" for key, value in trial.params.items()]
-                study.tell(trial, run(configuration([*fixed, *chosen]))["metrics"]["val"][METRIC])
+                study.tell(trial, run(Plan.of(configuration([*fixed, *chosen])))["metrics"]["val"][METRIC])
             except (Exception, TimeUp):
                 study.tell(trial, state=TrialState.FAIL)
                 raise

@@ -1,3 +1,4 @@
+import numba
 import numpy as np
 import pytest
 
@@ -66,6 +67,14 @@ def test_a_method_without_budget_is_cached_for_all_of_them(planted, budget, tmp_
     cached_assignment(Full(), planted.train, budget, 0, tmp_path)
     cached_assignment(Full(), planted.train, Budget(10**6, "bytes", 16), 0, tmp_path)
     assert len(list(tmp_path.glob("full-*.npz"))) == 1
+
+
+def test_codes_can_be_computed_afresh(planted, budget, tmp_path):
+    method = Counting()
+    cached_assignment(method, planted.train, budget, 0, tmp_path)
+    again, seconds = cached_assignment(method, planted.train, budget, 0, tmp_path, afresh=True)
+    assert method.calls == 2 and again.details["computed_on"]["numba_threads"] == numba.get_num_threads()
+    assert cached_assignment(method, planted.train, budget, 0, tmp_path)[1] == seconds, "the later seconds are kept"
 
 
 def test_a_damaged_file_is_replaced(planted, budget, tmp_path, caplog):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -43,6 +44,22 @@ def test_another_process_holds_it_while_it_lives(tmp_path):
     assert dead_holder(tmp_path / "a") is None, "one caller learns it"
     with claim(tmp_path / "a"):
         pass
+
+
+def test_looking_for_the_dead_does_not_take_the_claim_from_the_living(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("process 1 on moon since 1969")
+    stop = threading.Event()
+    looking = threading.Thread(target=lambda: [dead_holder(path) for _ in iter(stop.is_set, True)])
+    looking.start()
+    try:
+        for _ in range(200):
+            with claim(path):
+                assert dead_holder(path) is None
+            path.write_text("process 1 on moon since 1969")
+    finally:
+        stop.set()
+        looking.join()
 
 
 def test_a_claim_never_made_has_no_dead_holder(tmp_path):

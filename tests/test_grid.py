@@ -13,7 +13,7 @@ from baco.claims import claim
 from baco.errors import UserError
 from baco.experiment import Plan
 from baco.experiments import CONF
-from baco.grid import Grid, failure_path, lock_path, with_overrides
+from baco.grid import Grid, failure_path, with_overrides
 from baco.results.record import RECORD_SCHEMA, record_id, save_record
 
 TINY = [
@@ -36,8 +36,12 @@ class Laboratory:
         self.seconds = 1.0
         monkeypatch.setattr(grids, "run", self.run)
 
-    def run(self, config) -> dict:
-        plan = Plan.of(config, config.dataset.load(config.data_dir))
+    def run(self, plan: Plan) -> dict:
+        with claim(plan.lock_path):
+            return self.noted(plan)
+
+    def noted(self, plan: Plan) -> dict:
+        config = plan.config
         what = f"{config.method.name} {config.seed}"
         self.ran.append(what)
         if what in self.failing:
@@ -118,22 +122,22 @@ def test_failures_are_written_down_and_tried_again_last(lab, tmp_path):
 
 
 def test_a_defect_is_a_failure_with_its_traceback(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(grids, "run", lambda config: 1 / 0)
+    monkeypatch.setattr(grids, "run", lambda plan: 1 / 0)
     assert lab.work("method=full", "method=random").states == ["failed", "failed"]
     assert all("ZeroDivisionError" in path.read_text() for path in (tmp_path / "runs" / "failures").iterdir())
 
 
 def test_a_claimed_run_is_left_to_its_worker(lab):
     plan = lab.grid().plan([*TINY, *lab.folders, "method=full"])
-    with claim(lock_path(plan)):
+    with claim(plan.lock_path):
         assert lab.work("method=full", "method=random").states == ["claimed", "done"]
     assert lab.work("method=full", "method=random").states == ["done", "recorded"]
 
 
 def test_a_run_whose_worker_died_is_a_failure_and_comes_last(lab):
     plan = lab.grid().plan([*TINY, *lab.folders, "method=full"])
-    lock_path(plan).parent.mkdir(parents=True)
-    lock_path(plan).write_text("process 1 on moon since 1969")
+    plan.lock_path.parent.mkdir(parents=True)
+    plan.lock_path.write_text("process 1 on moon since 1969")
     assert lab.work("method=full", "method=random").states == ["failed", "done"]
     assert "process 1 on moon since 1969 died" in failure_path(plan).read_text()
     os.utime(failure_path(plan), (0, 0))
@@ -158,11 +162,11 @@ def test_what_takes_longer_than_all_the_time_is_started_all_the_same(lab):
 def test_what_gets_nowhere_in_all_the_time_there_is_comes_last_the_next_time(lab, monkeypatch):
     clock = [100.0]
 
-    def run(config):
-        if config.method.name == "bet" and lab.hopeless:
+    def run(plan):
+        if plan.config.method.name == "bet" and lab.hopeless:
             clock[0] = 0.0
             raise grids.TimeUp("the time is over")
-        return lab.run(config)
+        return lab.run(plan)
 
     monkeypatch.setattr(grids, "run", run)
     runs = [[*TINY, *lab.folders, f"method={name}"] for name in ("bet", "full", "random")]
@@ -180,11 +184,13 @@ def test_what_gets_nowhere_in_all_the_time_there_is_comes_last_the_next_time(lab
     assert lab.work(*(f"method={name}" for name in ("bet", "full"))).states == ["done", "recorded"]
 
 
-def test_what_has_a_checkpoint_goes_on_first_the_next_time(lab, monkeypatch):
+@pytest.mark.parametrize("of_full", [False, True])
+def test_what_has_a_checkpoint_goes_on_first_the_next_time(lab, tmp_path, monkeypatch, of_full):
+    (tmp_path / "runs").mkdir()
     clock = [100.0]
 
-    def run(config):
-        Plan.of(config, config.dataset.load(config.data_dir)).checkpoint_path.write_bytes(b"saved")
+    def run(plan):
+        plan.checkpoint_paths[of_full].write_bytes(b"saved")
         clock[0] = 0.0
         raise grids.TimeUp("the time is over")
 
@@ -199,7 +205,7 @@ def test_what_needs_the_export_of_a_full_model_waits_for_it(lab, tmp_path):
     export = tmp_path / "full.npz"
     runs = (f"method=random full_export={export}", f"method=full export={export}")
     plan = lab.grid().plan([*TINY, *lab.folders, *runs[1].split()])
-    with claim(lock_path(plan)):
+    with claim(plan.lock_path):
         waiting = lab.work(*runs)
     assert waiting.states == ["waiting", "claimed"] and lab.ran == []
     assert not (tmp_path / "runs" / "failures").exists()
@@ -213,6 +219,21 @@ def test_nothing_starts_when_time_is_over(lab):
     with pytest.raises(grids.TimeUp):
         grid.work()
     assert grid.states == ["pending"] and lab.ran == []
+
+
+def test_the_command_line_chooses_among_runs_where_some_have_its_choice():
+    runs = (
+        {"dataset": "beauty", "method": "baco", "method.num_rounds": 3},
+        {"dataset": "gowalla", "method": "random"},
+        {"dataset": "gowalla"},
+    )
+    assert with_overrides(runs, ["method=random"]) == [["dataset=gowalla", "method=random"]], "the last has no own"
+    assert with_overrides(runs, ["dataset=beauty"]) == [["method=baco", "method.num_rounds=3", "dataset=beauty"]]
+    assert with_overrides(runs, ["dataset=beauty", "method=random"]) == [["dataset=beauty", "method=random"]]
+    assert with_overrides(runs[1:], ["dataset=yelp2018", "seed=1"]) == [
+        ["method=random", "dataset=yelp2018", "seed=1"],
+        ["dataset=yelp2018", "seed=1"],
+    ], "none has it: it takes the place of theirs"
 
 
 def test_the_command_line_replaces_the_grids_settings():

@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import numba
 import pytest
 import torch
 
+from baco import machine
 from baco.errors import UserError
 from baco.machine import code_version, environment, peak_memory, reset_peak_memory, resolve_device, set_threads
 
@@ -29,15 +31,14 @@ def test_a_missing_device_is_named(monkeypatch, name):
 
 
 def test_threads_are_limited():
-    before = numba.get_num_threads(), torch.get_num_threads()
     try:
-        set_threads(None)
-        assert (numba.get_num_threads(), torch.get_num_threads()) == before
         set_threads(1)
-        assert (numba.get_num_threads(), torch.get_num_threads()) == (1, 1)
+        assert (torch.get_num_threads(), numba.get_num_threads()) == (1, 1)
     finally:
-        numba.set_num_threads(before[0])
-        torch.set_num_threads(before[1])
+        set_threads(None)
+    assert (torch.get_num_threads(), numba.get_num_threads()) == machine.ALL_THREADS, (
+        "a sweep's next run has them again"
+    )
     for threads in (0, numba.config.NUMBA_NUM_THREADS + 1):
         with pytest.raises(UserError, match=f"threads={threads} must lie between 1 and"):
             set_threads(threads)
@@ -52,6 +53,23 @@ def test_peak_memory_is_that_since_the_reset():
     after = peak_memory(CPU)
     assert after["host_peak_bytes"] < before - 100_000_000
     assert after["device_peak_bytes"] is None
+
+
+def test_memory_that_the_kernel_does_not_tell_is_none(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda path: "Name: python")
+    assert peak_memory(CPU)["host_peak_bytes"] is None
+
+
+def test_the_sources_hash_knows_files_that_git_does_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    seen = set()
+    for path, content in (("baco/a.py", "1"), ("baco/a.py", "2"), ("baselines/new.py", "1"), ("run.py", "1")):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+        seen.add(code_version()["sources"])
+    (tmp_path / "NOTES.txt").write_text("nothing that runs")
+    assert len(seen) == 4 and code_version()["sources"] in seen
+    assert code_version()["revision"] is None
 
 
 def test_the_surroundings_are_plain_values():

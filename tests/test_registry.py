@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from baco.config import GROUPS, typed
+from baco.config import typed
 from baco.data.sources import SOURCES
 from baco.errors import UserError
+from baco.experiments import GROUPS
 from baco.quantization import QUANTIZERS
 from baco.registry import BACKBONES, METHODS, backbone_class, method_class, register_method
 from baco.training.protocol import Protocol
@@ -93,7 +94,7 @@ def test_wrong_types_and_unknown_keys_name_the_key():
     config = method_class("baco").Config
     with pytest.raises(UserError, match=r"setting 'method\.num_round' is unknown; did you mean 'method\.num_rounds'"):
         typed(config, {"num_round": 3}, "method.")
-    with pytest.raises(UserError, match=r"method\.num_rounds=many is no integer"):
+    with pytest.raises(UserError, match=r"method\.num_rounds=many must be of the type int"):
         typed(config, {"num_rounds": "many"}, "method.")
     section = settings_of(files("dataset")["custom"])
     section.pop("source")

@@ -9,7 +9,8 @@ import numpy as np
 from baco.budget import Budget
 from baco.coclustering.method import Baco
 from baco.coclustering.plus import BacoPlus
-from baco.errors import unknown
+from baco.config import typed
+from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
 from baco.popularity import budget_beside, popularity_scale, scaled
 from baco.start import first_values
@@ -69,16 +70,20 @@ class BalancedCoClustering:
         Raises
         ------
         UserError
-            When the matrix has no interactions or NaN entries, the method is unknown, or the budget cannot be met.
+            When the matrix has no interactions or NaN entries, the method, a setting or a value is wrong, or the budget
+            cannot be met.
         """
+        if self.dim < 1 or self.random_state < 0:
+            raise UserError(f"dim={self.dim} must be 1 or more, and random_state={self.random_state} 0 or more")
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
         method = METHODS[self.method]
+        config = typed(method.Config, self.settings, "settings.")
         graph = Biadjacency.from_matrix(matrix)
         budget = Budget.parse(self.budget, "parameters", graph.num_users, graph.num_items, self.dim)
         rng = np.random.default_rng(self.random_state)
         scale = popularity_scale(graph.item_degrees, self.popularity)
-        assignment = method(method.Config(**self.settings)).assign(graph, budget_beside(scale, budget), rng)
+        assignment = method(config).assign(graph, budget_beside(scale, budget), rng)
         assignment = scaled(assignment, scale)
         budget.check(code_ledger(assignment, self.dim), method.name)
         self._graph = graph

@@ -11,6 +11,7 @@ from baco.budget_search import fill_budget
 from baco.coclustering.cocluster import Settings, cocluster
 from baco.codes import Assignment
 from baco.compressor import CodeCompressor
+from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
 
@@ -38,6 +39,11 @@ class Baco(CodeCompressor):
 
         resolution: float | None = None
         seed: int | None = None
+
+        def __post_init__(self):
+            super().__post_init__()
+            if self.seed is not None and self.seed < 0:
+                raise UserError(f"method.seed={self.seed} must be 0 or more, or null")
 
     def warm_up(self) -> None:
         cocluster(SQUARE, 1.0, 0, self.settings)

@@ -13,6 +13,8 @@ from baco.files import read_arrays
 from baco.recommender import exported_config
 from baco.tables import CodebookTables, EmbeddingTables
 
+ALTERED = frozenset(("quantize", "popularity", "start"))  # settings that the full model's run must not have
+
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -39,7 +41,7 @@ def load_full(path: Path, config: dict) -> Pair:
     if not path.exists():
         raise UserError(f"full_export: there is no file {path}; {advice}")
     found = exported_config(path)
-    if found is None or found["method"]["name"] != "full":
+    if found is None or found["method"]["name"] != "full" or not ALTERED.isdisjoint(found):
         raise UserError(f"full_export: {path} is no export of a full model; {advice}")
     differing = [key for key in ("dataset", "backbone", "protocol", "dim", "seed") if found[key] != config[key]]
     if differing:

@@ -73,6 +73,8 @@ class Trainer:
     ----------
     start : str
         Of tables that are `initialized`, see `first_values`.
+    full_checkpoint : Checkpoint, optional
+        For the full model, where a method trains it before the training proper.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Trainer:
         device: torch.device,
         progress: bool = True,
         start: str = "normal",
+        full_checkpoint: Checkpoint | None = None,
     ):
         self.backbone = backbone
         self.evaluator = evaluator
@@ -92,6 +95,7 @@ class Trainer:
         self.device = device
         self.progress = progress
         self.start = start
+        self.full_checkpoint = full_checkpoint
 
     def fit(
         self, tables: EmbeddingTables, max_epochs: int | None = None, checkpoint: Checkpoint | None = None

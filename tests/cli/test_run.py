@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from baco.config import GROUPS
 from baco.data.interactions import save_interactions
+from baco.experiments import GROUPS
 from baco.registry import METHODS, method_class
 from baco.results.record import unpack_hits
 from baco.tables import CodebookTables
@@ -254,14 +254,20 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["budget=-0.5"], "budget=-0.5 must be a ratio in"),
         (["budget=1.5"], "budget=1.5 is no ratio"),
         (["budget=100000"], "budget=100000 rows is more than the 500 rows"),
-        (["budget=half"], "budget=half is no float"),
+        (["budget=half"], "budget=half must be of the type float"),
         (["budget=nan"], "budget=nan must be"),
+        (["budget=inf"], "budget=inf is no ratio"),
+        (["dim=null"], "dim=None must be of the type int"),
+        (["dataset.name=my/data"], "dataset.name=my/data names files: it must be of letters"),
+        (["method=baco", "method.secondary=maybe"], r"method\.secondary=maybe must be of the type bool"),
+        (["method=baco", "method.seed=-1"], r"method\.seed=-1 must be 0 or more, or null"),
+        (["quantize=none", "+quantize.bits=3"], r"quantize\.bits is no setting of quantize=none"),
         (["budget_unit=bits"], "budget_unit 'bits' is unknown"),
         (["budget=0.001", "method=baco"], "is below the least that this method reaches"),
         (["budget=0.001", "method=random"], "raise budget="),
         (["dim=0"], "dim=0 must be 1 or more"),
         (["seed=-1"], "seed=-1 must be 0 or more"),
-        (["seed=x"], "seed=x is no integer"),
+        (["seed=x"], "seed=x must be of the type int"),
         (["device=cuda:99"], "device=cuda:99 is not to be had"),
         (["threads=0"], "threads=0 must lie between 1 and"),
         (["protocol.learning_rate=0"], r"protocol\.learning_rate=0\.0 must be positive"),
@@ -381,6 +387,35 @@ def test_a_killed_run_continues_to_the_same_numbers(workplace, tmp_path):
     assert not list(workplace.path.glob("runs/*.checkpoint"))
 
 
+def test_a_method_that_trains_the_full_model_first_does_not_begin_it_anew(workplace, tmp_path):
+    settings = [*TINY, "protocol.max_epochs=20", "protocol.eval_every=3", "method=mec", "checkpoint_every=0"]
+    peace = Workplace(tmp_path / "peace")
+    peace.path.mkdir()
+    peace.succeeds(*settings)
+    process = subprocess.Popen(**workplace.command(*settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(workplace.path.glob("runs/*.full.checkpoint")):
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert "continuing after epoch" in workplace.succeeds(*settings).stderr
+    (killed,), (left,) = workplace.records().values(), peace.records().values()
+    assert killed["metrics"] == left["metrics"] and killed["training"] == left["training"]
+    assert not list(workplace.path.glob("runs/*.checkpoint"))
+
+
+def test_a_run_that_another_process_does_is_left_to_it(workplace):
+    endless = [*TINY, "method=random", "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
+    command = workplace.command(*endless)
+    with subprocess.Popen(**command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert any("interactions (train" in line for line in process.stderr)
+        while not list(workplace.path.glob("runs/locks/*")):
+            time.sleep(0.01)
+        error = workplace.fails(*endless)
+        process.kill()
+    assert f"it is being run by process {process.pid} on" in error and "wait for that, or end it" in error
+
+
 def checkpoint_time(workplace: Workplace) -> float:
     """When the last checkpoint was saved; 0 before the first."""
     return max((path.stat().st_mtime for path in workplace.path.glob("runs/*.checkpoint")), default=0.0)
@@ -426,7 +461,7 @@ def test_baco_plus_starts_near_singular_vectors_and_others_can(workplace):
     [
         (["method=pq", "popularity=0.25"], "popularity=0.25 scales the rows that ids share; 'pq' shares none"),
         (["method=baco", "popularity=2"], "popularity=2.0 must be in [0, 1]"),
-        (["method=baco_plus", "backbone=mf", "method.mf_popularity=much"], "popularity=much is no float"),
+        (["method=baco_plus", "backbone=mf", "method.mf_popularity=much"], "popularity=much must be of the type float"),
         (["method=bet", "start=spectral"], "start=spectral is for rows that ids share; 'bet' shares none"),
         (["method=baco", "start=spectre"], "start 'spectre' is unknown; did you mean 'spectral'?"),
     ],
