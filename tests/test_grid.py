@@ -52,6 +52,7 @@ class Laboratory:
             "config": plan.decides,
             "seconds": {"clustering": 0.0, "training": self.seconds, "validation": 0.0, "test": 0.0},
             "environment": {"device": "cpu"},
+            **{section: {} for section in ("names", "labels", "size", "metrics")},
         }
         save_record(config.results_dir, plan.name, record, {"users": np.arange(2)})
         return record

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 
+from baco.errors import UserError
 from baco.files import read_arrays, write_arrays, write_text
 
+log = logging.getLogger(__name__)
+
 RECORD_SCHEMA = 1
+SECTIONS = {"id", "names", "labels", "config", "size", "seconds", "metrics", "environment"}  # that readers rely on
 RESULTS_VERSION = 1  # part of every id; raised when results change on purpose, after which older records do not count
 
 
@@ -39,25 +44,39 @@ def load_record(path: Path) -> dict | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
+    if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA or not record.keys() >= SECTIONS:
         return None
     if record.get("results_version", 1) != RESULTS_VERSION:
         return None
-    record.get("seconds", {}).setdefault("search", 0.0)  # the first records do not have it, and had no search
+    record["seconds"].setdefault("search", 0.0)  # the first records do not have it, and had no search
     return record
 
 
 def load_records(folder: Path) -> list[dict]:
-    """All valid records of a folder, ordered by file name."""
-    found = (load_record(path) for path in sorted(folder.glob("*.json")))
-    return [record for record in found if record is not None]
+    """All valid records of a folder, ordered by file name; a warning names what is none."""
+    found = {path: load_record(path) for path in sorted(folder.glob("*.json"))}
+    for path, record in found.items():
+        if record is None:
+            log.warning("%s is damaged or of another version: it does not count", path)
+    return [record for record in found.values() if record is not None]
 
 
 def record_arrays(record: dict, folder: Path) -> dict[str, np.ndarray]:
-    """The arrays kept beside a record; empty where they are gone."""
+    """The arrays kept beside a record; empty where they are gone.
+
+    Raises
+    ------
+    UserError
+        When the file is damaged.
+    """
     names = record["names"]
     path = folder / f"{record_name(names['dataset'], names['backbone'], names['method'], record['id'])}.npz"
-    return read_arrays(path) if path.exists() else {}
+    try:
+        return read_arrays(path) if path.exists() else {}
+    except Exception as error:  # a damaged archive fails in many ways
+        raise UserError(
+            f"{path} cannot be read ({error}); delete it and the .json beside it, and run that again"
+        ) from None
 
 
 def lookup(record: dict, path: str) -> object:

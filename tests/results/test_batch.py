@@ -12,7 +12,7 @@ import pytest
 from baco.errors import UserError
 from baco.results import batch
 from baco.results.batch import Places, collect, pack, run_batch
-from baco.results.record import RECORD_SCHEMA, load_records, record_id, record_name, save_record
+from baco.results.record import RECORD_SCHEMA, SECTIONS, load_records, record_id, record_name, save_record
 
 # Records once, fails once, and then hears nothing any more; `sys.argv` has what run.py would get.
 WORKER = """
@@ -33,7 +33,8 @@ def saved(results: Path, seed: int, **changes) -> str:
     """A record as a run leaves it; its name."""
     config = {"seed": seed, "method": {"name": "baco"}}
     names = {"dataset": "beauty", "backbone": "mf", "method": "baco"}
-    record = {"schema": RECORD_SCHEMA, "id": record_id(config), "config": config, "names": names} | changes
+    others = {section: {} for section in SECTIONS - {"id", "config", "names"}}
+    record = {"schema": RECORD_SCHEMA, "id": record_id(config), "config": config, "names": names} | others | changes
     name = record_name("beauty", "mf", "baco", record_id(config))
     save_record(results / "records", name, record, {"users": np.arange(seed)})
     return name

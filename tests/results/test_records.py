@@ -6,9 +6,19 @@ import sys
 import numpy as np
 import pytest
 
+from baco.errors import UserError
 from baco.evaluation.metrics import user_metrics
 from baco.results import record as records
-from baco.results.record import load_record, load_records, pack_hits, record_id, save_record, unpack_hits
+from baco.results.record import (
+    load_record,
+    load_records,
+    pack_hits,
+    record_arrays,
+    record_id,
+    record_name,
+    save_record,
+    unpack_hits,
+)
 from baco.results.runs import COMPARISON, OVERVIEW, comparison, frame, to_text
 
 DECIDES = {
@@ -102,12 +112,24 @@ def test_records_are_saved_and_found(tmp_path):
     assert {path.suffix for path in (tmp_path / "new").iterdir()} == {".json", ".npz"}, "no temporary file is left"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 0}'])
-def test_what_is_no_record_does_not_count(tmp_path, content):
-    (tmp_path / "x.json").write_text(content)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 0}', b'{"schema": 1}', b"\xff"])
+def test_what_is_no_record_does_not_count(tmp_path, content, caplog):
+    (tmp_path / "x.json").write_bytes(content)
     assert load_record(tmp_path / "x.json") is None
     assert load_record(tmp_path / "missing.json") is None
     assert load_records(tmp_path) == []
+    assert f"{tmp_path / 'x.json'} is damaged or of another version" in caplog.text
+
+
+def test_damaged_arrays_are_named(tmp_path):
+    record = a_record()
+    names = record["names"]
+    name = record_name(names["dataset"], names["backbone"], names["method"], record["id"])
+    save_record(tmp_path, name, record, {"users": np.arange(1000)})
+    path = tmp_path / f"{name}.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=f"{path} cannot be read .*; delete it and the .json beside it"):
+        record_arrays(record, tmp_path)
 
 
 def test_records_of_another_version_of_the_results_do_not_count(tmp_path):
