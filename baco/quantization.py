@@ -23,6 +23,7 @@ LARGEST = 3e4  # magnitude of an entry: scales and offsets are float16
 SHRINKAGES = (1.0, 0.8, 0.6, 0.4)  # of a row's range, from which the search for its best grid starts
 REFINEMENTS = 8  # more change the error by less than a thousandth
 KMEANS_ITERATIONS = 25
+MOST_CODE_BITS = 12  # 4096 centroids
 
 
 class Quantizer(Protocol):
@@ -184,7 +185,7 @@ class ProductQuantizer:
     blocks : int
         1 to dim.
     bits : int
-        1 to 8 per code.
+        1 to 12 per code.
     """
 
     blocks: int = 16
@@ -194,8 +195,8 @@ class ProductQuantizer:
     def __post_init__(self):
         if self.blocks < 1:
             raise UserError(f"quantize.blocks={self.blocks} must be 1 or more")
-        if not 1 <= self.bits <= 8:
-            raise UserError(f"quantize.bits={self.bits} must lie between 1 and 8")
+        if not 1 <= self.bits <= MOST_CODE_BITS:
+            raise UserError(f"quantize.bits={self.bits} must lie between 1 and {MOST_CODE_BITS}")
 
     @property
     def label(self) -> str:
@@ -214,14 +215,14 @@ class ProductQuantizer:
     def learn(
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Centroids (2^bits, dim) float32, by k-means with k-means++ seeds; and codes (n, blocks) uint8.
+        """Centroids (2^bits, dim) float32, by k-means with k-means++ seeds; and codes (n, blocks), of `code_dtype`.
 
         Centroids beyond the number of distinct parts of rows are zero.
         """
         dim = rows.shape[1]
         self.format(dim)  # refuses too many blocks
         centroids = np.zeros((2**self.bits, dim), np.float32)
-        codes = np.empty((len(rows), self.blocks), np.uint8)
+        codes = np.empty((len(rows), self.blocks), code_dtype(self.bits))
         blocks = self.block_of_column(dim)
         for block in range(self.blocks):
             columns = np.flatnonzero(blocks == block)
@@ -297,16 +298,27 @@ def packed_width(count: int, bits: int) -> int:
     return -(-count * bits // 8)
 
 
+def code_dtype(bits: int) -> type:
+    """The integers that hold so many bits, up to 15; torch can index with none that are unsigned and longer."""
+    return np.uint8 if bits <= 8 else np.int16
+
+
 def pack_rows(values: np.ndarray, bits: int) -> np.ndarray:
-    """(n, packed_width(count, bits)) uint8 from (n, count) uint8 below 2^bits, the highest bit first."""
-    digits = np.unpackbits(values[:, :, None], axis=2)[:, :, 8 - bits :]
+    """(n, packed_width(count, bits)) uint8 from (n, count) integers from 0 to 2^bits - 1, the highest bit first."""
+    if bits <= 8:
+        digits = np.unpackbits(values.astype(np.uint8, copy=False)[:, :, None], axis=2)[:, :, 8 - bits :]
+    else:
+        digits = np.unpackbits(values.astype(">u2")[:, :, None].view(np.uint8), axis=2)[:, :, 16 - bits :]
     return np.packbits(digits.reshape(len(values), -1), axis=1)
 
 
 def unpack_rows(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
-    """The inverse of `pack_rows`: (n, count) uint8."""
+    """The inverse of `pack_rows`: (n, count), of `code_dtype`."""
     digits = np.unpackbits(packed, axis=1, count=count * bits).reshape(len(packed), count, bits)
-    return np.packbits(digits, axis=2)[:, :, 0] >> (8 - bits)
+    whole = np.packbits(digits, axis=2)  # filled up with zeros to the right
+    if bits <= 8:
+        return whole[:, :, 0] >> (8 - bits)
+    return (whole.view(">u2")[:, :, 0] >> (16 - bits)).astype(np.int16)
 
 
 def half_above(values: np.ndarray) -> np.ndarray:

@@ -120,6 +120,11 @@ def hashed(
         sharing = train.num_nodes - sum(map(own_rows, split_rows(rows, *sizes)))
         return rows > budget.rows(extra_parameters=(num_hashes - 1) * sharing, extra_bytes=stored)
 
+    if over_budget(2):
+        raise UserError(
+            f"the budget of {budget.limit:,} {budget.unit} does not buy two codebook rows beside the codes that are stored; "
+            "raise budget="
+        )
     rows = 1 + bisect_left(range(2, train.num_nodes + 1), True, key=over_budget)
     sides = []
     degrees = train.user_degrees, train.item_degrees

@@ -17,7 +17,7 @@ from baco.compressor import Compressor
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.quantization import ProductQuantizer, pack_rows, unpack_rows
+from baco.quantization import MOST_CODE_BITS, ProductQuantizer, code_dtype, pack_rows, unpack_rows
 from baco.quantized import QuantizedTables
 from baco.registry import register_method
 from baco.rng import stream
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_BITS = 8
+MOST_BITS = 8  # of codes whose size is left to the budget: a byte
 
 
 class ProductTables(EmbeddingTables):
@@ -113,7 +113,7 @@ class ProductCodebook(nn.Module):
     def __init__(self, quantizer: ProductQuantizer, num_ids: int, dim: int, rng: np.random.Generator):
         super().__init__()
         num_centroids = 2**quantizer.bits
-        codes = rng.integers(num_centroids, size=(num_ids, quantizer.blocks), dtype=np.uint8)
+        codes = rng.integers(num_centroids, size=(num_ids, quantizer.blocks), dtype=code_dtype(quantizer.bits))
         blocks = torch.from_numpy(quantizer.block_of_column(dim))
         self.centroids = nn.Parameter(torch.zeros(num_centroids, dim))  # those of all blocks side by side
         self.register_buffer("codes", torch.from_numpy(codes))  # (n, blocks)
@@ -136,7 +136,7 @@ class ProductSettings:
     """Settings of the methods that use product quantization.
 
     blocks : codes per id; None: the budget decides.
-    bits : of a code; None: the budget decides.
+    bits : of a code; None: the budget decides, up to 8 as is usual, though the paper's rule counts longer ones alike.
     rate : the part of the protocol's learning rate at which centroids are trained under their codes.
     """
 
@@ -147,8 +147,8 @@ class ProductSettings:
     def __post_init__(self):
         if self.blocks is not None and self.blocks < 1:
             raise UserError(f"method.blocks={self.blocks} must be 1 or more, or null")
-        if self.bits is not None and not 1 <= self.bits <= MOST_BITS:
-            raise UserError(f"method.bits={self.bits} must lie between 1 and {MOST_BITS}, or be null")
+        if self.bits is not None and not 1 <= self.bits <= MOST_CODE_BITS:
+            raise UserError(f"method.bits={self.bits} must lie between 1 and {MOST_CODE_BITS}, or be null")
         if not self.rate > 0:
             raise UserError(f"method.rate={self.rate} must be positive")
 
@@ -159,7 +159,8 @@ class ProductMethod(Compressor):
     has_start = True
 
     def quantizer_within(self, train: Biadjacency, budget: Budget) -> ProductQuantizer:
-        """The product quantizer with the most bits per id that the budget allows; with fewer blocks among equals.
+        """The product quantizer with the most bits per id that the budget allows, eight at most for a code unless
+        `bits` asks for more; with fewer blocks among equals.
 
         So ordered, the distortion of k-means falls: by a factor of four for each bit per dimension, and a little by
         wider blocks.
@@ -260,11 +261,11 @@ class ProductQuantization(ProductMethod):
 
 
 def product_ledger(quantizer: ProductQuantizer, num_users: int, num_items: int, dim: int) -> Ledger:
-    """What product codes of all ids cost."""
+    """What product codes of all ids cost. The full model is trained for them."""
     cost, sizes = quantizer.format(dim), (num_users, num_items)
     return Ledger(
         parameters=sum(map(cost.parameters, sizes)),
         bytes=sum(map(cost.bytes, sizes)),
-        training_floats=2 * dim * 2**quantizer.bits,
+        training_floats=sum(sizes) * dim,
         extra_codes=sum(sizes) * (quantizer.blocks - 1),
     )

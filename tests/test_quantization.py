@@ -23,6 +23,7 @@ from baco.quantization import (
     QUANTIZERS,
     ProductQuantizer,
     UniformQuantizer,
+    code_dtype,
     half_above,
     pack_rows,
     packed_width,
@@ -74,12 +75,12 @@ def error(quantizer, rows: np.ndarray) -> float:
 # Bits ----------------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 8), st.integers(1, 20), st.integers(1, 6), st.integers(0, 99))
+@given(st.integers(1, 12), st.integers(1, 20), st.integers(1, 6), st.integers(0, 99))
 def test_packed_bits_come_back_and_take_no_more_than_they_must(bits, count, n, seed):
-    values = np.random.default_rng(seed).integers(2**bits, size=(n, count), dtype=np.uint8)
+    values = np.random.default_rng(seed).integers(2**bits, size=(n, count), dtype=code_dtype(bits))
     packed = pack_rows(values, bits)
     assert packed.shape == (n, packed_width(count, bits)) and packed.nbytes == n * -(-count * bits // 8)
-    np.testing.assert_array_equal(unpack_rows(packed, count, bits), values)
+    np.testing.assert_array_equal(unpack_rows(packed, count, bits), values, strict=True)
     digits = "".join(format(value, f"0{bits}b") for value in values[0])
     assert "".join(format(byte, "08b") for byte in packed[0]) == digits.ljust(8 * packed.shape[1], "0")
 
@@ -180,6 +181,7 @@ def test_few_distinct_values_are_kept_exactly():
     rows = np.random.default_rng(0).choice(np.float32([-1.5, 0.25, 0.5, 3]), (300, 6))
     np.testing.assert_array_equal(restored(ProductQuantizer(blocks=6, bits=2), rows), rows)
     np.testing.assert_array_equal(restored(ProductQuantizer(blocks=1, bits=8), rows[:200]), rows[:200])
+    np.testing.assert_array_equal(restored(ProductQuantizer(blocks=1, bits=9), rows[:400]), rows[:400])
 
 
 def test_blocks_need_not_divide_the_width():
@@ -202,7 +204,7 @@ def test_weights_draw_the_centroids_to_where_they_lie():
         (lambda: UniformQuantizer(9), "quantize.bits=9 must lie between 2 and 8"),
         (lambda: UniformQuantizer(0, symmetric=False), "quantize.bits=0 must lie between 1 and 8"),
         (lambda: ProductQuantizer(0), "quantize.blocks=0 must be 1 or more"),
-        (lambda: ProductQuantizer(4, 9), "quantize.bits=9 must lie between 1 and 8"),
+        (lambda: ProductQuantizer(4, 13), "quantize.bits=13 must lie between 1 and 12"),
         (lambda: ProductQuantizer(16).format(8), "quantize.blocks=16 is more than the embedding width dim=8"),
     ],
 )

@@ -89,3 +89,8 @@ def test_lsh_gives_ids_with_equal_interactions_one_row():
     budget = Budget.parse(0.5, "parameters", 100, 20, 64)
     codes = Lsh().assign(twins, budget, stream(0, "assign")).users.index.reshape(20, 5)
     assert (codes == codes[:, :1]).all() and len(np.unique(codes)) > 15
+
+
+def test_a_budget_below_the_second_codes_is_told_as_what_it_is(planted):
+    with pytest.raises(UserError, match="the budget of 80 parameters does not buy two codebook rows beside"):
+        DoubleHash().assign(planted.train, Budget(80, "parameters", 8), stream(0, "assign"))
