@@ -122,8 +122,8 @@ def hashed(
 
     if over_budget(2):
         raise UserError(
-            f"the budget of {budget.limit:,} {budget.unit} does not buy two codebook rows beside the codes that are stored; "
-            "raise budget="
+            f"the budget of {budget.limit:,} {budget.unit} does not buy two codebook rows beside the codes that are "
+            "stored; raise budget="
         )
     rows = 1 + bisect_left(range(2, train.num_nodes + 1), True, key=over_budget)
     sides = []
