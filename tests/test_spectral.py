@@ -10,7 +10,7 @@ from baco.codes import Assignment, Codes
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.rng import stream, torch_stream
-from baco.spectral import normalised, singular_vectors, spectral_factors
+from baco.spectral import normalised_interactions, singular_vectors, spectral_factors
 from baco.start import STRENGTH
 from baco.tables import CodebookTables
 from baco.training.trainer import Trainer
@@ -26,7 +26,7 @@ def dense_normalised(graph) -> np.ndarray:
 @pytest.mark.parametrize("count", [6, 1000], ids=["ARPACK", "all of them"])
 def test_singular_vectors_are_those_of_the_dense_matrix(sparse_graph, count):
     dense = dense_normalised(sparse_graph)
-    np.testing.assert_allclose(normalised(sparse_graph).toarray(), dense, rtol=1e-6)
+    np.testing.assert_allclose(normalised_interactions(sparse_graph).toarray(), dense, rtol=1e-6)
     left, values, right = singular_vectors(sparse_graph, count, np.random.default_rng(0))
     expected = np.linalg.svd(dense, compute_uv=False)[:count]
     assert expected[0] == pytest.approx(1)
