@@ -13,6 +13,10 @@ from baco.results.summary import Row, Section
 
 MISSING = "—"
 
+# R@20 of the users with the fewest interactions to those with the most, and where a record has it.
+ACTIVITY = {
+    f"R@20 {part}": f"metrics.test_by_activity.{part}.recall@20" for part in ("0-25%", "25-50%", "50-75%", "75-100%")
+}
 # Columns of numbers: where a record keeps them, and how they are printed.
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "parameters": ("size.parameters", "{:,.0f}".format),
@@ -41,6 +45,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "rotated users": ("distance.rotated_users", "{:.3f}".format),
     "rotated items": ("distance.rotated_items", "{:.3f}".format),
     "rotated all": ("distance.rotated_all", "{:.3f}".format),
+    **{name: (path, lambda value: f"{100 * value:.2f}") for name, path in ACTIVITY.items()},
 }
 
 
@@ -113,6 +118,10 @@ def percent(row: Row, path: str) -> str:
 
 def decimal(value: float, sign: str = "") -> str:
     return MISSING if math.isnan(value) else f"{value:{sign}.2f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def number_cell(row: Row, name: str) -> Cell:

@@ -177,15 +177,15 @@ class Section:
                 places |= {within[0]: 0, within[1]: 1}
         return places
 
-    def tested(self, metrics: list[tuple[str, int]]) -> Tests:
-        """Each row against the first of ours in its group, by each metric; p-values are Holm-corrected.
+    def tested(self, metrics: list[tuple[str, int]], ours_is: str = OURS) -> Tests:
+        """Each row against the first of a method in its group, by each metric; p-values are Holm-corrected.
 
         Paired over users, each user's value the mean over the seeds that both rows have. Rows without per-user values
         or a common seed are left out. The correction is for the rows of a group, metric by metric.
         """
         results = {}
         for group in self.groups:
-            ours = next((row for row in group if row.method == OURS and row.records), None)
+            ours = next((row for row in group if row.method == ours_is and row.records), None)
             made, of_ours = {}, {}  # the second by seeds, which most rows share
             for row in group:
                 seeds = frozenset(row.seeds) & frozenset(ours.seeds) if ours is not None and row is not ours else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from baco.experiments import CONF, Experiment, experiment_names, load_experiment
 from baco.files import write_text
 from baco.results.parts import (
+    ACTIVITY,
     COLUMNS,
     MISSING,
     decimal,
@@ -20,6 +21,7 @@ from baco.results.parts import (
     nothing_recorded,
     number_cell,
     of_device,
+    p_value,
     percent,
     row_keys,
     row_label,
@@ -31,6 +33,7 @@ from baco.results.runs import RANKING, RUNS, SECONDS, frame
 from baco.results.summary import OURS, Section, Tests, joined, sections
 
 ALPHA = 0.05
+PLUS, NEAR = "baco_plus", ("full", "pq", "mec", "baco")
 WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a meaning
 RECALL = RANKING["R@20"]
 METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) for path in RANKING.values()]
@@ -38,7 +41,11 @@ METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) 
 COMPARED = ("parameters", "bytes", "ratio", *SECONDS)
 CLUSTERS = ("user rows", "item rows", "clusters", "largest", "single", "Gini", "links inside", "ACCL")
 DISTANCES = ("users", "items", "all", "rotated users", "rotated items", "rotated all")
-SHOWN = {"cluster_sizes": CLUSTERS, "distance": DISTANCES}  # what other experiments show is COMPARED
+SHOWN = {  # what other experiments show is COMPARED
+    "cluster_sizes": CLUSTERS,
+    "distance": DISTANCES,
+    "user_groups": (*ACTIVITY, "parameters"),
+}
 TIMED = (*SECONDS, "s per epoch", "epochs", "validation s", "test s", "host MB", "GPU MB")
 
 
@@ -61,13 +68,14 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
     folder : Path
         Where the records lie, with their per-user values.
     """
-    made, found = {}, {}
+    made, found = {}, {}  # by experiment
     for name in sorted(set(experiment_names(conf)) - WITHOUT_TABLE, key=lambda name: (name != "main_table", name)):
         experiment = load_experiment(name, conf)
         found[name] = sections(experiment, records, folder, conf)
         made[name] = (speed if name == "speed" else comparison)(experiment, found[name])
     main, compared = made.pop("main_table"), found["main_table"]
-    return [overview(compared), main, beside_published(joined(compared + found["protocols"])), *made.values()]
+    published_beside = beside_published(joined(compared + found["protocols"]))
+    return [overview(compared), main, against_plus(joined(compared + found["start"])), published_beside, *made.values()]
 
 
 def write_tables(records: list[dict], folder: Path, record_folder: Path, conf: Path = CONF) -> list[Path]:
@@ -145,9 +153,9 @@ def comparison(experiment: Experiment, found: list[Section]) -> Document:
         f"{experiment.about} Recall (over min(k, relevant)) and NDCG are in percent, on the test split; mean ± "
         "standard deviation over seeds. Bold is the best within the budget, underlined the runner-up. "
         f"{SIGNIFICANT}: differs from BACO (the first such row of the same budget), by a two-sided t-test paired over "
-        f"users, each user's value the mean over seeds, at p < {ALPHA} after Holm's correction for the rows of that "
-        "budget. Search is what a method does before the training itself: trainings of another model, or finding where "
-        "rows start. †: a method that keeps to no budget; it has the size that it has."
+        f"users, each user's value the mean over the seeds that both have, at p < {ALPHA} after Holm's correction for "
+        "the rows of that budget. Search is what a method does before the training itself: trainings of another model, "
+        "or finding where rows start. †: a method that keeps to no budget; it has the size that it has."
     ).strip()
     tests = [section.tested(METRICS) for section in found]
     tables = [_comparison_table(*pair) for pair in zip(found, tests, strict=True) if pair[0].records]
@@ -175,12 +183,49 @@ def _comparison_lines(section: Section, tested: Tests) -> Iterator[dict]:
     """All rows with all their numbers, unrounded; recall and NDCG in percent."""
     for row in section.rows:
         line = row_keys(section, row)
+        ours = next((other for other in section.rows if other.method == OURS and other.budget == row.budget), row)
+        line[f"seeds with {OURS}"] = len({*row.seeds} & {*ours.seeds})
         for number, (name, path) in enumerate(RANKING.items()):
             line |= {name: 100 * row.mean(path), f"{name} sd": 100 * row.deviation(path)}
             against, p = tested[row][number] if row in tested else (None, math.nan)
             line[f"{name} - {OURS}"] = math.nan if against is None else 100 * against.difference
             line |= {f"{name} effect": math.nan if against is None else against.effect, f"{name} p": p}
-        yield line | {name: row.mean(path) for name, (path, _) in COLUMNS.items()}
+        yield line | {name: row.mean(path) * (100 if name in ACTIVITY else 1) for name, (path, _) in COLUMNS.items()}
+
+
+# BACO+ against what comes near it -------------------------------------------------------------------------------------
+
+
+def against_plus(found: list[Section]) -> Document:
+    """What BACO+ has more than BACO, the full model and product codes of it, metric by metric, and how sure that is."""
+    tables, lines = [], []
+    for section in found:
+        plus = next((row for row in section.rows if row.method == PLUS and not row.variant and row.records), None)
+        if plus is None:
+            continue
+        near = [row for row in section.rows if row.method in NEAR and row.variant in ("", "start=spectral")]
+        same = [row for row in near if row.budget == plus.budget and row.records]
+        chosen = replace(section, rows=[replace(row, missing=[]) for row in (plus, *same)])
+        rows = []
+        for row, tests in chosen.tested(METRICS, PLUS).items():
+            seeds = len({*row.seeds} & {*plus.seeds})
+            line, cells = row_keys(chosen, row) | {"seeds": seeds}, [Cell(row_label(row)), Cell(str(seeds))]
+            for name, (test, p) in zip(RANKING, tests, strict=True):
+                ahead = -100 * test.difference
+                line |= {f"{PLUS} - {name}": ahead, f"{name} p": p}
+                cells.append(Cell(f"{decimal(ahead, '+')} ({p_value(p)})", mark=SIGNIFICANT if p < ALPHA else ""))
+            rows.append(tuple(cells))
+            lines.append(line)
+        tables.append(
+            Table(section.name, tuple(section_notes(chosen)), ("BACO+ minus", "seeds", *RANKING), 1, tuple(rows))
+        )
+    about = (
+        "What BACO+ has more than each row, in points of percent, on the test split, and in brackets the p-value of a "
+        "two-sided t-test paired over users, each user's value the mean over the seeds that both have (their number is "
+        f"shown), after Holm's correction for the rows of a table; {SIGNIFICANT}: p < {ALPHA}. BACO+ starts near "
+        "singular vectors; rows with start=spectral do, too, or the full model that they compress does."
+    )
+    return Document("against_plus", "BACO+ against what comes near it", about, tuple(tables), pd.DataFrame(lines))
 
 
 # Time ----------------------------------------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_rel
 
 from baco.budget import Budget
 from baco.experiments import Experiment, load_experiment
 from baco.results.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
 from baco.results.summary import joined, sections
-from baco.results.tables import comparison, documents, overview, write_tables
+from baco.results.tables import against_plus, comparison, documents, overview, write_tables
 from baco.results.wanted import Wanted
 
 ROOT = Path(__file__).parents[2]
@@ -273,6 +274,29 @@ def test_differences_are_tested_over_users(tmp_path):
     assert document.data.set_index("method").loc["full", "R@10 p"] == 1
 
 
+def test_baco_plus_is_tested_against_what_comes_near_it_over_common_seeds(tmp_path):
+    rng = np.random.default_rng(0)
+    per_user, made = {}, []
+    for method, seed in (("baco_plus", 0), ("baco_plus", 1), ("full", 0), ("full", 1), ("full", 2), ("random", 0)):
+        record = full(seed=seed) if method == "full" else a_record(method=method, seed=seed)
+        hits = rng.random((400, 50)) < (0.12 if method == "baco_plus" else 0.1)
+        per_user[method, seed] = hits[:, :20].sum(1) / 20
+        name = record_name("beauty", "lightgcn", method, record["id"])
+        save_record(tmp_path, name, record, pack_hits(np.arange(400), np.full(400, 60), hits))
+        made.append(record)
+    runs = experiment(
+        *({"method": name, "seed": seed} for name in ("full", "baco_plus", "random") for seed in range(3))
+    )
+    document = against_plus(sections(runs, made, tmp_path))
+    (line,) = document.data.to_dict("records")
+    plus, of_full = ((per_user[name, 0] + per_user[name, 1]) / 2 for name in ("baco_plus", "full"))
+    assert (line["method"], line["seeds"]) == ("full", 2), "random hashing does not come near it"
+    assert line["baco_plus - R@20"] == pytest.approx(100 * (plus - of_full).mean())
+    assert line["R@20 p"] == pytest.approx(ttest_rel(plus, of_full).pvalue)
+    (table,) = document.tables
+    assert not any("Missing" in note for note in table.notes), "the tables of all rows tell that"
+
+
 TABLE = Table(
     "50 % & more",
     ("A_note of `code`.",),
@@ -345,6 +369,14 @@ def test_ours_stand_beside_the_papers(committed):
     assert committed["published"].data["R@10 paper"].notna().sum() >= 20 * 4 - 1
 
 
+def test_groups_of_users_have_columns(committed):
+    (table, *_) = committed["user_groups"].tables
+    row = next(row for row in table.rows if row[0].text == "BACO")
+    of_group = dict(zip(table.columns, (cell.text for cell in row), strict=True))
+    counted = [float(of_group[f"R@20 {part}"]) for part in ("0-25%", "25-50%", "50-75%", "75-100%")]
+    assert min(counted) < float(of_group["R@20"]) < max(counted)
+
+
 def test_all_tables_are_latex(committed):
     for document in committed.values():
         for table in document.tables:
@@ -363,7 +395,7 @@ def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path):
 
 def test_every_experiment_has_sections_without_any_record(tmp_path):
     for document in documents([], tmp_path):
-        assert document.tables or document.name in ("speed", "published")
+        assert document.tables or document.name in ("speed", "published", "against_plus")
         assert all("nothing is recorded yet" in table.notes[-1].lower() for table in document.tables if not table.rows)
     assert load_experiment("main_table").runs
 
