@@ -22,6 +22,7 @@ from baco.evaluation.groups import QUARTILES
 from baco.experiments import CONF, load_experiment
 from baco.files import write_bytes
 from baco.results.front import named, pareto, write_names
+from baco.results.parts import ACTIVITY, of_one_device, row_label
 from baco.results.record import record_arrays
 from baco.results.reference import method_label, published, published_result
 from baco.results.runs import RANKING, SECONDS
@@ -121,45 +122,43 @@ class Gallery:
                     axes.plot(
                         theirs, place, label="the paper's Table 8", ls="", marker="D", mfc="none", color=COLORS[1], ms=4
                     )
-            axes.set_yticks(range(len(rows)), [textwrap.fill(row.label, 30) for row in rows], fontsize=6)
+            axes.set_yticks(
+                range(len(rows)), [textwrap.shorten(row_label(row), 30, placeholder=" …") for row in rows], fontsize=6
+            )
             axes.set(title=section.name, xlabel="Recall@10, %", ylim=(-0.7, len(rows) - 0.3))
-        caption = "Recall@10 at the paper's budget, mean and standard deviation over seeds, beside the paper's."
+        caption = (
+            "Recall@10, mean and standard deviation over seeds, beside the paper's (its protocol; for Gowalla and "
+            "Yelp2018 other splits of the same kind). All are at the paper's budget but the full model, also in fewer "
+            "bits, and those with a †, which keep to no budget."
+        )
         return self._picture("ranking", caption, "main_table", figure, panels)
 
     def recall_over_ratio(self) -> Picture:
         caption = "Recall@20 against the ratio of parameters to the full model's; the line is the Pareto front."
-        return self._against(
-            "recall_over_ratio", caption, "parameters, % of the full model", _mean("size.parameter_ratio", 100)
-        )
+        found, ratio = self.found("main_table", "budgets", "solvers"), _mean("size.parameter_ratio", 100)
+        return self._against("recall_over_ratio", caption, "parameters, % of the full model", ratio, found)
 
     def recall_over_bytes(self) -> Picture:
         caption = "Recall@20 against the bytes of tables and codes at inference; the line is the Pareto front."
-        experiments = "main_table", "budgets", "solvers", "bytes"
-        cost = _mean("size.bytes", 1e-6)
-        return self._against("recall_over_bytes", caption, "bytes at inference, MB", cost, experiments)
+        found = self.found("main_table", "budgets", "solvers", "bytes")
+        return self._against("recall_over_bytes", caption, "bytes at inference, MB", _mean("size.bytes", 1e-6), found)
 
     def recall_over_seconds(self) -> Picture:
         caption = (
             "Recall@20 against the seconds of clustering, search and training together; the line is the Pareto front. "
-            "Seconds are of whatever machine a run was done on: see results/README.md."
+            "A panel has the runs of one kind of CPU or GPU, that of most of them; what else ran there differs: see "
+            "results/README.md."
         )
 
         def seconds(row: Row) -> float:
             return sum(row.mean(path) for path in SECONDS.values())
 
-        return self._against(
-            "recall_over_seconds", caption, "clustering + search + training, s", seconds, ("main_table",)
-        )
+        found = [of_one_device(section) for section in self.found("main_table")]
+        return self._against("recall_over_seconds", caption, "clustering + search + training, s", seconds, found)
 
     def _against(
-        self,
-        name: str,
-        caption: str,
-        label: str,
-        cost: Callable[[Row], float],
-        experiments: tuple[str, ...] = ("main_table", "budgets", "solvers"),
+        self, name: str, caption: str, label: str, cost: Callable[[Row], float], found: list[Section]
     ) -> Picture:
-        found = self.found(*experiments)
         figure, panels = _panels(len(found))
         fills, names = {"": "full"}, []  # by variant of a method
         for axes, section in zip(panels, found, strict=True):
@@ -212,7 +211,9 @@ class Gallery:
                 theirs = paper[(paper["dataset"] == section.about.dataset["name"]) & (paper["metric"] == metric)]
                 self._published(axes, theirs, "x_axis")
                 axes.set(title=section.name, xlabel="resolution γ", ylabel=f"{name}, %")
-        caption = "Recall and NDCG of BACO over the resolution; dotted: the paper's Figure 6."
+        caption = (
+            "Recall and NDCG of BACO over the resolution; dotted: the paper's Figure 6, of its protocol and split."
+        )
         return self._picture("resolution", caption, "resolution", figure, panels)
 
     # Who, and how evenly ---------------------------------------------------------------------------------------------
@@ -224,21 +225,23 @@ class Gallery:
         paper = published("figure5").query("metric == 'recall' and k == 20")
         for axes, section in zip(panels, found, strict=True):
             for row in (row for row in section.rows if row.records):
-                groups = [f"metrics.test_by_activity.{group}.recall@20" for group in QUARTILES]
-                axes.plot(
-                    QUARTILES, [100 * row.mean(path) for path in groups], label=row.label, **self.look[row.method]
-                )
+                recalls = [100 * row.mean(path) for path in ACTIVITY.values()]
+                axes.plot(QUARTILES, recalls, label=row.label, **self.look[row.method])
             self._published(axes, paper[paper["dataset"] == section.about.dataset["name"]], "user_group")
             axes.set(title=section.name, xlabel="users by training interactions", ylabel="Recall@20, %")
-        caption = "Recall@20 by the quartile of users' training interactions; dotted: the paper's Figure 5."
+        caption = (
+            "Recall@20 by the quartile of users' training interactions; dotted: the paper's Figure 5 (its protocol and "
+            "splits)."
+        )
         return self._picture("user_groups", caption, "user_groups", figure, panels)
 
     def cluster_sizes(self) -> Picture:
         """The paper's Figure 7; needs what is kept beside newer records."""
-        found = []
+        found, without = [], []
         for section in self.found("cluster_sizes"):
             for side in ("users", "items"):
                 sizes = [(row, record_arrays(row.records[0], self.folder)) for row in section.rows if row.records]
+                without += [f"{row.label} ({section.name})" for row, arrays in sizes if f"{side}_per_row" not in arrays]
                 sizes = [(row, arrays[f"{side}_per_row"]) for row, arrays in sizes if f"{side}_per_row" in arrays]
                 if sizes:
                     found.append((section, side, sizes))
@@ -251,6 +254,8 @@ class Gallery:
                 title=section.name, xlabel="share of the rows, largest first", ylabel=f"{side} per row", yscale="log"
             )
         caption = "How many users and items share a row (the paper's Figure 7)."
+        if without:
+            caption += f" Not kept in older records: {'; '.join(dict.fromkeys(without))}."
         return self._picture("cluster_sizes", caption, "cluster_sizes", figure, panels)
 
     def _published(self, axes: Axes, curves: pd.DataFrame, x: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from baco.evaluation.groups import QUARTILES
 from baco.results.reference import authors_split
 from baco.results.render import Cell, Table
 from baco.results.runs import SECONDS
@@ -14,9 +16,8 @@ from baco.results.summary import Row, Section
 MISSING = "—"
 
 # R@20 of the users with the fewest interactions to those with the most, and where a record has it.
-ACTIVITY = {
-    f"R@20 {part}": f"metrics.test_by_activity.{part}.recall@20" for part in ("0-25%", "25-50%", "50-75%", "75-100%")
-}
+ACTIVITY = {f"R@20 {part}": f"metrics.test_by_activity.{part}.recall@20" for part in QUARTILES}
+
 # Columns of numbers: where a record keeps them, and how they are printed.
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "parameters": ("size.parameters", "{:,.0f}".format),
@@ -135,12 +136,17 @@ def device_of(record: dict) -> str:
 
 
 def devices(row: Row) -> str:
-    """What a row was run on: GPUs by name, or the CPU."""
-    kinds = {record["environment"].get("gpu") or record["environment"]["device"] for record in row.records}
-    return ", ".join(sorted(kinds))
+    """What a row was run on: GPUs or CPUs by name."""
+    return ", ".join(sorted({device_of(record) for record in row.records}))
 
 
 def of_device(row: Row, device: str) -> Row:
     """The row with its records of one device."""
     kept = [record for record in row.records if device_of(record) == device]
     return replace(row, records=kept)
+
+
+def of_one_device(section: Section) -> Section:
+    """The section with the records of the device that most were made on: only their seconds can be compared."""
+    (device, _), *_ = Counter(sorted(map(device_of, section.records))).most_common(1)
+    return replace(section, rows=[of_device(row, device) for row in section.rows])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 SIGNIFICANT = "*"
+MARKS = f"Bold: best within the budget; underlined: runner-up; {SIGNIFICANT}: p < 0.05, Holm-corrected; †: no budget."
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def to_markdown(table: Table) -> str:
-    """A heading, the table, and the notes as a list."""
+def to_markdown(table: Table, name: str) -> str:
+    """A heading, the table, and the notes as a list. Needs no name of its document."""
 
     def text(cell: Cell) -> str:
         plain = cell.text.replace("|", "\\|")
@@ -63,6 +65,8 @@ LATEX = {
     "×": r"$\times$",
     "−": "$-$",
     "—": "---",
+    "<": "$<$",
+    ">": "$>$",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
     "`": "",
@@ -74,23 +78,31 @@ def escape_latex(text: str) -> str:
     return "".join(LATEX.get(sign, sign) for sign in text)
 
 
-def to_latex(table: Table) -> str:
-    """A floating table for the package booktabs, the notes in its caption."""
+def to_latex(table: Table, name: str) -> str:
+    """A floating table for the packages booktabs and graphicx, no wider than the text; nothing where there are no rows.
+
+    Notes with a command are comments: they are for whoever makes the table. The label is made of its name and title.
+    """
+    if not table.rows:
+        return ""
 
     def text(cell: Cell) -> str:
         plain = escape_latex(cell.text)
         shown = {0: rf"\textbf{{{plain}}}", 1: rf"\underline{{{plain}}}"}.get(cell.place, plain)
         return shown + (f"$^{{{cell.mark}}}$" if cell.mark else "")
 
-    caption = " ".join(escape_latex(f"{sentence}") for sentence in (f"{table.title}.", *table.notes))
-    lines = [r"\begin{table*}", r"\centering\small", rf"\caption{{{caption}}}"]
-    if table.rows:
-        numbers = len(table.columns) - table.words
-        lines += [rf"\begin{{tabular}}{{{'l' * table.words}{'r' * numbers}}}", r"\toprule"]
-        lines += [" & ".join(map(escape_latex, table.columns)) + r" \\", r"\midrule"]
-        lines += [" & ".join(map(text, row)) + r" \\" for row in table.rows]
-        lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, r"\end{table*}", ""])
+    commands = [note for note in table.notes if "`" in note]
+    notes = [note for note in table.notes if note not in commands]
+    caption = " ".join(map(escape_latex, (f"{table.title}.", *notes, MARKS)))
+    label = "-".join(re.findall(r"\w+", f"{name} {table.title}".lower()))
+    numbers = len(table.columns) - table.words
+    lines = [f"% {note}" for note in commands]
+    lines += [r"\begin{table*}", r"\centering\small", rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}"]
+    lines += [r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{"]
+    lines += [rf"\begin{{tabular}}{{{'l' * table.words}{'r' * numbers}}}", r"\toprule"]
+    lines += [" & ".join(map(escape_latex, table.columns)) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(text, row)) + r" \\" for row in table.rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""])
 
 
 def to_html(table: Table) -> str:
@@ -122,4 +134,4 @@ def _with_code(text: str) -> str:
     return "".join(part if number % 2 == 0 else f"<code>{part}</code>" for number, part in enumerate(parts))
 
 
-FORMATS: dict[str, Callable[[Table], str]] = {"md": to_markdown, "tex": to_latex}
+FORMATS: dict[str, Callable[[Table, str], str]] = {"md": to_markdown, "tex": to_latex}

@@ -82,9 +82,12 @@ def write_tables(records: list[dict], folder: Path, record_folder: Path, conf: P
     """Write all documents as Markdown, LaTeX and CSV, and the list of runs as runs.csv."""
     written = []
     for document in documents(records, record_folder, conf):
-        heads = {"md": f"# {document.title}\n\n{document.about}\n\n", "tex": "% needs the package booktabs\n"}
+        heads = {
+            "md": f"# {document.title}\n\n{document.about}\n\n",
+            "tex": "% needs the packages booktabs and graphicx\n",
+        }
         for suffix, form in FORMATS.items():
-            text = heads[suffix] + "\n".join(form(table) for table in document.tables)
+            text = heads[suffix] + "\n".join(form(table, document.name) for table in document.tables)
             written.append(folder / f"{document.name}.{suffix}")
             write_text(written[-1], text)
         written.append(folder / f"{document.name}.csv")
@@ -240,7 +243,7 @@ def speed(experiment: Experiment, found: list[Section]) -> Document:
     tables, lines = [], []
     for section in found:
         for device in sorted({device_of(record) for record in section.records}):
-            rows = [of_device(row, device) for row in section.rows if row.known]
+            rows = [row for row in (of_device(row, device) for row in section.rows) if row.records]
             ours = next((row.mean("seconds.clustering") for row in rows if row.method == OURS), math.nan)
             cells = []
             for row in rows:

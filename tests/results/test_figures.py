@@ -111,6 +111,19 @@ def test_bytes_show_quantized_runs_beside_the_others(records, tmp_path):
     assert "RANDOM + INT" not in [line.get_label() for line in by_ratio.figure.axes[0].lines]
 
 
+def test_seconds_are_of_one_device(records, tmp_path):
+    other = a_record(0.07, method="graphhash")
+    other["environment"] = {"device": "cpu", "cpu": "another CPU", "gpu": None}
+    (axes,) = Gallery([*records, other], tmp_path).recall_over_seconds().figure.axes
+    labels = {line.get_label() for line in axes.lines}
+    assert "BACO" in labels and "GRAPHHASH" not in labels
+
+
+def test_records_without_sizes_are_named_below_the_picture(records, tmp_path):
+    picture = Gallery([*records, a_record(0.07, method="graphhash")], tmp_path).cluster_sizes()
+    assert picture.caption.endswith("Not kept in older records: GRAPHHASH (beauty, LightGCN, protocol fast).")
+
+
 def test_files_are_the_same_for_the_same_records(records, tmp_path):
     first = write_figures(Gallery(records, tmp_path).pictures(), tmp_path / "figures")
     assert {path.suffix for path in first} == {".pdf", ".png"} and len(first) >= 8

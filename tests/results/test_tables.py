@@ -307,7 +307,7 @@ TABLE = Table(
 
 
 def test_markdown():
-    assert to_markdown(TABLE).splitlines() == [
+    assert to_markdown(TABLE, "main").splitlines() == [
         "## 50 % & more",
         "",
         "| method | R@10 |",
@@ -320,8 +320,11 @@ def test_markdown():
 
 
 def test_latex():
-    text = to_latex(TABLE)
-    assert r"\caption{50 \% \& more. A\_note of code.}" in text
+    text = to_latex(TABLE, "main_table")
+    assert text.startswith("% A_note of `code`.\n\\begin{table*}")
+    assert r"\caption{50 \% \& more. Bold: best within" in text and r"p $<$ 0.05" in text
+    assert r"\label{tab:main_table-50-more}" in text
+    assert to_latex(Table("Nothing", (), (), 0, ()), "main_table") == ""
     assert r"a\_b & \textbf{1.00 $\pm$ 0.10}$^{*}$ \\" in text and r"c|d & \underline{0.50} \\" in text
     assert_is_latex(text)
 
@@ -332,10 +335,10 @@ def assert_is_latex(text: str) -> None:
     stack = []
     for kind, name in opened:
         stack.append(name) if kind == "begin" else stack.remove(name)
-    plain = re.sub(r"\\[\\%&_#{}$]", "", text)
+    plain = re.sub(r"(?m)^% .*|\\[\\%&_#{}$]", "", text)
     assert not stack and plain.count("{") == plain.count("}") and plain.count("$") % 2 == 0
     assert not re.search(r"[^\x00-\x7f]", plain.replace("é", "")), "no sign that needs a special font"
-    assert not re.search(r"(?m)^[^%]*%", plain), "no comment cuts a line short"
+    assert not re.search(r"(?m)^[^%\n]+%", plain), "no comment cuts a line short"
     for spec, body in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", text, re.S):
         assert text.count(r"\toprule") == text.count(r"\bottomrule")
         rows = [line for line in body.splitlines() if line.endswith(r"\\")]
@@ -380,7 +383,7 @@ def test_groups_of_users_have_columns(committed):
 def test_all_tables_are_latex(committed):
     for document in committed.values():
         for table in document.tables:
-            assert_is_latex(to_latex(table))
+            assert_is_latex(to_latex(table, document.name))
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path):
