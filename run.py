@@ -104,9 +104,13 @@ def reworded(error: HydraException) -> UserError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if launcher := re.search(r"hydra/launcher/(\w+)': Could not load", lines[0]):
         return UserError(f"hydra/launcher={launcher.group(1)} needs more packages: pip install -e '.[launchers]'")
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", lines[0]):
+        return UserError(f"{several.group(1)} has several values: a sweep over them is run.py -m")
     key = re.search(r"Could not override '([^']+)'", lines[0])
     if key is None:
         return UserError(f"the command line cannot be read: {' '.join(lines[:2])}")
+    if key.group(1) == "experiment":
+        return UserError("an experiment is added to the configuration: write +experiment=NAME")
     keys = {str(key) for key in OmegaConf.load(CONF / "config.yaml") if key not in ("defaults", "hydra")}
     for group in GROUPS:
         keys |= {group, *(f"{group}.{key}" for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))}

@@ -84,7 +84,7 @@ def write_tables(records: list[dict], folder: Path, record_folder: Path, conf: P
     for document in documents(records, record_folder, conf):
         heads = {
             "md": f"# {document.title}\n\n{document.about}\n\n",
-            "tex": "% needs the packages booktabs and graphicx\n",
+            "tex": "% packages: booktabs, graphicx\n",
         }
         for suffix, form in FORMATS.items():
             text = heads[suffix] + "\n".join(form(table, document.name) for table in document.tables)

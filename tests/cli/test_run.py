@@ -278,6 +278,8 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["dataset=custom", "dataset.path=missing.csv"], r"missing\.csv"),
         (["export=."], "export: . cannot be written"),
         (["budget"], "the command line cannot be read"),
+        (["method=full,baco"], "method=full,baco has several values: a sweep over them is run.py -m"),
+        (["experiment=smoke"], r"write \+experiment=NAME"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
