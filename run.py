@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from baco.errors import UserError, unknown
-from baco.experiments import CONF, GROUPS, load_experiment
+from baco.command_line import log_to_console, reworded
+from baco.errors import UserError
+from baco.experiments import CONF, load_experiment
 from baco.limits import AskedToEnd, TimeUp, time_limit
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
@@ -81,45 +81,12 @@ def run_experiment(seconds_left: Callable[[], float]) -> None:
         raise UserError("runs of the grid failed; the reasons stand above, of started ones in <runs_dir>/failures")
 
 
-def log_to_console() -> None:
-    """Show what happens; details go to the log file of the run."""
-    console = logging.StreamHandler()
-    console.setLevel(logging.INFO)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
-
-
 def say(error: BaseException) -> None:
     """What went wrong: one line if the user can mend it, a traceback if it is a defect of ours."""
     if tracebacks or not isinstance(error, (UserError, TimeUp)):
         traceback.print_exception(error)
     else:
         print(f"error: {error}", file=sys.stderr)
-
-
-def reworded(error: HydraException) -> UserError:
-    """What Hydra found wrong with the command line, as one line that names the nearest known choice or key."""
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, choice = error.missing_cfg_file.partition("/")
-        return unknown(group, choice, error.options)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if launcher := re.search(r"hydra/launcher/(\w+)': Could not load", lines[0]):
-        return UserError(f"hydra/launcher={launcher.group(1)} needs more packages: pip install -e '.[launchers]'")
-    if several := re.search(r"Ambiguous value for argument '([^']+)'", lines[0]):
-        return UserError(f"{several.group(1)} has several values: a sweep over them is run.py -m")
-    key = re.search(r"Could not override '([^']+)'", lines[0])
-    if key is None:
-        return UserError(f"the command line cannot be read: {' '.join(lines[:2])}")
-    if key.group(1) == "experiment":
-        return UserError("an experiment is added to the configuration: write +experiment=NAME")
-    keys = {str(key) for key in OmegaConf.load(CONF / "config.yaml") if key not in ("defaults", "hydra")}
-    for group in GROUPS:
-        keys |= {group, *(f"{group}.{key}" for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))}
-    if key.group(1) in keys:
-        name, group = key.group(1), key.group(1).partition(".")[0]
-        if {"-m", "--multirun"} & set(sys.argv):  # Hydra checks it against the default choice, too
-            return UserError(f"'{name}' is no setting of the default {group}; in a sweep give it as ++{name}=VALUE")
-        return UserError(f"'{name}' is no setting of the chosen {group}; leave it out")
-    return unknown("setting", key.group(1), keys)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
+from baco.command_line import log_to_console, reworded
 from baco.config import RunConfig, parse
 from baco.errors import UserError
 from baco.experiment import Plan, run
@@ -38,7 +39,10 @@ def distribution(override: Override) -> BaseDistribution:
     """What a sweep ranges over."""
     sweep = override.value()
     if isinstance(sweep, RangeSweep):
-        return IntDistribution(int(sweep.start), int(sweep.stop) - 1, step=int(sweep.step))
+        values = list(sweep.range())
+        if isinstance(values[0], int):
+            return IntDistribution(values[0], values[-1], step=int(sweep.step))
+        return CategoricalDistribution(values)
     if isinstance(sweep, IntervalSweep):
         kind = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
         return kind(sweep.start, sweep.end, log="log" in sweep.tags)
@@ -55,11 +59,15 @@ def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
 
     Without a name, searches of the same settings over the same values, with the same others, are one study.
 
+    A trial that cannot be, such as one whose budget is too small, has failed, and the next one follows.
+
     Raises
     ------
     UserError
-        When nothing is searched, or the settings are wrong.
+        When nothing is searched, the settings are wrong, or as many trials as are wanted have failed.
     """
+    if trials < 1:
+        raise UserError(f"--trials={trials} must be 1 or more")
     parsed = OverridesParser.create().parse_overrides(overrides)
     fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
     space = {override.get_key_element(): distribution(override) for override in parsed if override.is_sweep_override()}
@@ -73,15 +81,19 @@ def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
         name = f"{config.method.name}-{hashlib.sha256(repr(about).encode()).hexdigest()[:12]}"
     study = optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="maximize", load_if_exists=True)
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))  # not the first draws again
+    failed = 0
     with time_limit(config.minutes):
         while len(study.get_trials(states=[TrialState.COMPLETE])) < trials:
             trial = study.ask(space)
             try:
                 chosen = [f"{key}={value}" for key, value in trial.params.items()]
                 study.tell(trial, run(Plan.of(configuration([*fixed, *chosen])))["metrics"]["val"][METRIC])
-            except (Exception, TimeUp):
+            except (Exception, TimeUp) as error:
                 study.tell(trial, state=TrialState.FAIL)
-                raise
+                failed += 1
+                if not isinstance(error, UserError) or failed >= trials:
+                    raise
+                logging.info("a trial failed: %s", error)
     return study
 
 
@@ -93,11 +105,11 @@ def main() -> None:
     )
     parser.add_argument("--name", help="of the study, in <runs_dir>/tune.db (default: made of what is searched)")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_console()
     try:
         study = tune(arguments.overrides, arguments.trials, arguments.name)
     except (UserError, HydraException) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {reworded(error) if isinstance(error, HydraException) else error}")
     except TimeUp as reason:
         sys.exit(f"stopped: {reason}; the same command goes on")
     chosen = " ".join(f"{key}={value}" for key, value in study.best_params.items())

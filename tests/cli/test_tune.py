@@ -32,6 +32,32 @@ def test_another_search_is_another_study(workplace):
     assert sorted(record["names"]["method"] for record in workplace.records().values()) == ["full", "random"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method=random,full", "--trials=0"], "--trials=0 must be 1 or more"),
+        (
+            ["protocol.learning_rates=0.1,0.2"],
+            "'protocol.learning_rates' is unknown; did you mean",
+        ),
+        (["method=randon", "seed=0,1"], "method 'randon' is unknown; did you mean 'random'"),
+        (["method=random", "budget=0.001,0.002", "--trials=2"], "raise budget="),
+        (["method=random"], "no setting has several values"),
+    ],
+)
+def test_a_search_that_cannot_be_says_why(workplace, overrides, message):
+    pytest.importorskip("optuna")
+    done = workplace.run(*TINY[:-1], *overrides, script=TUNE)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_trial_that_cannot_be_is_passed_over(workplace):
+    pytest.importorskip("optuna")
+    done = workplace.succeeds(*TINY[:-1], "method=random", "budget=range(0.001,0.9,0.6)", "--trials=4", script=TUNE)
+    assert "a trial failed: " in done.stderr and "with budget=" in done.stdout
+    assert all(record["size"]["parameters"] > 100 for record in workplace.records().values())
+
+
 def test_processes_share_a_grid(workplace):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     grid = ["+experiment=smoke", *TINY[:-1], "threads=1"]
