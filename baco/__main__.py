@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from baco.errors import UserError
-from baco.files import write_text
+from baco.files import check_folder, check_writable, write_text
 from baco.results.record import load_records
 
 FILTERS = ("dataset", "backbone", "method", "protocol")
@@ -71,7 +71,9 @@ def tables(arguments: argparse.Namespace) -> None:
     from baco.results.tables import write_tables
 
     folder = arguments.results
-    say(write_tables(load(folder), folder / "tables", folder / "records"))
+    found = load(folder)
+    check_folder(folder / "tables", "--results")
+    say(write_tables(found, folder / "tables", folder / "records"))
 
 
 def figures(arguments: argparse.Namespace) -> None:
@@ -79,7 +81,9 @@ def figures(arguments: argparse.Namespace) -> None:
     from baco.results.figures import Gallery, write_figures
 
     folder = arguments.results
-    pictures = Gallery(load(folder), folder / "records").pictures()
+    found = load(folder)
+    check_folder(folder / "figures", "--results")
+    pictures = Gallery(found, folder / "records").pictures()
     say(write_figures(pictures, folder / "figures"))
     for picture in pictures:
         if picture.figure is None:
@@ -94,6 +98,7 @@ def report(arguments: argparse.Namespace) -> None:
 
     found, folder = load(arguments.results), arguments.results / "records"
     path = arguments.results / "report.html"
+    check_writable(path, "--results")
     write_text(path, page.report(documents(found, folder), Gallery(found, folder).pictures()))
     say([path])
 

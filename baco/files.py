@@ -34,14 +34,21 @@ def check_writable(path: Path, key: str) -> None:
     Raises
     ------
     UserError
-        When the file could not be written; the message names the configuration key that says where.
+        When the file could not be written; the message names the configuration key or option that says where.
     """
+    check_folder(path.parent, key)
+    if path.is_dir():
+        raise UserError(f"{key}: {path} cannot be written; it is a folder, so give another path")
+
+
+def check_folder(folder: Path, key: str) -> None:
+    """Make a folder that files will be written to; raises `UserError` as `check_writable` where that cannot be."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{key}: the folder {path.parent} cannot be made ({error.strerror})") from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"{key}: {path} cannot be written; give another path or make the folder writable")
+        raise UserError(f"{key}: the folder {folder} cannot be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{key}: {folder} cannot be written to; give another path or make the folder writable")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from hydra import compose
 from hydra.errors import HydraException, MissingConfigException
 
 from baco.claims import ClaimedError, dead_holder
+from baco.command_line import reworded
 from baco.config import parse
 from baco.data.interactions import Interactions
 from baco.errors import UserError
@@ -103,7 +104,7 @@ class Grid:
         """Bring one run forward, if it is this worker's turn."""
         try:
             plan = self.plan(self.runs[place])
-        except (MissingError, UserError, HydraException) as error:
+        except (MissingError, UserError) as error:
             self.states[place] = "missing" if isinstance(error, MissingError) else "failed"
             if not again:
                 self.say(place, f"{self.states[place]}: {error}")
@@ -157,15 +158,15 @@ class Grid:
         Raises
         ------
         MissingError
-        UserError, HydraException
+        UserError
             For settings that are wrong.
         """
         try:
             config = parse(compose("config", run))
-        except MissingConfigException as error:
-            if not str(error.missing_cfg_file).startswith("method/"):
-                raise
-            raise MissingError(f"there is no {error.missing_cfg_file.replace('/', ' ')} yet") from None
+        except HydraException as error:
+            if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith("method/"):
+                raise MissingError(f"there is no {error.missing_cfg_file.replace('/', ' ')} yet") from None
+            raise reworded(error) from None
         key = repr(config.dataset)
         if key not in self.datasets:
             try:

@@ -99,12 +99,14 @@ def test_a_method_or_data_not_there_are_missing_and_no_failure(lab, tmp_path):
     assert not (tmp_path / "runs" / "failures").exists()
 
 
-def test_a_setting_that_does_not_exist_is_a_failure(lab):
-    assert lab.work("method=full method.colour=red", "method=baco method.solver=x", "method=full").states == [
-        "failed",
-        "failed",
-        "done",
-    ]
+def test_a_setting_that_does_not_exist_is_a_failure(lab, tmp_path, caplog):
+    caplog.set_level("INFO", "baco.grid")
+    wrong = ("method=full method.num_rounds=3", "method=baco method.solver=x", "method=full backbone=mff")
+    assert lab.work(*wrong, "method=full").states == ["failed", "failed", "failed", "done"]
+    reasons = [message.partition("\n  ")[2] for message in caplog.messages if "failed: " in message]
+    assert reasons[0] == "failed: 'method.num_rounds' is no setting of the chosen method; leave it out"
+    assert reasons[2].startswith("failed: backbone 'mff' is unknown; did you mean 'mf'?")
+    assert not (tmp_path / "runs" / "failures").exists(), "it has the runs that were started"
 
 
 def test_failures_are_written_down_and_tried_again_last(lab, tmp_path):

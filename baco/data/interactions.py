@@ -174,6 +174,10 @@ def load_interactions(path: Path, name: str) -> Interactions:
     missing = {"train", "test", "num_users", "num_items"} - arrays.keys()
     if missing:
         raise UserError(f"dataset '{name}': {path} lacks the array '{sorted(missing)[0]}'")
+    for size in ("num_users", "num_items"):
+        if arrays[size].shape != () or arrays[size].dtype.kind not in "iu":
+            found = f"{arrays[size].dtype} of the shape {arrays[size].shape}"
+            raise UserError(f"dataset '{name}': {size} must be a single integer, not {found} (file {path})")
     if "val" not in arrays:
         arrays |= _carve_validation(arrays["train"])
     try:

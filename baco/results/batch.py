@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from baco.errors import UserError
 from baco.experiments import CONF
-from baco.files import write_bytes
+from baco.files import check_folder, check_writable, write_bytes
 from baco.limits import TimeUp, time_limit
 from baco.results.record import RECORD_SCHEMA, load_record, record_id, record_name
 
@@ -60,9 +61,12 @@ def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: P
     Raises
     ------
     UserError
-        When the process fails before it has done anything.
+        When the minutes or a folder cannot be, or the process fails before it has done anything.
     """
+    if not 0 <= minutes < math.inf:
+        raise UserError(f"--minutes {minutes:g} must be a number, 0 or more")
     places, path = Places.of(results, runs), out / "batch.zip"
+    check_writable(path, "--out")
     before = places.files()
     packed: set[Path] | None = None
 
@@ -118,13 +122,16 @@ def collect(path: Path, results: Path, runs: Path) -> tuple[int, int]:
     Raises
     ------
     UserError
-        When the file is no batch, or a record in it is not what its name says; nothing is written then.
+        When the file is no batch, a record in it is not what its name says, or a folder cannot be written to; no record
+        is written then.
     """
     places = Places.of(results, runs)
     members = _members(path)
     records = {name for kind, name, suffix in members if (kind, suffix) == ("records", "json")}
     for name in records:
         _check(path, name, members)
+    check_folder(places.records, "--results")
+    check_folder(places.failures, "--runs")
     fresh = sorted(name for name in records if load_record(places.records / f"{name}.json") is None)
     for name in fresh:
         for suffix in ("npz", "json"):  # the record comes last: it alone counts

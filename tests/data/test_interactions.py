@@ -58,6 +58,8 @@ def test_fingerprint_tells_splits_apart():
         ({"train": np.array([[0.0], [0.0]])}, "train split: user ids must be integers, not float64"),
         ({"train": np.array([[np.nan], [0.0]])}, "user ids must be integers"),
         ({"test": np.array([[0], [3]])}, r"test split: item id 3 of pair 0 lies outside 0\.\.2"),
+        ({"num_users": np.array([4, 4])}, r"num_users must be a single integer, not int64 of the shape \(2,\)"),
+        ({"num_items": "three"}, "num_items must be a single integer, not <U5"),
         ({"val": np.array([[0], [0]])}, "every pair of the val split stands in an earlier split"),
     ],
 )

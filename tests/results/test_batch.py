@@ -1,7 +1,9 @@
 """Batches, with a worker that is not run.py; `tests/cli/test_batch.py` has the real one."""
 
 import json
+import re
 import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from baco.__main__ import main
 from baco.errors import UserError
 from baco.results import batch
 from baco.results.batch import Places, collect, pack, run_batch
@@ -64,6 +67,38 @@ def test_a_worker_that_fails_at_once_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
     with pytest.raises(UserError, match="the worker failed before its first run"):
         run_batch("smoke", 1, tmp_path / "out", tmp_path / "results", tmp_path / "runs", ["devic=cuda"])
+
+
+@pytest.mark.parametrize(
+    ("minutes", "out", "message"),
+    [
+        (-1.0, "out", "--minutes -1 must be a number, 0 or more"),
+        (1.0, "file/out", "--out: the folder .*file/out cannot"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_not_begun(tmp_path, minutes, out, message):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match=message):
+        run_batch("smoke", minutes, tmp_path / out, tmp_path / "results", tmp_path / "runs", [])
+
+
+@pytest.mark.parametrize("option", ["results", "runs"])
+def test_what_is_no_folder_is_named(tmp_path, option):
+    saved(tmp_path / "away" / "results", 1)
+    (tmp_path / "file").write_text("no folder")
+    folders = {"results": tmp_path / "here", "runs": tmp_path / "runs"} | {option: tmp_path / "file"}
+    with pytest.raises(UserError, match=f"--{option}: the folder {tmp_path / 'file'}"):
+        collect(packed(tmp_path / "away"), **folders)
+
+
+@pytest.mark.parametrize("command", ["tables", "figures", "report.html"])
+def test_what_cannot_be_written_to_is_named(tmp_path, monkeypatch, capsys, command):
+    saved(tmp_path, 1)
+    (tmp_path / command).mkdir() if command == "report.html" else (tmp_path / command).write_text("no folder")
+    monkeypatch.setattr(sys, "argv", ["baco", command.partition(".")[0], "--results", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    assert re.match(f"error: --results: .*{command} cannot be", capsys.readouterr().err)
 
 
 def test_the_worker_does_not_outlive_an_interrupted_batch(tmp_path, monkeypatch):
