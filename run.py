@@ -99,6 +99,11 @@ if __name__ == "__main__":
     except HydraException as error:
         failures.append(str(error))
         say(reworded(error))
+    except RuntimeError as error:
+        if "srun" not in str(error):
+            raise
+        failures.append(str(error))
+        say(UserError("hydra/launcher=slurm is for the machines of a SLURM cluster; this one has no srun"))
     except AskedToEnd:
         pass  # it was said where it happened
     except KeyboardInterrupt:

@@ -31,7 +31,7 @@ def reworded(error: HydraException) -> UserError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if launcher := re.search(r"hydra/launcher/(\w+)': Could not load", lines[0]):
         return UserError(f"hydra/launcher={launcher.group(1)} needs more packages: pip install -e '.[launchers]'")
-    if several := re.search(r"Ambiguous value for argument '([^']+)'", lines[0]):
+    if several := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'", lines[0]):
         return UserError(f"{several.group(1)} has several values: a sweep over them is run.py -m")
     key = re.search(r"Could not override '([^']+)'", lines[0])
     if key is None:

@@ -40,10 +40,14 @@ def distribution(override: Override) -> BaseDistribution:
     sweep = override.value()
     if isinstance(sweep, RangeSweep):
         values = list(sweep.range())
+        if not values:
+            raise UserError(f"{override.input_line} has no values")
         if isinstance(values[0], int):
-            return IntDistribution(values[0], values[-1], step=int(sweep.step))
+            return IntDistribution(min(values), max(values), step=abs(int(sweep.step)))
         return CategoricalDistribution(values)
     if isinstance(sweep, IntervalSweep):
+        if not sweep.start < sweep.end:
+            raise UserError(f"{override.input_line} must go from the lower end to the upper")
         kind = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
         return kind(sweep.start, sweep.end, log="log" in sweep.tags)
     return CategoricalDistribution(list(override.sweep_string_iterator()))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from baco.evaluation.evaluator import RankingReport
+if TYPE_CHECKING:  # whoever only reads records needs no torch
+    from baco.evaluation.evaluator import RankingReport
 
 QUARTILES = ("0-25%", "25-50%", "50-75%", "75-100%")
 

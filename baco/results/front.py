@@ -42,6 +42,7 @@ def named(front: list[tuple[float, float]], names: dict[tuple[float, float], str
 def write_names(figure: Figure, names: list[tuple[Axes, str, tuple[float, float]]]) -> None:
     """Write names beside points, within the panel and over none of the others; without a place the legend must do."""
     figure.draw_without_rendering()  # the layout decides where points are
+    margin = 3 * figure.dpi / 72  # a saved figure is laid out again, for its own resolution
     radius = mpl.rcParams["lines.markersize"] / 2 * figure.dpi / 72
     centers = [axes.transData.transform(point) for axes, _, point in names]
     taken = [Bbox([center - radius, center + radius]) for center in centers]
@@ -52,7 +53,7 @@ def write_names(figure: Figure, names: list[tuple[Axes, str, tuple[float, float]
             )
             note.set_in_layout(False)
             box = note.get_window_extent()
-            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
+            inside = axes.bbox.x0 + margin < box.x0 and box.x1 < axes.bbox.x1 - margin
             if inside and not any(map(box.overlaps, taken)):
                 taken.append(box)
                 break

@@ -279,6 +279,7 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["export=."], "export: . cannot be written"),
         (["budget"], "the command line cannot be read"),
         (["method=full,baco"], "method=full,baco has several values: a sweep over them is run.py -m"),
+        (["seed=range(1,3)"], r"seed=range\(1,3\) has several values: a sweep over them is run.py -m"),
         (["experiment=smoke"], r"write \+experiment=NAME"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

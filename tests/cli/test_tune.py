@@ -1,5 +1,6 @@
 """The search of settings, and the launchers: what needs more than the core."""
 
+import shutil
 import subprocess
 
 import pytest
@@ -43,6 +44,8 @@ def test_another_search_is_another_study(workplace):
         (["method=randon", "seed=0,1"], "method 'randon' is unknown; did you mean 'random'"),
         (["method=random", "budget=0.001,0.002", "--trials=2"], "raise budget="),
         (["method=random"], "no setting has several values"),
+        (["method=random", "seed=range(5,5)"], "seed=range(5,5) has no values"),
+        (["method=random", "budget=interval(0.5,0.1)"], "budget=interval(0.5,0.1) must go from the lower end"),
     ],
 )
 def test_a_search_that_cannot_be_says_why(workplace, overrides, message):
@@ -76,3 +79,11 @@ def test_the_preset_for_slurm_composes():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         launcher = compose("config", ["hydra/launcher=slurm"], return_hydra_config=True).hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher") and launcher.timeout_min == 240
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="this machine has SLURM")
+def test_slurm_where_there_is_none_is_told(workplace):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    done = workplace.run("-m", *TINY, "seed=0,1", "hydra/launcher=slurm")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: hydra/launcher=slurm is for the machines of a SLURM cluster" in done.stderr

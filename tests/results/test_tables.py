@@ -404,6 +404,7 @@ def test_every_experiment_has_sections_without_any_record(tmp_path):
 
 
 def test_tables_need_no_torch():
-    script = "import sys, baco.__main__; print([m for m in ('torch', 'numba', 'hydra') if m in sys.modules])"
+    script = "import sys, baco.__main__, baco.results.tables\n"
+    script += "print([name for name in ('torch', 'numba', 'hydra') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
