@@ -225,7 +225,7 @@ def train_and_test(
     )
     start = time.perf_counter()
     tables = config.method.search(trainer.initialized(tables), trainer)
-    search_seconds = time.perf_counter() - start
+    search_seconds = time.perf_counter() - start + trainer.continued_seconds
     tables = quantized(config, tables)
     check_budget(config, budget, tables.ledger())
     report = trainer.fit(tables, checkpoint=checkpoint)

@@ -75,6 +75,11 @@ class Trainer:
         Of tables that are `initialized`, see `first_values`.
     full_checkpoint : Checkpoint, optional
         For the full model, where a method trains it before the training proper.
+
+    Attributes
+    ----------
+    continued_seconds : float
+        What trainings that went on from a checkpoint had taken before, in other processes.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Trainer:
         self.progress = progress
         self.start = start
         self.full_checkpoint = full_checkpoint
+        self.continued_seconds = 0.0
 
     def fit(
         self, tables: EmbeddingTables, max_epochs: int | None = None, checkpoint: Checkpoint | None = None
@@ -128,6 +134,7 @@ class Trainer:
             sampler.generator.set_state(saved["generator"].cpu())
             best_state, report = saved["best_state"], FitReport(**saved["report"])
             report.continued_after.append(report.epochs)
+            self.continued_seconds += report.training_seconds + report.validation_seconds
             log.info("continuing after epoch %d", report.epochs)
         self.backbone.attach(tables)
         with tqdm(

@@ -286,8 +286,10 @@ def test_an_interrupted_training_ends_in_the_same_bits(planted, tmp_path, make, 
         with pytest.raises(KeyboardInterrupt):
             interrupted_at(trainer_for(planted, protocol), call).fit(make(planted), checkpoint=Checkpoint(path, 0, {}))
     pieces = make(planted)
-    report = trainer_for(planted, protocol).fit(pieces, checkpoint=Checkpoint(path, 0, {}))
+    trainer = trainer_for(planted, protocol)
+    report = trainer.fit(pieces, checkpoint=Checkpoint(path, 0, {}))
     assert same_bits(whole, pieces)
+    assert 0 < trainer.continued_seconds < report.training_seconds + report.validation_seconds
     assert len(report.continued_after) == 2 and report.continued_after[0] < report.continued_after[1]
     timeless = {"training_seconds": 0, "validation_seconds": 0, "continued_after": []}
     assert asdict(replace(report, **timeless)) == asdict(replace(expected, **timeless))
