@@ -303,6 +303,11 @@ class Assignment:
     details: dict = field(default_factory=dict)
     labels: np.ndarray | None = None
 
+    @classmethod
+    def of_own_rows(cls, num_users: int, num_items: int) -> Assignment:
+        """A row for every id."""
+        return cls(*(Codes.from_rule(Identity(), size, size) for size in (num_users, num_items)))
+
     def pack(self) -> tuple[dict, dict[str, np.ndarray]]:
         """A header of plain values, and the packed arrays of both sides under 'users.' and 'items.' names."""
         header = {side: getattr(self, side).header() for side in SIDES} | {"details": self.details}

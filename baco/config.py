@@ -131,7 +131,8 @@ def _quantizer(section: dict) -> Quantizer | None:
     if name not in ("none", *QUANTIZERS):
         raise unknown("quantize.name", name, ["none", *QUANTIZERS])
     if name == "none":
-        for key in section:
+        if section:
+            key = next(iter(section))
             raise UserError(f"quantize.{key} is no setting of quantize=none; leave it out, or choose a format")
         return None
     return typed(QUANTIZERS[name], section, "quantize.")

@@ -17,7 +17,7 @@ import torch
 from baco.assignments import cached_assignment
 from baco.budget import FLOAT_BYTES, Budget
 from baco.claims import claim
-from baco.codes import SIDES, Assignment, Codes, Identity
+from baco.codes import SIDES, Assignment
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
@@ -265,8 +265,7 @@ def train_and_test(
 def warm_up(config: RunConfig, device: torch.device) -> None:
     """Compile what training and ranking call for embeddings of this width, so that their seconds are those of work."""
     backbone = config.backbone(SQUARE, config.backbone_config)
-    own_rows = Codes.from_rule(Identity(), 2, 2)
-    tables = CodebookTables(Assignment(own_rows, own_rows), config.dim).to(device)
+    tables = CodebookTables(Assignment.of_own_rows(2, 2), config.dim).to(device)
     for size in (1, 2):  # batches that touch few nodes and batches that touch all go different ways
         ids = torch.zeros(size, dtype=torch.int32, device=device)
         backbone.score_differences(tables, Batch(ids, ids, ids)).sum().backward()

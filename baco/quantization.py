@@ -303,22 +303,24 @@ def code_dtype(bits: int) -> type:
     return np.uint8 if bits <= 8 else np.int16
 
 
+def whole_dtype(bits: int) -> np.dtype:
+    """Unsigned integers of whole bytes that hold so many bits, up to 16, the highest first in memory."""
+    return np.dtype(np.uint8 if bits <= 8 else ">u2")
+
+
 def pack_rows(values: np.ndarray, bits: int) -> np.ndarray:
     """(n, packed_width(count, bits)) uint8 from (n, count) integers from 0 to 2^bits - 1, the highest bit first."""
-    if bits <= 8:
-        digits = np.unpackbits(values.astype(np.uint8, copy=False)[:, :, None], axis=2)[:, :, 8 - bits :]
-    else:
-        digits = np.unpackbits(values.astype(">u2")[:, :, None].view(np.uint8), axis=2)[:, :, 16 - bits :]
+    whole = whole_dtype(bits)
+    digits = np.unpackbits(values.astype(whole, copy=False)[:, :, None].view(np.uint8), axis=2)[:, :, -bits:]
     return np.packbits(digits.reshape(len(values), -1), axis=1)
 
 
 def unpack_rows(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
     """The inverse of `pack_rows`: (n, count), of `code_dtype`."""
     digits = np.unpackbits(packed, axis=1, count=count * bits).reshape(len(packed), count, bits)
-    whole = np.packbits(digits, axis=2)  # filled up with zeros to the right
-    if bits <= 8:
-        return whole[:, :, 0] >> (8 - bits)
-    return (whole.view(">u2")[:, :, 0] >> (16 - bits)).astype(np.int16)
+    whole = whole_dtype(bits)
+    values = np.packbits(digits, axis=2).view(whole)[:, :, 0]  # filled up with zeros to the right
+    return (values >> (8 * whole.itemsize - bits)).astype(code_dtype(bits), copy=False)
 
 
 def half_above(values: np.ndarray) -> np.ndarray:

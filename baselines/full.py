@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from baco.budget import Budget
-from baco.codes import Assignment, Codes, Identity
+from baco.codes import Assignment
 from baco.compressor import CodeCompressor
 from baco.graph import Biadjacency
 from baco.registry import register_method
@@ -25,18 +25,12 @@ class Full(CodeCompressor):
     has_budget = False
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        return own_rows(train)
-
-
-def own_rows(train: Biadjacency) -> Assignment:
-    """A row for every id."""
-    sizes = train.num_users, train.num_items
-    return Assignment(*(Codes.from_rule(Identity(), size, size) for size in sizes))
+        return Assignment.of_own_rows(train.num_users, train.num_items)
 
 
 def full_tables(train: Biadjacency, dim: int) -> CodebookTables:
     """The uncompressed tables, before their first values are drawn."""
-    return CodebookTables(own_rows(train), dim)
+    return CodebookTables(Assignment.of_own_rows(train.num_users, train.num_items), dim)
 
 
 def trained_full(trainer: Trainer, dim: int) -> tuple[CodebookTables, FitReport]:

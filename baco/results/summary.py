@@ -91,6 +91,10 @@ class Row:
     def seeds(self) -> list[int]:
         return [record["config"]["seed"] for record in self.records]
 
+    def seeds_with(self, other: Row) -> frozenset[int]:
+        """The seeds that both rows have: what differences between them are tested over."""
+        return frozenset(self.seeds) & frozenset(other.seeds)
+
     def values(self, path: str) -> np.ndarray:
         """(records,) float64: what each record has at a path of keys; NaN where it has nothing."""
         found = (lookup(record, path) for record in self.records)
@@ -188,7 +192,7 @@ class Section:
             ours = next((row for row in group if row.method == ours_is and row.records), None)
             made, of_ours = {}, {}  # the second by seeds, which most rows share
             for row in group:
-                seeds = frozenset(row.seeds) & frozenset(ours.seeds) if ours is not None and row is not ours else None
+                seeds = row.seeds_with(ours) if ours is not None and row is not ours else None
                 if not seeds:
                     continue
                 if seeds not in of_ours:

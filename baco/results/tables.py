@@ -187,7 +187,7 @@ def _comparison_lines(section: Section, tested: Tests) -> Iterator[dict]:
     for row in section.rows:
         line = row_keys(section, row)
         ours = next((other for other in section.rows if other.method == OURS and other.budget == row.budget), row)
-        line[f"seeds with {OURS}"] = len({*row.seeds} & {*ours.seeds})
+        line[f"seeds with {OURS}"] = len(row.seeds_with(ours))
         for number, (name, path) in enumerate(RANKING.items()):
             line |= {name: 100 * row.mean(path), f"{name} sd": 100 * row.deviation(path)}
             against, p = tested[row][number] if row in tested else (None, math.nan)
@@ -211,7 +211,7 @@ def against_plus(found: list[Section]) -> Document:
         chosen = replace(section, rows=[replace(row, missing=[]) for row in (plus, *same)])
         rows = []
         for row, tests in chosen.tested(METRICS, PLUS).items():
-            seeds = len({*row.seeds} & {*plus.seeds})
+            seeds = len(row.seeds_with(plus))
             line, cells = row_keys(chosen, row) | {"seeds": seeds}, [Cell(row_label(row)), Cell(str(seeds))]
             for name, (test, p) in zip(RANKING, tests, strict=True):
                 ahead = -100 * test.difference
