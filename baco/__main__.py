@@ -44,6 +44,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arguments.function(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader, such as `head`, has enough; what is left must not fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except UserError as error:
         parser.exit(1, f"error: {error}\n")
     except ModuleNotFoundError as error:
@@ -63,7 +67,7 @@ def records(arguments: argparse.Namespace) -> None:
             found = [record for record in found if record["names"][key] in wanted.split(",")]
     if not found:
         raise UserError(f"there is no such record in {arguments.results / 'records'}")
-    print(to_text(frame(found, OVERVIEW)))
+    print(to_text(frame(found, OVERVIEW, hide_defaults=True)))
 
 
 def tables(arguments: argparse.Namespace) -> None:

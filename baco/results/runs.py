@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pandas as pd
 
 from baco.results.record import lookup
+from baco.results.wanted import Wanted
 
 RANKING = {
     f"{letter}@{k}": f"metrics.test.{name}@{k}"
@@ -55,16 +58,17 @@ FORMATS = {
 }
 
 
-def frame(records: list[dict], columns: dict[str, str]) -> pd.DataFrame:
+def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = False) -> pd.DataFrame:
     """One row per record; a value that a record lacks is missing. Recall and NDCG are in percent.
 
-    Where records of one method differ in its settings, a column tells them apart.
+    Where records of one method differ in its settings, a column tells them apart; with `hide_defaults` it leaves out
+    what is as in conf/method.
     """
     rows = [[lookup(record, path) for path in columns.values()] for record in records]
     table = pd.DataFrame(rows, columns=list(columns))
     for column in table.columns.intersection(RANKING):
         table[column] *= 100
-    variants = _variants(records)
+    variants = _variants(records, hide_defaults)
     if any(variants):
         table.insert(table.columns.get_loc("method") + 1, "settings", variants)
     return table
@@ -108,19 +112,29 @@ def to_text(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _variants(records: list[dict]) -> list[str]:
+def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
     """For each record the settings, of the method, scale and start, in which the records of its method differ."""
-    settings = []
+    settings, hidden = [], []
     for record in records:
         method = record["config"]["method"]  # product codes have a popularity of their own, and no scale
         scale = record["config"].get("popularity", 0.0)
         start = record["config"].get("start", "normal")
         settings.append(method | {"popularity": method.get("popularity", scale), "start": start})
+        hidden.append(_defaults(method["name"], record["names"]["backbone"]) if hide_defaults else {})
     by_method: dict[str, list[dict]] = {}
     for own in settings:
         by_method.setdefault(own["name"], []).append(own)
     texts = []
-    for own in settings:
-        differing = [key for key in own if any(other.get(key) != own[key] for other in by_method[own["name"]])]
-        texts.append(", ".join(f"{key}={own[key]}" for key in differing))
+    for own, usual in zip(settings, hidden, strict=True):
+        others = by_method[own["name"]]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in others)]
+        shown = [key for key in differing if key not in usual or usual[key] != own[key]]
+        texts.append(", ".join(f"{key}={own[key]}" for key in shown))
     return texts
+
+
+@cache
+def _defaults(method: str, backbone: str) -> dict:
+    """What a method's settings, scale and start are where nothing is said; nothing of one that conf/ does not have."""
+    run = Wanted.of({"method": method, "backbone": backbone})
+    return {} if run.method is None else {"popularity": run.popularity, "start": run.start} | run.method

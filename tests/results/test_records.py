@@ -172,6 +172,24 @@ def test_settings_of_a_method_are_shown_where_they_differ():
     assert comparison(codes)["settings"].tolist() == ["popularity=0.0", "popularity=1.0"]
 
 
+def test_a_long_list_leaves_out_settings_that_are_the_methods_own():
+    baco = [a_record(solver="asynchronous", num_rounds=rounds) for rounds in (None, 9)]
+    plus = [a_record("baco_plus", "BACO+", code_share=share) for share in (0.5, 0.4)]
+    for record, power, start in zip(plus, (0.25, 0.0), ("spectral", "normal"), strict=True):
+        record["config"] |= {"popularity": power, "start": start}
+        record["names"]["backbone"] = "mf"
+    gone = [a_record("gone", "Gone", depth=depth) for depth in (1, 2)]
+    table = frame([*baco, *plus, *gone], OVERVIEW, hide_defaults=True)
+    assert table["settings"].tolist() == [
+        "",
+        "num_rounds=9",
+        "",
+        "code_share=0.4, popularity=0.0, start=normal",
+        "depth=1",
+        "depth=2",
+    ]
+
+
 def test_a_sweeps_table_tells_its_runs_apart():
     without_search = [name for name in COMPARISON if name != "search s"]
     assert list(comparison([a_record(), a_record("full", "Full model")])) == without_search
@@ -194,5 +212,9 @@ def test_the_commands(tmp_path):
         save_record(tmp_path / "records", record["id"], record, {"users": np.arange(2)})
     listed = command("records", "--results", tmp_path, "--method", "baco")
     assert listed.returncode == 0 and "BACO" in listed.stdout and "Full" not in listed.stdout
+    closed = subprocess.run(
+        f"{sys.executable} -m baco records --results {tmp_path} | true", shell=True, capture_output=True, text=True
+    )
+    assert closed.stderr == ""
     nothing = command("records", "--results", tmp_path, "--dataset", "gowalla")
     assert nothing.returncode == 1 and "there is no such record" in nothing.stderr
