@@ -91,8 +91,7 @@ class Interactions:
         graphs, earlier, duplicates, overlaps = {}, np.empty(0, np.int64), 0, 0
         for split in SPLITS:
             pairs = np.asarray(splits[split])
-            if pairs.ndim != 2 or len(pairs) != 2:
-                raise UserError(f"dataset '{name}': {split} must have the shape (2, E), not {pairs.shape}")
+            _check_shape(name, split, pairs)
             if pairs.shape[1] == 0:
                 raise UserError(f"dataset '{name}': the {split} split is empty")
             try:
@@ -154,11 +153,11 @@ class Interactions:
                 log.log(level, "%s: %d %s", self.name, count, REPORTED[what])
 
 
-def load_interactions(path: Path, name: str) -> Interactions:
+def load_interactions(path: Path, name: str, val_share: float = 0.1) -> Interactions:
     """Read a prepared file: `train`, `val`, `test` (2, E) integers, `num_users`, `num_items`; ids are optional.
 
-    A file without `val` (a published split of two parts) gets one: a tenth of its training pairs, chosen by a fixed
-    seed, so that no setting is ever chosen on the test split.
+    A file without `val` (a published split of two parts) gets one: `val_share` of its training pairs, chosen by a
+    fixed seed, so that no setting is ever chosen on the test split.
 
     Raises
     ------
@@ -178,9 +177,9 @@ def load_interactions(path: Path, name: str) -> Interactions:
         if arrays[size].shape != () or arrays[size].dtype.kind not in "iu":
             found = f"{arrays[size].dtype} of the shape {arrays[size].shape}"
             raise UserError(f"dataset '{name}': {size} must be a single integer, not {found} (file {path})")
-    if "val" not in arrays:
-        arrays |= _carve_validation(arrays["train"])
     try:
+        if "val" not in arrays:
+            arrays |= _carve_validation(name, arrays["train"], val_share)
         return Interactions.from_pairs(
             name,
             {split: arrays[split] for split in SPLITS},
@@ -202,7 +201,15 @@ def save_interactions(data: Interactions, path: Path) -> None:
     write_arrays(path, arrays)
 
 
-def _carve_validation(train: np.ndarray) -> dict[str, np.ndarray]:
+def _carve_validation(name: str, train: np.ndarray, share: float) -> dict[str, np.ndarray]:
+    _check_shape(name, "train", train)
     order = np.random.default_rng(0).permutation(train.shape[1])
-    held_out = train.shape[1] // 10
+    held_out = int(share * train.shape[1])
+    if held_out == 0:
+        raise UserError(f"dataset '{name}': val_share={share} of {train.shape[1]} training pairs is none at all")
     return {"val": train[:, order[:held_out]], "train": train[:, order[held_out:]]}
+
+
+def _check_shape(name: str, split: str, pairs: np.ndarray) -> None:
+    if pairs.ndim != 2 or len(pairs) != 2:
+        raise UserError(f"dataset '{name}': {split} must have the shape (2, E), not {pairs.shape}")

@@ -37,6 +37,8 @@ class Release:
         The folder of the authors' release that holds train.pt, val.pt and test.pt; None where they published none.
     blobs : dict or None
         Git blob id of each of the three files.
+    val_share : float
+        The part of the training pairs that is held out for validation where the prepared file has no `val`.
     """
 
     name: str = "???"
@@ -47,6 +49,11 @@ class Release:
     file: str = "interactions.npz"
     folder: str | None = None
     blobs: dict[str, str] | None = None
+    val_share: float = 0.1
+
+    def __post_init__(self):
+        if not 0 < self.val_share < 1:
+            raise UserError(f"dataset.val_share={self.val_share} must be above 0 and below 1")
 
     def load(self, data_dir: Path) -> Interactions:
         """Read the prepared file, making it from the authors' files first when it is missing.
@@ -59,7 +66,7 @@ class Release:
         path = data_dir / self.name / self.file
         if not path.exists():
             self._prepare(path)
-        data = load_interactions(path, self.name)
+        data = load_interactions(path, self.name, self.val_share)
         total = sum(getattr(data, split).num_edges for split in SPLITS) + data.report.duplicates + data.report.overlaps
         found = (data.num_users, data.num_items, total)
         declared = (self.num_users, self.num_items, self.num_interactions)

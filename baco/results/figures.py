@@ -197,7 +197,7 @@ class Gallery:
                 axes.plot(*_line(section.rows, "method.num_rounds", path), label=name, **look)
         for axes, label in zip(panels, ("parameters, % of the full model", "Recall@20, %"), strict=False):
             axes.set(xlabel="rounds T", ylabel=label)
-        caption = "Size and recall of BACO after T rounds; dotted: the paper's Figure 4."
+        caption = "Size and recall of BACO after T rounds; dotted: the paper's Figure 4, of its splits."
         return self._picture("rounds", caption, "rounds", figure, panels)
 
     def resolution(self) -> Picture:

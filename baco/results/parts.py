@@ -18,6 +18,9 @@ MISSING = "—"
 # R@20 of the users with the fewest interactions to those with the most, and where a record has it.
 ACTIVITY = {f"R@20 {part}": f"metrics.test_by_activity.{part}.recall@20" for part in QUARTILES}
 
+UNTRUNCATED = {"R@20 untruncated": "metrics.test.recall_untruncated@20"}  # over all relevant items, as LightGCN's
+FRACTIONS = ACTIVITY | UNTRUNCATED  # shown in percent
+
 # Columns of numbers: where a record keeps them, and how they are printed.
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "parameters": ("size.parameters", "{:,.0f}".format),
@@ -46,7 +49,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "rotated users": ("distance.rotated_users", "{:.3f}".format),
     "rotated items": ("distance.rotated_items", "{:.3f}".format),
     "rotated all": ("distance.rotated_all", "{:.3f}".format),
-    **{name: (path, lambda value: f"{100 * value:.2f}") for name, path in ACTIVITY.items()},
+    **{name: (path, lambda value: f"{100 * value:.2f}") for name, path in FRACTIONS.items()},
 }
 
 

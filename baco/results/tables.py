@@ -14,7 +14,9 @@ from baco.files import write_text
 from baco.results.parts import (
     ACTIVITY,
     COLUMNS,
+    FRACTIONS,
     MISSING,
+    UNTRUNCATED,
     decimal,
     device_of,
     devices,
@@ -44,6 +46,7 @@ DISTANCES = ("users", "items", "all", "rotated users", "rotated items", "rotated
 SHOWN = {  # what other experiments show is COMPARED
     "cluster_sizes": CLUSTERS,
     "distance": DISTANCES,
+    "lightgcn": (*UNTRUNCATED, *COMPARED),
     "user_groups": (*ACTIVITY, "parameters"),
 }
 TIMED = (*SECONDS, "s per epoch", "epochs", "validation s", "test s", "host MB", "GPU MB")
@@ -193,7 +196,7 @@ def _comparison_lines(section: Section, tested: Tests) -> Iterator[dict]:
             against, p = tested[row][number] if row in tested else (None, math.nan)
             line[f"{name} - {OURS}"] = math.nan if against is None else 100 * against.difference
             line |= {f"{name} effect": math.nan if against is None else against.effect, f"{name} p": p}
-        yield line | {name: row.mean(path) * (100 if name in ACTIVITY else 1) for name, (path, _) in COLUMNS.items()}
+        yield line | {name: row.mean(path) * (100 if name in FRACTIONS else 1) for name, (path, _) in COLUMNS.items()}
 
 
 # BACO+ against what comes near it -------------------------------------------------------------------------------------

@@ -97,6 +97,17 @@ def test_a_split_of_two_parts_gets_validation_from_training(tmp_path):
     assert (data.train.num_edges, data.val.num_edges, data.test.num_edges) == (162, 18, 20)
     assert data.report.overlaps == 0
     assert data.fingerprint == load_interactions(tmp_path / "f.npz", "d").fingerprint
+    smaller = load_interactions(tmp_path / "f.npz", "d", val_share=0.05)
+    assert (smaller.train.num_edges, smaller.val.num_edges, smaller.test.num_edges) == (171, 9, 20)
+    assert np.isin(smaller.val.keys(), data.val.keys()).all()
+    with pytest.raises(UserError, match=r"val_share=0.001 of 180 training pairs is none at all .*f\.npz"):
+        load_interactions(tmp_path / "f.npz", "d", val_share=0.001)
+
+
+def test_a_split_of_two_parts_of_another_shape_is_named(tmp_path):
+    np.savez(tmp_path / "f.npz", train=np.arange(4), test=np.zeros((2, 1), np.int32), num_users=4, num_items=4)
+    with pytest.raises(UserError, match=r"train must have the shape \(2, E\), not \(4,\) .*f\.npz"):
+        load_interactions(tmp_path / "f.npz", "d")
 
 
 @given(st.integers(3, 300), st.integers(0, 9))
