@@ -6,6 +6,7 @@ from functools import cache
 
 import pandas as pd
 
+from baco.experiments import CONF
 from baco.results.record import lookup
 from baco.results.wanted import Wanted
 
@@ -135,6 +136,9 @@ def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
 
 @cache
 def _defaults(method: str, backbone: str) -> dict:
-    """What a method's settings, scale and start are where nothing is said; nothing of one that conf/ does not have."""
+    """What a method's settings, scale and start are where nothing is said; nothing where conf/ has no word of it."""
+    files = CONF / "method" / f"{method}.yaml", CONF / "backbone" / f"{backbone}.yaml"
+    if not all(path.exists() for path in files):
+        return {}
     run = Wanted.of({"method": method, "backbone": backbone})
-    return {} if run.method is None else {"popularity": run.popularity, "start": run.start} | run.method
+    return {"popularity": run.popularity, "start": run.start} | run.method
