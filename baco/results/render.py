@@ -124,13 +124,12 @@ def to_html(table: Table) -> str:
         lines += ['<div class="scroll"><table>', "<thead>" + row([html.escape(name) for name in table.columns], "th")]
         lines += ["</thead><tbody>", *(row([text(cell) for cell in cells], "td") for cells in table.rows)]
         lines += ["</tbody></table></div>"]
-    notes = (_with_code(html.escape(note)) for note in table.notes)
-    return "\n".join([*lines, "<ul>", *(f"<li>{note}</li>" for note in notes), "</ul>"])
+    return "\n".join([*lines, "<ul>", *(f"<li>{prose(note)}</li>" for note in table.notes), "</ul>"])
 
 
-def _with_code(text: str) -> str:
-    """Backquoted parts as <code>."""
-    parts = text.split("`")
+def prose(text: str) -> str:
+    """Text as HTML, backquoted parts as <code>."""
+    parts = html.escape(text).split("`")
     return "".join(part if number % 2 == 0 else f"<code>{part}</code>" for number, part in enumerate(parts))
 
 

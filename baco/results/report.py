@@ -6,7 +6,7 @@ import base64
 import html
 
 from baco.results.figures import Picture, as_bytes
-from baco.results.render import to_html
+from baco.results.render import prose, to_html
 from baco.results.tables import Document
 
 STYLE = """
@@ -61,7 +61,7 @@ def report(documents: list[Document], pictures: list[Picture]) -> str:
         for name, title in [*((document.name, document.title) for document in documents), ("figures", "Figures")]
     )
     sections = [
-        f'<h2 id="{document.name}">{html.escape(document.title)}</h2>\n<p>{html.escape(document.about)}</p>\n'
+        f'<h2 id="{document.name}">{html.escape(document.title)}</h2>\n<p>{prose(document.about)}</p>\n'
         + "\n".join(map(to_html, document.tables))
         for document in documents
     ]
