@@ -253,7 +253,7 @@ class Gallery:
             axes.set(
                 title=section.name, xlabel="share of the rows, largest first", ylabel=f"{side} per row", yscale="log"
             )
-        caption = "How many users and items share a row (the paper's Figure 7)."
+        caption = "How many users and items share a row, each counted at its first code (the paper's Figure 7)."
         if without:
             caption += f" Not kept in older records: {'; '.join(dict.fromkeys(without))}."
         return self._picture("cluster_sizes", caption, "cluster_sizes", figure, panels)
