@@ -20,6 +20,7 @@ from baco.results.significance import Comparison, compare, holm
 from baco.results.wanted import Wanted, is_limited
 
 OURS = "baco"  # rows are tested against the first one of this method
+IN_LABEL = ("quantize.blocks=", "quantize.bits=")  # what the label of a format says by itself
 
 
 @dataclass(eq=False)
@@ -78,9 +79,11 @@ class Row:
     @property
     def label(self) -> str:
         """The method's name as reports print it, with what this row changes."""
-        packed = "" if self.quantize == "none" else f" + {self.quantize}"
-        name = self.records[0]["labels"]["method"] if self.records else self.name + packed
-        return ", ".join([name, *self._changed])
+        if not self.records:
+            packed = "" if self.quantize == "none" else f" + {self.quantize}"
+            return ", ".join([self.name + packed, *self._changed])
+        changed = [text for text in self._changed if not text.startswith(IN_LABEL)]
+        return ", ".join([self.records[0]["labels"]["method"], *changed])
 
     @property
     def limited(self) -> bool:

@@ -147,12 +147,14 @@ def test_quantized_runs_and_budgets_in_bytes_have_rows_of_their_own(tmp_path):
         {"method": "random"} | packed | {"quantize": "none"},
         {"method": "random"} | packed,
         {"method": "random"} | packed | {"quantize.bits": 6},
+        {"method": "random"} | packed | {"quantize.bits": 5},
     )
     records = [
         a_record(0.1, method="baco"),
         a_record(0.2, method="baco", quantize="int8"),
         a_record(0.3, 250_000, method="baco", **packed),  # 4 bytes each here
         a_record(0.4, 280_000, method="random", **packed | {"quantize": "none"}),
+        a_record(0.5, 280_000, method="random", **packed | {"quantize.bits": 5}),
     ]
     document = comparison(runs, sections(runs, records, tmp_path))
     assert [(row["method"], row["budget"], row["R@20"]) for row in rows_of(document)] == [
@@ -162,10 +164,11 @@ def test_quantized_runs_and_budgets_in_bytes_have_rows_of_their_own(tmp_path):
         ("RANDOM", "12.5% in bytes", "40.00"),
         ("RANDOM + int8", "12.5% in bytes", "—"),
         ("RANDOM + int8, quantize.bits=6", "12.5% in bytes", "—"),
+        ("RANDOM + INT", "12.5% in bytes", "50.00"),  # a real label tells the bits
     ]
     assert document.data["settings"].tolist()[:3] == ["", "quantize=int8", "quantize=int8"]
     places = [row[3].place for row in document.tables[0].rows]
-    assert places == [1, 0, None, None, None, None], "280,000 floats are more than an eighth of the bytes"
+    assert places == [1, 0, None, None, None, None, None], "280,000 floats are more than an eighth of the bytes"
 
 
 def test_protocols_and_splits_never_share_a_table(tmp_path):
