@@ -149,8 +149,12 @@ class Section:
 
     @property
     def name(self) -> str:
-        """Dataset, backbone and protocol in three words."""
-        return f"{self.about.dataset['name']}, {self.backbone}, protocol {self.about.protocol['name']}"
+        """Dataset, backbone and protocol in three words, and what the experiment changes of the last two."""
+        own = {key: value for key, value in self.about.settings.items() if key.startswith(("backbone.", "protocol."))}
+        changed = (text.partition(".")[2] for text in overrides(own))
+        return ", ".join(
+            [self.about.dataset["name"], self.backbone, f"protocol {self.about.protocol['name']}", *changed]
+        )
 
     @property
     def command(self) -> str:

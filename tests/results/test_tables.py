@@ -188,6 +188,18 @@ def test_protocols_and_splits_never_share_a_table(tmp_path):
     assert [table.rows[0][2].text for table in tables] == ["30.00", "10.00", "20.00"]
 
 
+def test_changed_settings_of_protocol_and_backbone_stand_in_the_title(tmp_path):
+    longer = {"protocol.max_epochs": 256, "backbone.num_layers": 3}
+    runs = experiment({"method": "baco"}, {"method": "baco"} | longer)
+    records = [a_record(0.1, method="baco"), a_record(0.2, method="baco", **longer)]
+    found = sections(runs, records, tmp_path)
+    assert [section.name for section in found] == [
+        "beauty, LightGCN, protocol fast",
+        "beauty, LightGCN, protocol fast, max_epochs=256, num_layers=3",
+    ]
+    assert [section.rows[0].mean("metrics.test.recall@20") for section in found] == [0.1, 0.2]
+
+
 def test_a_table_without_records_is_called_as_the_others(tmp_path):
     runs = experiment({"method": "baco"}, {"dataset": "gowalla", "method": "baco"})
     titles = [table.title for table in comparison(runs, sections(runs, [a_record()], tmp_path)).tables]
