@@ -78,7 +78,8 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
         made[name] = (speed if name == "speed" else comparison)(experiment, found[name])
     main, compared = made.pop("main_table"), found["main_table"]
     published_beside = beside_published(joined(compared + found["protocols"]))
-    return [overview(compared), main, against_plus(joined(compared + found["start"])), published_beside, *made.values()]
+    plus = against_plus(joined(compared + found["start"] + found["epochs"]))
+    return [overview(compared), main, plus, published_beside, *made.values()]
 
 
 def write_tables(records: list[dict], folder: Path, record_folder: Path, conf: Path = CONF) -> list[Path]:
