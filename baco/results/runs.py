@@ -115,18 +115,18 @@ def to_text(table: pd.DataFrame) -> str:
 
 def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
     """For each record the settings, of the method, scale and start, in which the records of its method differ."""
-    settings, hidden = [], []
+    settings = []
     for record in records:
         method = record["config"]["method"]  # product codes have a popularity of their own, and no scale
         scale = record["config"].get("popularity", 0.0)
         start = record["config"].get("start", "normal")
         settings.append(method | {"popularity": method.get("popularity", scale), "start": start})
-        hidden.append(_defaults(method["name"], record["names"]["backbone"]) if hide_defaults else {})
     by_method: dict[str, list[dict]] = {}
     for own in settings:
         by_method.setdefault(own["name"], []).append(own)
     texts = []
-    for own, usual in zip(settings, hidden, strict=True):
+    for record, own in zip(records, settings, strict=True):
+        usual = _defaults(own["name"], record["names"]["backbone"]) if hide_defaults else {}
         others = by_method[own["name"]]
         differing = [key for key in own if any(other.get(key) != own[key] for other in others)]
         shown = [key for key in differing if key not in usual or usual[key] != own[key]]

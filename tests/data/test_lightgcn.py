@@ -94,4 +94,4 @@ def test_the_committed_records_are_of_this_split(name):
     records = load_records(Path(__file__).parents[2] / "results" / "records")
     prints = {record["dataset"]["fingerprint"] for record in records if record["dataset"]["name"] == name}
     of_release = load_interactions(path, name, val_share=0.001)  # as conf/experiment/lightgcn.yaml has it
-    assert data.fingerprint in prints and prints <= {data.fingerprint, of_release.fingerprint}
+    assert prints == {data.fingerprint, of_release.fingerprint}
