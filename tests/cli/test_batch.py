@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_grid import ENDLESS, SMOKE
-from tests.cli.workplace import ROOT
+from tests.cli.workplace import ROOT, running
 
 
 def baco(path: Path, *arguments: object) -> list[str]:
@@ -43,8 +43,9 @@ def test_a_batch_is_made_and_collected(tmp_path, here):
 
 
 def test_a_batch_that_is_asked_to_end_ends_its_worker(tmp_path):
-    with subprocess.Popen(batch(tmp_path, 9, *ENDLESS[1:]), stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with running(args=batch(tmp_path, 9, *ENDLESS[1:]), stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert next(process.stderr).startswith("[1/3]")
         process.send_signal(signal.SIGTERM)
         assert "stopped: the process was asked to end" in process.stderr.read()
-    assert process.returncode == 0 and (tmp_path / "out" / "batch.zip").exists()
+        assert process.wait() == 0
+    assert (tmp_path / "out" / "batch.zip").exists()

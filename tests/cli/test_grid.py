@@ -3,19 +3,20 @@
 import json
 import signal
 import subprocess
+from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.cli.workplace import TINY, Workplace
+from tests.cli.workplace import TINY, Workplace, running
 
 SMOKE = ["+experiment=smoke", *TINY[:-1]]  # without the budget
 ENDLESS = [*SMOKE, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
 
 
-def start(workplace: Workplace, *overrides: str) -> subprocess.Popen:
+def start(workplace: Workplace, *overrides: str) -> AbstractContextManager[subprocess.Popen]:
     workplace.environment["PYTHONUNBUFFERED"] = "1"
     command = workplace.command(*overrides)
-    return subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return running(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(process: subprocess.Popen, words: str) -> None:
@@ -47,10 +48,8 @@ def test_two_workers_share_a_grid_and_a_killed_one_is_a_failure(workplace):
             wait_for(second, "[2/3]")
             second.send_signal(signal.SIGTERM)
             assert "asked to end" in second.stderr.read() and second.wait() == 0
-        first.kill()
     with start(workplace, *ENDLESS) as third:
         assert next(third.stderr).startswith("[2/3]"), "what killed its worker comes last"
-        third.kill()
     (failure,) = (workplace.path / "runs" / "failures").glob("*.json")
     assert f"process {first.pid} on" in json.loads(failure.read_text())["reason"]
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from baco.experiments import GROUPS
 from baco.registry import METHODS, method_class
 from baco.results.record import unpack_hits
 from baco.tables import CodebookTables
-from tests.cli.workplace import ROOT, TINY, Workplace
+from tests.cli.workplace import ROOT, TINY, Workplace, running
 
 
 def test_one_run_is_recorded_and_then_skipped(workplace):
@@ -370,13 +371,7 @@ def test_a_killed_run_continues_to_the_same_numbers(workplace, tmp_path):
 
     command = workplace.command(*settings, "export=tables.npz")
     for _ in range(2):
-        process = subprocess.Popen(**command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        seen = checkpoint_time(workplace)
-        while checkpoint_time(workplace) == seen:
-            assert process.poll() is None, "it ended before it was killed"
-            time.sleep(0.01)
-        process.kill()
-        process.wait()
+        kill_once(command, lambda seen=checkpoint_time(workplace): checkpoint_time(workplace) != seen)
     assert not workplace.records()
     workplace.succeeds(*settings, "export=tables.npz")
     (killed,), (left,) = workplace.records().values(), peace.records().values()
@@ -395,12 +390,7 @@ def test_a_method_that_trains_the_full_model_first_does_not_begin_it_anew(workpl
     peace = Workplace(tmp_path / "peace")
     peace.path.mkdir()
     peace.succeeds(*settings)
-    process = subprocess.Popen(**workplace.command(*settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(workplace.path.glob("runs/*.full.checkpoint")):
-        assert process.poll() is None, "it ended before it was killed"
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    kill_once(workplace.command(*settings), lambda: list(workplace.path.glob("runs/*.full.checkpoint")))
     assert "continuing after epoch" in workplace.succeeds(*settings).stderr
     (killed,), (left,) = workplace.records().values(), peace.records().values()
     assert killed["metrics"] == left["metrics"] and killed["training"] == left["training"]
@@ -409,14 +399,24 @@ def test_a_method_that_trains_the_full_model_first_does_not_begin_it_anew(workpl
 
 def test_a_run_that_another_process_does_is_left_to_it(workplace):
     endless = [*TINY, "method=random", "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
-    command = workplace.command(*endless)
-    with subprocess.Popen(**command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert any("interactions (train" in line for line in process.stderr)
-        while not list(workplace.path.glob("runs/locks/*")):
-            time.sleep(0.01)
+    with running(**workplace.command(*endless), **QUIET) as process:
+        wait_until(process, lambda: any("epoch 1:" in log.read_text() for log in workplace.path.glob("runs/*.log")))
         error = workplace.fails(*endless)
-        process.kill()
     assert f"it is being run by process {process.pid} on" in error and "wait for that, or end it" in error
+
+
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def wait_until(process: subprocess.Popen, happened: Callable[[], object]) -> None:
+    while not happened():
+        assert process.poll() is None, "the process ended before"
+        time.sleep(0.01)
+
+
+def kill_once(command: dict, happened: Callable[[], object]) -> None:
+    with running(**command, **QUIET) as process:
+        wait_until(process, happened)
 
 
 def checkpoint_time(workplace: Workplace) -> float:

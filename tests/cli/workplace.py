@@ -11,6 +11,8 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -83,6 +85,19 @@ class Workplace:
 
     def records(self) -> dict[str, dict]:
         return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "records").glob("*.json"))}
+
+
+@contextmanager
+def running(**command) -> Iterator[subprocess.Popen]:
+    """A process that goes on while the test looks at it, and no longer, whatever becomes of the test.
+
+    A bare `Popen` waits at the end of its block: a failed assertion would wait for an endless run.
+    """
+    with subprocess.Popen(**command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _child(args: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:
