@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,7 @@ class Gallery:
             self.recall_over_ratio,
             self.recall_over_bytes,
             self.recall_over_seconds,
+            self.epochs,
             self.rounds,
             self.resolution,
             self.user_groups,
@@ -111,7 +112,7 @@ class Gallery:
         """All methods at the paper's budget, beside the paper's Table 8."""
         found = self.found("main_table", "protocols")
         ranked = [sorted((row for row in section.rows if row.records), key=_mean(RANKED, 100)) for section in found]
-        figure, panels = _panels(len(found), [0.13 * len(rows) + 0.6 for rows in ranked])
+        figure, panels = _panels(len(found), [_height(rows) for rows in ranked])
         for axes, section, rows in zip(panels, found, ranked, strict=True):
             dataset, backbone = section.about.dataset["name"], section.about.backbone["name"]
             for place, row in enumerate(rows):
@@ -122,10 +123,8 @@ class Gallery:
                     axes.plot(
                         theirs, place, label="the paper's Table 8", ls="", marker="D", mfc="none", color=COLORS[1], ms=4
                     )
-            axes.set_yticks(
-                range(len(rows)), [textwrap.shorten(row_label(row), 30, placeholder=" …") for row in rows], fontsize=6
-            )
-            axes.set(title=section.name, xlabel="Recall@10, %", ylim=(-0.7, len(rows) - 0.3))
+            _name_lines(axes, map(row_label, rows))
+            axes.set(title=section.name, xlabel="Recall@10, %")
         caption = (
             "Recall@10, mean and standard deviation over seeds, beside the paper's (its protocol; for Gowalla and "
             "Yelp2018 other splits of the same kind). All are at the paper's budget but the full model, also in fewer "
@@ -155,6 +154,37 @@ class Gallery:
 
         found = [of_one_device(section) for section in self.found("main_table")]
         return self._against("recall_over_seconds", caption, "clustering + search + training, s", seconds, found)
+
+    def epochs(self) -> Picture:
+        """What longer training is worth: for each method a line from the shortest to the longest."""
+        models: dict[tuple, dict[int, Section]] = {}  # sections that differ in the epochs only, by these
+        for section in self.found("epochs"):
+            about = section.about
+            key = about.dataset["name"], section.backbone, about.protocol["name"], section.fingerprint
+            models.setdefault(key, {})[about.protocol["max_epochs"]] = section
+        ranked = {}
+        for key, by_epochs in models.items():
+            found: dict[str, dict[int, float]] = {}  # by method, the recall after so many epochs
+            for epochs, section in sorted(by_epochs.items()):
+                for row in (row for row in section.rows if row.records):
+                    found.setdefault(row_label(row), {})[epochs] = 100 * row.mean(RECALL)
+            compared = [(label, after) for label, after in found.items() if len(after) > 1]
+            if compared:
+                ranked[key] = sorted(compared, key=lambda one: one[1][max(one[1])])
+        lengths = sorted({epochs for by_epochs in models.values() for epochs in by_epochs})
+        figure, panels = _panels(len(ranked), [_height(lines) for lines in ranked.values()])
+        for axes, (key, lines) in zip(panels, ranked.items(), strict=True):
+            for place, (_, after) in enumerate(lines):
+                axes.plot(list(after.values()), [place] * len(after), color="#888888", lw=0.8, zorder=1)
+                for epochs, value in after.items():
+                    number = lengths.index(epochs)
+                    look = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
+                    axes.plot(value, place, ls="", ms=4, label=f"{epochs} epochs", **look)
+            _name_lines(axes, (label for label, _ in lines))
+            dataset, backbone, protocol, _ = key
+            axes.set(title=f"{dataset}, {backbone}, protocol {protocol}", xlabel="Recall@20, %")
+        caption = "Recall@20 after trainings of several lengths, the learning rate falling to zero at the last epoch."
+        return self._picture("epochs", caption, "epochs", figure, panels)
 
     def _against(
         self, name: str, caption: str, label: str, cost: Callable[[Row], float], found: list[Section]
@@ -310,6 +340,18 @@ def _alike(rows: Iterable[Row]) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(row.label, []).append(row)
     return list(groups.values())
+
+
+def _height(lines: Sized) -> float:
+    """Inches that a panel with so many named lines takes."""
+    return 0.13 * len(lines) + 0.6
+
+
+def _name_lines(axes: Axes, labels: Iterable[str]) -> None:
+    """Name the lines 0, 1, ... of a panel, from below."""
+    short = [textwrap.shorten(label, 30, placeholder=" …") for label in labels]
+    axes.set_yticks(range(len(short)), short, fontsize=6)
+    axes.set_ylim(-0.7, len(short) - 0.3)
 
 
 def _panels(count: int, heights: list[float] | None = None) -> tuple[Figure, list[Axes]]:

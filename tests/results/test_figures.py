@@ -64,6 +64,29 @@ def test_points_and_lines_are_the_records(records, tmp_path):
     assert pictures["resolution"].figure is None and "+experiment=resolution" in pictures["resolution"].command
 
 
+def test_longer_trainings_are_lines_from_the_shorter(tmp_path):
+    longer = {"protocol.max_epochs": 512, "protocol.patience": 64}
+    recalls = {"baco": (0.10, 0.09), "full": (0.12, 0.18)}
+    made = [
+        a_record(recall, method=method, **settings)
+        for method, pair in recalls.items()
+        for recall, settings in zip(pair, ({}, longer), strict=True)
+    ]
+    once = a_record(0.3, method="random")
+    (axes,) = Gallery([*made, once], tmp_path).epochs().figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["BACO", "FULL"], "the best at last on top"
+    points = [(line.get_label(), *line.get_xydata()[0]) for line in axes.lines if line.get_marker() != "None"]
+    assert points == [
+        ("128 epochs", pytest.approx(10), 0),
+        ("512 epochs", pytest.approx(9), 0),
+        ("128 epochs", pytest.approx(12), 1),
+        ("512 epochs", pytest.approx(18), 1),
+    ]
+    lines = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "None"]
+    assert lines == [[pytest.approx([10, 0]), pytest.approx([9, 0])], [pytest.approx([12, 1]), pytest.approx([18, 1])]]
+    assert Gallery([once], tmp_path).epochs().figure is None, "one length is no comparison"
+
+
 def test_budgets_of_a_method_are_a_line_and_the_front_is_named(tmp_path):
     runs = (("baco", 0.1, 0.06), ("baco", 0.2, 0.08), ("random", 0.1, 0.03))
     made = [full(), *(a_record(recall, int(FULL * part), method=method, budget=part) for method, part, recall in runs)]
