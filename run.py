@@ -11,6 +11,7 @@ from collections.abc import Callable
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from baco.command_line import log_to_console, reworded
@@ -43,8 +44,7 @@ def main(cfg: DictConfig) -> None:
     from baco.config import parse  # here, so that --help need not wait for torch
     from baco.experiment import Plan, assign, run
 
-    in_worker = os.getpid() != user_process
-    if in_worker:
+    if in_worker():
         log_to_console()
     try:
         with time_limit(cfg.minutes) as seconds_left:
@@ -55,12 +55,17 @@ def main(cfg: DictConfig) -> None:
             else:
                 records.append(run(Plan.of(parse(cfg))))
     except (Exception, TimeUp) as error:
-        if in_worker:  # its parent must hear of it
+        if in_worker():  # its parent must hear of it
             raise UserError(str(error)) if isinstance(error, TimeUp) else error from None
         say(error)
         failures.append(str(error))
         if isinstance(error, AskedToEnd):
             raise  # the rest of a sweep has to end, too
+
+
+def in_worker() -> bool:
+    """Whether a launcher started this process."""
+    return os.getpid() != user_process
 
 
 def run_experiment(seconds_left: Callable[[], float]) -> None:
@@ -71,12 +76,16 @@ def run_experiment(seconds_left: Callable[[], float]) -> None:
     given = [text for text in hydra_config.overrides.task if not text.startswith("+experiment=")]
     experiment = load_experiment(hydra_config.runtime.choices.experiment)
     grid = Grid(with_overrides(experiment.runs, given), seconds_left)
+    stopped = None
     try:
         grid.work()
     except TimeUp as reason:
+        stopped = reason
         log.info("stopped: %s", reason)
     records.extend(grid.records)
     log.info("%s", grid.summary())
+    if isinstance(stopped, AskedToEnd) and hydra_config.mode is RunMode.MULTIRUN and not in_worker():
+        raise stopped  # a sweep over grids: the next must not begin
     if "failed" in grid.states:
         raise UserError("runs of the grid failed; the reasons stand above, of started ones in <runs_dir>/failures")
 

@@ -176,10 +176,10 @@ class Gallery:
         for axes, (key, lines) in zip(panels, ranked.items(), strict=True):
             for place, (_, after) in enumerate(lines):
                 axes.plot(list(after.values()), [place] * len(after), color="#888888", lw=0.8, zorder=1)
-                for epochs, value in after.items():
-                    number = lengths.index(epochs)
-                    look = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
-                    axes.plot(value, place, ls="", ms=4, label=f"{epochs} epochs", **look)
+            for number, epochs in enumerate(lengths):  # also those of other panels, for the order of the legend
+                points = [(after[epochs], place) for place, (_, after) in enumerate(lines) if epochs in after]
+                look = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
+                axes.plot(*np.reshape(points, (-1, 2)).T, ls="", ms=4, label=f"{epochs} epochs", **look)
             _name_lines(axes, (label for label, _ in lines))
             dataset, backbone, protocol, _ = key
             axes.set(title=f"{dataset}, {backbone}, protocol {protocol}", xlabel="Recall@20, %")

@@ -247,7 +247,10 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
                 new = Row(wanted.row, wanted.method is not None, names.get(method) or method_label(method))
                 row = rows.setdefault(tuple(wanted.row.items()), new)
                 record = next((one for one in matching if one["dataset"]["fingerprint"] == split), None)
-                row.missing.append(wanted.settings) if record is None else row.records.append(record)
+                if record is None:
+                    row.missing.append(wanted.settings)
+                elif record not in row.records:  # runs that differ in their split only match the same record
+                    row.records.append(record)
             made.append(Section(experiment, runs[0], backbone, split, list(rows.values()), folder))
     return made
 

@@ -54,9 +54,10 @@ def test_two_workers_share_a_grid_and_a_killed_one_is_a_failure(workplace):
     assert f"process {first.pid} on" in json.loads(failure.read_text())["reason"]
 
 
-def test_a_sweep_that_is_asked_to_end_starts_nothing_more(workplace):
+@pytest.mark.parametrize("over", [["method=random", "seed=0,1,2"], ["+experiment=smoke", "seed=0,1"]])
+def test_a_sweep_that_is_asked_to_end_starts_nothing_more(workplace, over):
     endless = [*TINY, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
-    with start(workplace, "-m", *endless, "method=random", "seed=0,1,2") as sweep:
+    with start(workplace, "-m", *endless, *over) as sweep:
         wait_for(sweep, "interactions (train")
         sweep.send_signal(signal.SIGTERM)
         rest = sweep.stderr.read()

@@ -188,6 +188,12 @@ def test_protocols_and_splits_never_share_a_table(tmp_path):
     assert [table.rows[0][2].text for table in tables] == ["30.00", "10.00", "20.00"]
 
 
+def test_a_record_counts_once_for_runs_that_differ_in_their_split(tmp_path):
+    runs = experiment({"dataset.val_share": 0.001, "method": "full"}, {"dataset.val_share": 0.01, "method": "full"})
+    found = sections(runs, [full(), full(fingerprint="0" * 64)], tmp_path)
+    assert [[row.seeds for row in section.rows] for section in found] == [[[0]], [[0]]]
+
+
 def test_changed_settings_of_protocol_and_backbone_stand_in_the_title(tmp_path):
     longer = {"protocol.max_epochs": 256, "backbone.num_layers": 3}
     runs = experiment({"method": "baco"}, {"method": "baco"} | longer)
