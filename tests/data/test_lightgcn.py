@@ -14,6 +14,7 @@ from baco.data import lightgcn, release
 from baco.data.interactions import SPLITS, load_interactions
 from baco.data.lightgcn import pairs_of, prepare, resplit
 from baco.errors import UserError
+from baco.experiments import load_experiment
 from baco.results.record import load_records
 from tests.conftest import real_data
 
@@ -93,5 +94,6 @@ def test_the_committed_records_are_of_this_split(name):
         assert expected.equals(pd.MultiIndex.from_arrays([ours.users, ours.items]))
     records = load_records(Path(__file__).parents[2] / "results" / "records")
     prints = {record["dataset"]["fingerprint"] for record in records if record["dataset"]["name"] == name}
-    of_release = load_interactions(path, name, val_share=0.001)  # as conf/experiment/lightgcn.yaml has it
-    assert prints == {data.fingerprint, of_release.fingerprint}
+    shares = {run["dataset.val_share"] for run in load_experiment("lightgcn").runs if run["dataset"] == name}
+    of_release = {load_interactions(path, name, val_share=share).fingerprint for share in shares}
+    assert prints == {data.fingerprint} | of_release
