@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,18 +13,25 @@ from baco.errors import UserError
 SIDES = ("users", "items")
 
 
+class Evaluated(NamedTuple):
+    """The codes of the ids 0..num_ids-1 by a rule; the fields are those of `Codes`."""
+
+    index: np.ndarray
+    weights: np.ndarray | None = None
+    ends: np.ndarray | None = None
+
+
 class Rule(Protocol):
     """How a server works out codes from ids, so that it need not store them.
 
-    `arrays` are what it stores instead, its dataclass fields, from which it is rebuilt. `evaluate` gives the codes of
-    the ids 0..num_ids-1, (num_ids, s) int32, and their pooling weights (None, or float32 of the same shape).
+    `arrays` are what it stores instead, its dataclass fields, from which it is rebuilt.
     """
 
     name: ClassVar[str]
 
     def arrays(self) -> dict[str, np.ndarray]: ...
 
-    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, np.ndarray | None]: ...
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated: ...
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,8 @@ class Identity:
     def arrays(self) -> dict[str, np.ndarray]:
         return {}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, None]:
-        return np.arange(num_ids, dtype=np.int32)[:, None], None
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        return Evaluated(np.arange(num_ids, dtype=np.int32)[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +72,9 @@ class AffineHash:
     def arrays(self) -> dict[str, np.ndarray]:
         return {"multipliers": self.multipliers, "offsets": self.offsets}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, None]:
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
         ids = np.arange(num_ids, dtype=np.int64)[:, None]
-        return ((ids * self.multipliers + self.offsets) % num_ids % num_rows).astype(np.int32), None
+        return Evaluated(((ids * self.multipliers + self.offsets) % num_ids % num_rows).astype(np.int32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,18 +99,18 @@ class OwnRows:
     def arrays(self) -> dict[str, np.ndarray]:
         return {"own": self.own, "multipliers": self.multipliers, "offsets": self.offsets}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
         own = np.unpackbits(self.own, count=num_ids).astype(bool)
         num_own = int(np.count_nonzero(own))
         num_shared = num_rows - num_own
         index = np.empty((num_ids, len(self.multipliers)), np.int32)
         index[own] = np.arange(num_shared, num_rows)[:, None]
-        index[~own], _ = AffineHash(self.multipliers, self.offsets).evaluate(num_ids - num_own, num_shared)
+        index[~own] = AffineHash(self.multipliers, self.offsets).evaluate(num_ids - num_own, num_shared).index
         if index.shape[1] == 1:
-            return index, None
+            return Evaluated(index)
         weights = np.ones(index.shape, np.float32)
         weights[own, 1:] = 0
-        return index, weights
+        return Evaluated(index, weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,17 +130,17 @@ class HashAndLabel:
     def arrays(self) -> dict[str, np.ndarray]:
         return {"multipliers": self.multipliers, "offsets": self.offsets, "labels": self.labels}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, None]:
-        hashed, _ = AffineHash(self.multipliers, self.offsets).evaluate(num_ids, num_rows)
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        hashed = AffineHash(self.multipliers, self.offsets).evaluate(num_ids, num_rows).index
         labels = unpack_bits(self.labels, code_bits(num_rows), num_ids)
-        return np.column_stack([hashed, labels]).astype(np.int32), None
+        return Evaluated(np.column_stack([hashed, labels]).astype(np.int32))
 
 
 @dataclass(frozen=True, eq=False)
 class ManyCodes:
     """As many stored codes as each id needs, repeats included; its embedding is the mean of their rows."""
 
-    counts: np.ndarray  # (n,) uint8 or uint16: how many codes each id has, one at least
+    counts: np.ndarray  # (n,), the smallest unsigned type that does: how many codes each id has, one at least
     codes: np.ndarray  # uint8, those of all ids, one id after the other, at ceil(log2 num_rows) bits each
     name: ClassVar[str] = "many codes"
 
@@ -146,16 +153,11 @@ class ManyCodes:
     def arrays(self) -> dict[str, np.ndarray]:
         return {"counts": self.counts, "codes": self.codes}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-        counts = self.counts.astype(np.int64)
-        codes = unpack_bits(self.codes, code_bits(num_rows), int(counts.sum()))
-        starts = np.cumsum(counts) - counts
-        ids = np.repeat(np.arange(num_ids), counts)
-        places = np.arange(len(codes)) - starts[ids]
-        index = np.repeat(codes[starts, None].astype(np.int32), counts.max(), axis=1)
-        weights = np.zeros(index.shape, np.float32)
-        index[ids, places], weights[ids, places] = codes, (1 / counts)[ids]
-        return index, weights
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        ends = np.zeros(num_ids + 1, np.int64)
+        np.cumsum(self.counts, out=ends[1:])
+        codes = unpack_bits(self.codes, code_bits(num_rows), int(ends[-1])).astype(np.int32)
+        return Evaluated(codes, np.repeat((1 / self.counts).astype(np.float32), self.counts), ends)
 
 
 RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash, OwnRows, HashAndLabel, ManyCodes)}
@@ -172,14 +174,17 @@ class Codes:
     Attributes
     ----------
     index : (n, s) int32
-        Row numbers in [0, num_rows).
+        Row numbers in [0, num_rows). Where ids have different numbers of codes, those of all ids, one after the other.
     num_rows : int
-    weights : None, (s,) or (n, s) float32
-        None: the mean. One weight per position, the same for all ids (ones: the sum), or one per id and position.
+    weights : None, (s,) or of the shape of `index`, float32
+        None: the mean. One weight per position, the same for all ids (ones: the sum), or one for each code.
     rule : Rule or None
         How to compute `index` from ids; None when the codes themselves have to be stored.
     scale : None or (n,) float16
         Stored, one for each id; None: ones.
+    ends : None or (n + 1,) int64
+        Where ids have different numbers of codes, one at least: those of id x are `index[ends[x]:ends[x + 1]]`. Such
+        codes come of a rule, with a weight each.
     """
 
     index: np.ndarray
@@ -187,23 +192,29 @@ class Codes:
     weights: np.ndarray | None = None
     rule: Rule | None = None
     scale: np.ndarray | None = None
+    ends: np.ndarray | None = None
 
     def __post_init__(self):
-        index = self.index
-        if index.ndim != 2 or index.dtype != np.int32 or min(index.shape) < 1:
+        index, ends = self.index, self.ends
+        if index.dtype != np.int32 or index.ndim != (2 if ends is None else 1) or min(index.shape) < 1:
             raise ValueError(f"codes must be a non-empty int32 array (n, s); got {index.dtype} {index.shape}")
+        if ends is not None and (
+            self.rule is None or ends[0] != 0 or ends[-1] != len(index) or np.diff(ends).min() < 1
+        ):
+            raise ValueError(f"ends must come of a rule and rise from 0 to the number of codes, {len(index)}")
         if index.min() < 0 or index.max() >= self.num_rows:
             raise ValueError(f"codes run from {index.min()} to {index.max()}, outside 0..{self.num_rows - 1}")
-        if self.weights is not None and self.weights.shape not in (index.shape, index.shape[1:]):
-            raise ValueError(f"weights of shape {self.weights.shape} do not fit codes of shape {index.shape}")
-        if self.scale is not None and self.scale.shape != index.shape[:1]:
-            raise ValueError(f"a scale of shape {self.scale.shape} does not fit codes of shape {index.shape}")
+        shape = None if self.weights is None else self.weights.shape
+        if shape not in ((None, index.shape, index.shape[1:]) if ends is None else (index.shape,)):
+            raise ValueError(f"weights of shape {shape} do not fit codes of shape {index.shape}")
+        if self.scale is not None and self.scale.shape != (self.num_ids,):
+            raise ValueError(f"a scale of shape {self.scale.shape} does not fit {self.num_ids} ids")
 
     @classmethod
     def from_rule(cls, rule: Rule, num_ids: int, num_rows: int, weights: np.ndarray | None = None) -> Codes:
         """Evaluate a rule; `weights` (s,) pools its codes unless the rule brings weights of its own."""
-        index, own_weights = rule.evaluate(num_ids, num_rows)
-        return cls(index, num_rows, weights if own_weights is None else own_weights, rule)
+        index, own_weights, ends = rule.evaluate(num_ids, num_rows)
+        return cls(index, num_rows, weights if own_weights is None else own_weights, rule, ends=ends)
 
     @classmethod
     def from_labels(cls, *labels: np.ndarray) -> Codes:
@@ -214,11 +225,17 @@ class Codes:
 
     @property
     def num_ids(self) -> int:
-        return len(self.index)
+        return len(self.index) if self.ends is None else len(self.ends) - 1
 
     @property
     def codes_per_id(self) -> int:
-        return self.index.shape[1]
+        """s, or the most codes that an id has."""
+        return self.index.shape[1] if self.ends is None else int(np.diff(self.ends).max())
+
+    @property
+    def first(self) -> np.ndarray:
+        """(n,) int32: the first code of each id."""
+        return self.index[:, 0] if self.ends is None else self.index[self.ends[:-1]]
 
     @property
     def extra_codes(self) -> int:
@@ -236,7 +253,7 @@ class Codes:
 
     def _stored_weights(self) -> dict[str, np.ndarray]:
         stored = {}
-        if self.weights is not None and self.weights.ndim == 2 and self.rule is None:
+        if self.weights is not None and self.weights.shape == self.index.shape and self.rule is None:
             stored["weights"] = self.weights
         if self.scale is not None:
             stored["scale"] = self.scale
@@ -258,9 +275,9 @@ class Codes:
 
     def header(self) -> dict:
         """What `unpack` needs to know beside the arrays; a few plain values."""
-        constant = self.weights.tolist() if self.weights is not None and self.weights.ndim == 1 else None
+        constant = self.weights.tolist() if self.weights is not None and self.weights.ndim < self.index.ndim else None
         return {
-            "shape": list(self.index.shape),
+            "shape": [self.num_ids, self.codes_per_id],
             "num_rows": self.num_rows,
             "weights": constant,
             "rule": self.rule.name if self.rule is not None else None,
@@ -336,11 +353,16 @@ def packed_code_bytes(num_codes: int, num_rows: int) -> int:
 
 def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
     """(ceil(values.size * bits / 8),) uint8: non-negative integers at `bits` bits each, the highest bit first."""
-    places = np.arange(bits - 1, -1, -1)
-    return np.packbits((values.reshape(-1, 1) >> places) & 1)
+    digits = np.empty((values.size, bits), np.uint8)
+    for place in range(bits):
+        digits[:, place] = (values.ravel() >> (bits - 1 - place)) & 1
+    return np.packbits(digits)
 
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     """The inverse of `pack_bits`: (count,) int64."""
     digits = np.unpackbits(packed, count=count * bits).reshape(count, bits)
-    return digits.astype(np.int64) @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int64))
+    values = np.zeros(count, np.int64)
+    for place in range(bits):
+        values = 2 * values + digits[:, place]
+    return values

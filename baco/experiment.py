@@ -348,7 +348,7 @@ def ids_per_row(tables: EmbeddingTables) -> dict[str, np.ndarray]:
     counts = {}
     for side in SIDES:
         codes = getattr(tables.assignment, side)
-        sizes = np.bincount(codes.index[:, 0], minlength=codes.num_rows)
+        sizes = np.bincount(codes.first, minlength=codes.num_rows)
         counts[f"{side}_per_row"] = np.sort(sizes)[::-1].astype(np.int32)
     return counts
 

@@ -248,9 +248,10 @@ class Codebook(nn.Module):
     def __init__(self, codes: Codes, dim: int):
         super().__init__()
         self.rows = nn.Parameter(torch.zeros(codes.num_rows, dim))
-        self.register_buffer("codes", torch.as_tensor(codes.index))  # (n, s) int32
+        self.register_buffer("codes", torch.as_tensor(codes.index))  # (n, s) int32, or (total,) where there are ends
+        self.register_buffer("ends", None if codes.ends is None else torch.as_tensor(codes.ends))  # None or (n + 1,)
         weights = None if codes.weights is None else torch.as_tensor(codes.weights)
-        self.register_buffer("weights", weights)  # None, (s,) or (n, s)
+        self.register_buffer("weights", weights)  # None, (s,) or as the codes
         scale = None if codes.scale is None else torch.as_tensor(codes.scale.astype(np.float32)[:, None])
         self.register_buffer("scale", scale)  # None or (n, 1)
         self.identity = (
@@ -263,12 +264,17 @@ class Codebook(nn.Module):
         """(n, dim), or (len(ids), dim) for some ids only."""
         if self.identity and ids is None:
             return self.rows
-        codes = self.codes if ids is None else self.codes[ids]
-        if self.weights is None:
+        codes, weights, starts = self.codes, self.weights, None
+        if self.ends is not None:
+            places, starts = (slice(None), self.ends[:-1]) if ids is None else _places(self.ends, ids)
+            codes, weights, starts = codes[places], weights[places], starts.to(codes.dtype)
+        elif ids is not None:
+            codes, weights = codes[ids], weights if weights is None or weights.ndim == 1 else weights[ids]
+        if weights is None:
             pooled = embedding_bag(codes, self.rows, mode="mean")
         else:
-            weights = self.weights if ids is None or self.weights.ndim == 1 else self.weights[ids]
-            pooled = embedding_bag(codes, self.rows, mode="sum", per_sample_weights=weights.expand(codes.shape))
+            weights = weights.expand(codes.shape)
+            pooled = embedding_bag(codes, self.rows, starts, mode="sum", per_sample_weights=weights)
         if self.scale is None:
             return pooled
         return pooled * (self.scale if ids is None else self.scale[ids])
@@ -276,13 +282,12 @@ class Codebook(nn.Module):
     def pooling(self) -> csr_array:
         """(n, num_rows) float32: the weight of each row in each id's embedding."""
         codes = self.codes.cpu().numpy()
-        num_ids, codes_per_id = codes.shape
-        weights = np.float32(1 / codes_per_id) if self.weights is None else self.weights.cpu().numpy()
-        if self.scale is not None:
-            weights = weights * self.scale.cpu().numpy()
+        ends = np.arange(0, codes.size + 1, codes.shape[1]) if self.ends is None else self.ends.cpu().numpy()
+        weights = np.float32(1 / codes.shape[-1]) if self.weights is None else self.weights.cpu().numpy()
         values = np.broadcast_to(weights, codes.shape).ravel()
-        ends = np.arange(0, codes.size + 1, codes_per_id)
-        matrix = csr_array((values, codes.ravel(), ends), shape=(num_ids, len(self.rows)), copy=True)
+        if self.scale is not None:
+            values = values * np.repeat(self.scale.cpu().numpy(), np.diff(ends))
+        matrix = csr_array((values, codes.ravel(), ends), shape=(len(ends) - 1, len(self.rows)), copy=True)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         return matrix
@@ -300,3 +305,11 @@ class Codebook(nn.Module):
         norm = np.sqrt(np.mean(means**2))
         if norm > 0:
             self.rows.add_(torch.from_numpy(means * np.float32(rms / norm)).to(self.rows.device))
+
+
+def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the codes of some ids are, one id after the other, and where those of each begin among them."""
+    counts = ends[ids + 1] - ends[ids]
+    starts = counts.cumsum(0) - counts
+    shifts = torch.repeat_interleave(ends[ids] - starts, counts)
+    return shifts + torch.arange(len(shifts), device=ends.device), starts

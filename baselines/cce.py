@@ -83,7 +83,7 @@ class Cce(Compressor):
             )
         codebooks = []
         for size, side_rows in zip(sizes, split_rows(rows, *sizes), strict=True):
-            labels, _ = AffineHash.draw(chunks, size, rng).evaluate(size, side_rows)
+            labels = AffineHash.draw(chunks, size, rng).evaluate(size, side_rows).index
             hashes = AffineHash.draw(chunks, size, rng)
             codebooks.append(ChunkedCodebook(labels, hashes, side_rows, budget.dim))
         return CceTables(*codebooks, self.config, int(rng.integers(2**32)))
@@ -185,7 +185,7 @@ class ChunkedCodebook(nn.Module):
         self._use(labels, hashes)
 
     def _use(self, labels: np.ndarray, hashes: AffineHash) -> None:
-        hashed, _ = hashes.evaluate(len(labels), self.num_rows)
+        hashed = hashes.evaluate(len(labels), self.num_rows).index
         codes = np.stack([labels, hashed]) + self._starts()
         self.codes.copy_(torch.as_tensor(codes))
         self.hash_arrays.copy_(torch.as_tensor(np.stack([hashes.multipliers, hashes.offsets])))
@@ -220,7 +220,7 @@ class ChunkedCodebook(nn.Module):
         embeddings = self().double().cpu().numpy().reshape(num_ids, chunks, -1)
         labels = np.empty((num_ids, chunks), np.int32)
         hashes = AffineHash.draw(chunks, num_ids, rng)
-        hashed, _ = hashes.evaluate(num_ids, self.num_rows)
+        hashed = hashes.evaluate(num_ids, self.num_rows).index
         tables = []
         for chunk in range(chunks):
             points = np.ascontiguousarray(embeddings[:, chunk])

@@ -149,7 +149,7 @@ class ComposedSide(nn.Module):
 
     def positions(self) -> np.ndarray:
         """(n,) int64, a permutation of the ids."""
-        return self.order.evaluate(self.num_ids, self.num_ids)[0][:, 0].astype(np.int64)
+        return self.order.evaluate(self.num_ids, self.num_ids).index[:, 0].astype(np.int64)
 
     @property
     def num_floats(self) -> int:

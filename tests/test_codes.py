@@ -121,6 +121,13 @@ def test_impossible_codes_are_refused(index, num_rows, weights):
         Codes(index, num_rows, weights)
 
 
+@pytest.mark.parametrize("ends", [[0, 2], [1, 2, 3], [0, 0, 3], [0, 2, 1, 3]])
+def test_ends_that_do_not_divide_the_codes_are_refused(ends):
+    index, weights = np.zeros(3, np.int32), np.ones(3, np.float32)
+    with pytest.raises(ValueError, match="ends"):
+        Codes(index, 1, weights, Identity(), ends=np.array(ends))
+
+
 def test_a_scale_of_the_wrong_length_is_refused():
     with pytest.raises(ValueError, match="scale"):
         Codes(np.array([[0], [1]], np.int32), 2, scale=np.ones(3, np.float16))
@@ -151,7 +158,7 @@ def test_hash_and_label_keeps_labels_and_stores_no_hash(num_ids, num_rows, seed)
     hashed = AffineHash.draw(1, num_ids, rng)
     codes = Codes.from_rule(HashAndLabel.of(hashed, labels, num_rows), num_ids, num_rows, np.ones(2, np.float32))
     np.testing.assert_array_equal(codes.index[:, 1], labels)
-    np.testing.assert_array_equal(codes.index[:, :1], hashed.evaluate(num_ids, num_rows)[0])
+    np.testing.assert_array_equal(codes.index[:, :1], hashed.evaluate(num_ids, num_rows).index)
     assert codes.packed_bytes == 16 + packed_code_bytes(num_ids, num_rows)
     assert codes.extra_codes == num_ids
 
@@ -167,8 +174,11 @@ def test_many_codes_are_stored_as_they_are_and_averaged(lists):
     ends = np.cumsum([0, *map(len, lists)])
     rule = ManyCodes.of(ends, np.concatenate(lists), 301)
     codes = Codes.from_rule(rule, len(lists), 301)
+    np.testing.assert_array_equal(codes.first, [own[0] for own in lists])
+    assert codes.codes_per_id == max(map(len, lists))
     for x, own in enumerate(lists):
-        pooled = np.bincount(codes.index[x], codes.weights[x], 301)
+        here = slice(ends[x], ends[x + 1])
+        pooled = np.bincount(codes.index[here], codes.weights[here], 301)
         np.testing.assert_allclose(pooled, np.bincount(own, minlength=301) / len(own), rtol=1e-6)
     assert codes.extra_codes == ends[-1] - len(lists), "each stored code after the first counts, repeats too"
     assert codes.num_stored_weights == 0

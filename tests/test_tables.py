@@ -54,14 +54,11 @@ def tables(assignment):
 def pooling_matrix(codes: Codes) -> np.ndarray:
     """(n, num_rows): the weight of each row in each id's embedding, entry by entry."""
     matrix = np.zeros((codes.num_ids, codes.num_rows), np.float32)
+    weights = 1 / codes.codes_per_id if codes.weights is None else codes.weights
     for x in range(codes.num_ids):
-        for s in range(codes.codes_per_id):
-            weight = (
-                1 / codes.codes_per_id
-                if codes.weights is None
-                else np.broadcast_to(codes.weights, codes.index.shape)[x, s]
-            )
-            matrix[x, codes.index[x, s]] += weight if codes.scale is None else weight * codes.scale[x]
+        own = x if codes.ends is None else slice(*codes.ends[x : x + 2])
+        for row, weight in zip(codes.index[own], np.broadcast_to(weights, codes.index.shape)[own], strict=True):
+            matrix[x, row] += weight if codes.scale is None else weight * codes.scale[x]
     return matrix
 
 

@@ -51,7 +51,7 @@ def test_embeddings_are_chunks_of_two_rows(planted, chunks):
     tables = tables_of(planted, num_chunks=chunks)
     width, k = DIM // chunks, tables.users.num_rows
     rows = tables.users.rows.detach().numpy().reshape(chunks, 2, k, width)
-    labels, (hashed, _) = tables.users.labels(), tables.users.hashes().evaluate(planted.num_users, k)
+    labels, hashed = tables.users.labels(), tables.users.hashes().evaluate(planted.num_users, k).index
     for x, embedding in enumerate(tables()[0].detach().numpy()):
         parts = [rows[j, 0, labels[x, j]] + rows[j, 1, hashed[x, j]] for j in range(chunks)]
         np.testing.assert_array_equal(embedding, np.concatenate(parts))

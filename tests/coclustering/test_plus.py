@@ -100,8 +100,8 @@ def test_nodes_without_interactions_share_one_row():
     graph = Biadjacency.from_pairs(np.array([0, 0, 1]), np.array([0, 1, 1]), 5, 6)
     assignment = BacoPlus().assign(graph, Budget(6 * 4, "parameters", 4), stream(0, "assign"))
     for codes in (assignment.users, assignment.items):
-        assert len(np.unique(codes.index[2:, 0])) == 1
-        assert codes.index[2, 0] not in codes.index[:2]
+        assert len(np.unique(codes.first[2:])) == 1
+        assert codes.first[2] not in codes.index[: codes.ends[2]]
 
 
 @pytest.mark.parametrize(
