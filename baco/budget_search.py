@@ -106,5 +106,6 @@ def _search(assign: Callable[[float], Assignment], budget: Budget, start: float,
     if not good(ENOUGH_SHARE):
         nearest = max(knob for knob, cost in costs.items() if cost == best_cost)
         for knob in np.geomspace(nearest / STEP, nearest * STEP, EXTRA_TRIES):
-            fits(float(knob))
+            if knob not in costs:
+                fits(float(knob))
     return replace(best, details=best.details | {"tries": len(costs)})

@@ -33,7 +33,7 @@ def claim(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         if not (_lock(file) or _lock_soon(file)):
-            raise ClaimedError(f"it is being run by {_read(file)}; wait for that, or end it")
+            raise ClaimedError(f"it is being run by {_read(file) or 'another process'}; wait for that, or end it")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()} since {now}")

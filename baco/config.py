@@ -15,6 +15,7 @@ from baco.data.sources import SOURCES
 from baco.defaults import filled
 from baco.errors import UserError, unknown
 from baco.experiments import GROUPS
+from baco.popularity import check_popularity
 from baco.quantization import QUANTIZERS, Quantizer
 from baco.registry import backbone_class, method_class
 from baco.start import STARTS
@@ -49,8 +50,7 @@ class Scalars:
             raise UserError(f"checkpoint_every={self.checkpoint_every} must be 0 or more seconds")
         if self.dim < 1:
             raise UserError(f"dim={self.dim} must be 1 or more")
-        if not 0 <= self.popularity <= 1:
-            raise UserError(f"popularity={self.popularity} must be in [0, 1]; 0.25 is a good value for backbone=mf")
+        check_popularity(self.popularity)
         if self.start not in STARTS:
             raise unknown("start", self.start, STARTS)
         if self.seed < 0:

@@ -15,8 +15,8 @@ ROUNDING = 1e-9  # more than norms and distances can be off by, relatively
 
 
 def kmeans_seeds(points: np.ndarray, k: int, rng: np.random.Generator, weights: np.ndarray | None = None) -> np.ndarray:
-    """k-means++ (Arthur and Vassilvitskii, SODA 2007): points drawn in proportion to their squared distance to the
-    nearest one drawn before, times their weight.
+    """k-means++ (Arthur and Vassilvitskii, SODA 2007): the first point is drawn uniformly, the others in proportion to
+    their squared distance to the nearest one drawn before, times their weight.
 
     Parameters
     ----------

@@ -8,6 +8,15 @@ import numpy as np
 
 from baco.budget import Budget
 from baco.codes import Assignment
+from baco.errors import UserError
+
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def check_popularity(exponent: float) -> None:
+    """Refuse an exponent outside [0, 1] with a `UserError`."""
+    if not 0 <= exponent <= 1:
+        raise UserError(f"popularity={exponent} must be in [0, 1]; 0.25 is a good value for backbone=mf")
 
 
 def popularity_scale(degrees: np.ndarray, exponent: float) -> np.ndarray | None:
@@ -20,7 +29,7 @@ def popularity_scale(degrees: np.ndarray, exponent: float) -> np.ndarray | None:
     if exponent == 0:
         return None
     powers = np.maximum(degrees, 1).astype(np.float64) ** exponent
-    return (powers / powers.mean()).astype(np.float16)
+    return np.minimum(powers / powers.mean(), LARGEST).astype(np.float16)
 
 
 def budget_beside(scale: np.ndarray | None, budget: Budget) -> Budget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.quantization import unpack_export
 from baco.registry import backbone_class, tables_class
 from baco.tables import EmbeddingTables
+
+PAIRS = 2**18  # whose scores are worked out at once
 
 
 def export_model(path: Path, tables: EmbeddingTables, config: dict, source: object, data: Interactions) -> None:
@@ -127,20 +130,37 @@ class Recommender:
         user, item = numbers[row], ranked[row, rank]
         return pd.DataFrame(
             {
-                "user": user if self.data.user_ids is None else self.data.user_ids[user],
+                "user": self._user_ids[user],
                 "rank": rank + 1,
                 "item": item if self.data.item_ids is None else self.data.item_ids[item],
-                "score": (self.users[user] * self.items[item]).sum(1).numpy(),
+                "score": self._scores(user, item),
             }
         )
 
+    def _scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(pairs,) float32, by blocks: the embeddings of all pairs would fill the memory."""
+        scores = np.empty(len(users), np.float32)
+        for start in range(0, len(users), PAIRS):
+            block = slice(start, start + PAIRS)
+            scores[block] = (self.users[users[block]] * self.items[items[block]]).sum(1)
+        return scores
+
+    @cached_property
+    def _user_ids(self) -> np.ndarray:
+        return np.arange(self.data.num_users) if self.data.user_ids is None else self.data.user_ids
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        """Of each user's embedding, by its id as text."""
+        return {str(one): number for number, one in enumerate(self._user_ids)}
+
     def _numbers(self, users: Sequence) -> np.ndarray:
         """(len(users),) int64: their positions in the embeddings."""
-        ids = np.arange(self.data.num_users) if self.data.user_ids is None else self.data.user_ids
-        position = {str(one): number for number, one in enumerate(ids)}
+        position = self._position
         strangers = [user for user in users if str(user) not in position]
         if strangers:
-            raise UserError(f"user '{strangers[0]}' has no interaction in '{self.data.name}'; such as '{ids[0]}' have")
+            known = self._user_ids[0]
+            raise UserError(f"user '{strangers[0]}' has no interaction in '{self.data.name}'; such as '{known}' have")
         return np.array([position[str(user)] for user in users], np.int64)
 
 

@@ -136,7 +136,7 @@ def steppers(data: Interactions, budget: float | None, device: torch.device, pee
             lambda batch, rows=rows, product=product: bpr_loss(
                 plain_differences(rows, adjacency, product, data.num_users, batch)
             ),
-            torch.optim.Adam([rows], lr=0.01),
+            torch.optim.Adam([rows], lr=0.01, fused=True),
         )
     for name, model in peers.items():
         found[name] = stepper(loss_of(name, model), torch.optim.Adam(model.parameters(), lr=0.01))

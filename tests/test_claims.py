@@ -1,5 +1,6 @@
 """Claims between processes."""
 
+import fcntl
 import subprocess
 import sys
 import threading
@@ -44,6 +45,13 @@ def test_another_process_holds_it_while_it_lives(tmp_path):
     assert dead_holder(tmp_path / "a") is None, "one caller learns it"
     with claim(tmp_path / "a"):
         pass
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_told_as_well(tmp_path):
+    with open(tmp_path / "a", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ClaimedError, match="run by another process; wait"), claim(tmp_path / "a"):
+            pass
 
 
 def test_looking_for_the_dead_does_not_take_the_claim_from_the_living(tmp_path):

@@ -39,6 +39,6 @@ def test_the_example_of_a_method_is_one(planted):
         tables = method.fit(planted.train, budget, stream(0, "assign"))
         budget.check(tables.ledger(), name)
         assert budget.share(tables.ledger()) > 0.95
-        users = tables.assignment.users.index[:, 0]
+        users = tables.assignment.users.first
         means = [planted.train.user_degrees[users == row].mean() for row in range(users.max() + 1)]
         assert means == sorted(means), "of as many interactions"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from baco.errors import UserError
 from baco.graph import Biadjacency
@@ -51,6 +51,13 @@ def test_fingerprint_depends_on_pairs_and_sizes_only():
 )
 def test_any_nonzero_entry_is_an_interaction(matrix):
     np.testing.assert_array_equal(Biadjacency.from_matrix(matrix).to_matrix().toarray(), np.eye(3))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.bool_])
+def test_pairs_repeated_so_often_that_their_type_overflows_are_interactions(dtype):
+    times = 2**16
+    events = coo_array((np.ones(times, dtype), (np.zeros(times, int), np.ones(times, int))), shape=(2, 3))
+    assert Biadjacency.from_matrix(events).to_matrix().toarray().tolist() == [[0, 1, 0], [0, 0, 0]]
 
 
 def test_a_sparse_matrix_is_left_alone():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from baco.budget import Budget
 from baco.coclustering import BalancedCoClustering
+from baco.errors import UserError
 from baco.popularity import budget_beside, popularity_scale
 from baco.tables import code_ledger
 
@@ -20,6 +21,19 @@ def test_the_scale_is_a_power_of_the_degree_with_mean_one(degrees, exponent):
     at_least_one = np.maximum(degrees, 1)
     expected = (at_least_one / at_least_one[0]) ** exponent
     np.testing.assert_allclose(scale / np.float64(scale[0]), expected, rtol=2e-3)
+
+
+def test_the_scale_of_one_item_far_above_all_others_is_the_largest_there_is():
+    degrees = np.ones(200_000, np.int64)
+    degrees[7] = 1_000_000
+    scale = popularity_scale(degrees, 1.0)
+    assert scale[7] == np.finfo(np.float16).max == scale.max()
+
+
+@pytest.mark.parametrize("popularity", [float("nan"), 100, -0.1])
+def test_an_exponent_out_of_range_is_refused(popularity, planted):
+    with pytest.raises(UserError, match=rf"popularity={popularity} must be in \[0, 1\]"):
+        BalancedCoClustering(popularity=popularity).fit(planted.train.to_matrix())
 
 
 def test_without_an_exponent_there_is_no_scale_and_it_costs_nothing():

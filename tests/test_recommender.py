@@ -62,6 +62,13 @@ def test_the_best_items_that_a_user_does_not_have_yet(exported, tmp_path):
     assert len(found[found["user"] == "u0"]) == data.num_items - 23
 
 
+def test_scores_do_not_depend_on_the_blocks(exported, tmp_path, monkeypatch):
+    served = Recommender.load(exported[0], tmp_path)
+    whole = served.recommend(k=5)
+    monkeypatch.setattr("baco.recommender.PAIRS", 7)
+    pd.testing.assert_frame_equal(served.recommend(k=5), whole)
+
+
 def test_some_users_in_the_order_asked_for(exported, tmp_path):
     path, _, _ = exported
     served = Recommender.load(path, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from baco.coclustering.plus import BacoPlus
 from baco.config import typed
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
-from baco.popularity import budget_beside, popularity_scale, scaled
+from baco.popularity import budget_beside, check_popularity, popularity_scale, scaled
 from baco.start import first_values
 from baco.tables import CodebookTables, code_ledger
 
@@ -73,10 +74,23 @@ class BalancedCoClustering:
             When the matrix has no interactions or NaN entries, the method, a setting or a value is wrong, or the budget
             cannot be met.
         """
-        if self.dim < 1 or self.random_state < 0:
-            raise UserError(f"dim={self.dim} must be 1 or more, and random_state={self.random_state} 0 or more")
+        self._check()
+        try:
+            return self._fit(matrix)
+        except UserError as error:  # which may name a key of the command line
+            raise UserError(str(error).replace("method.", "settings.")) from None
+
+    def _check(self) -> None:
+        for key, kind, least in (("dim", Integral, 1), ("random_state", Integral, 0), ("budget", Real, 0)):
+            value = getattr(self, key)
+            if not isinstance(value, kind) or value < least:
+                what = "a whole number" if kind is Integral else "a number"
+                raise UserError(f"{key}={value!r} must be {what} of {least} or more")
+        check_popularity(self.popularity)
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
+
+    def _fit(self, matrix) -> BalancedCoClustering:
         method = METHODS[self.method]
         config = typed(method.Config, self.settings, "settings.")
         graph = Biadjacency.from_matrix(matrix)
@@ -98,7 +112,14 @@ class BalancedCoClustering:
         Parameters
         ----------
         std, start : see `baco.start.first_values`
+
+        Raises
+        ------
+        UserError
+            Before `fit`.
         """
+        if not hasattr(self, "assignment_"):
+            raise UserError("there are no codes yet; call fit first")
         tables = CodebookTables(self.assignment_, self.dim)
         first_values(tables, self._graph, std, start, self.random_state)
         return tables

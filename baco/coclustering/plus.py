@@ -9,7 +9,7 @@ import numpy as np
 from baco.budget import Budget
 from baco.budget_search import fill_budget
 from baco.coclustering.cocluster import Settings, cocluster
-from baco.coclustering.objective import numbered
+from baco.coclustering.objective import numbered, objective
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.weights import node_weights
 from baco.codes import Assignment, Codes, ManyCodes, code_bits
@@ -81,8 +81,7 @@ class BacoPlus(CodeCompressor):
         isolated = np.flatnonzero(train.joint_degrees == 0)
 
         def at(resolution: float) -> Assignment:
-            clusters = cocluster(train, resolution, seed, self.settings)
-            labels = clusters.labels
+            labels = cocluster(train, resolution, seed, self.settings).labels.copy()
             labels[isolated] = isolated[:1]  # nothing tells them apart
             ends, codes = profile_codes(train, labels, weights, most)
             middle = ends[train.num_users]
@@ -91,7 +90,7 @@ class BacoPlus(CodeCompressor):
                 many_codes(ends[train.num_users :] - middle, codes[middle:], train.num_nodes),
                 {
                     "resolution": resolution,
-                    "objective": clusters.objective,
+                    "objective": objective(train, labels, weights, resolution),
                     "solver_seed": seed,
                     "user_codes": user_codes,
                     "item_codes": item_codes,
@@ -101,7 +100,8 @@ class BacoPlus(CodeCompressor):
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        return fill_budget(at, budget, start=START, smooth=True)
+        mend = "raise budget= or lower method.code_share="
+        return fill_budget(at, budget, start=START, mend=mend, smooth=True)
 
 
 def many_codes(ends: np.ndarray, labels: np.ndarray, num_labels: int) -> Codes:

@@ -23,9 +23,10 @@ from baco.graph import Biadjacency
 NONE = -1  # no element: the end of the hash set's list, an empty slot of a Python set
 EMPTY = -2  # a bucket that holds no element
 # Numbers of buckets that a libstdc++ unordered container takes when it grows one element at a time.
-BUCKET_COUNTS = np.array(
-    [13, 29, 59, 127, 257, 541, 1109, 2357, 5087, 10273, 20753, 42043, 85229, 172933, 351061, 712697, 1447153], np.int64
-)
+BUCKET_COUNTS = np.array([
+    13, 29, 59, 127, 257, 541, 1109, 2357, 5087, 10273, 20753, 42043, 85229, 172933, 351061, 712697, 1447153, 2938679,
+    5967347, 12117689, 24607243, 49969847,
+], np.int64)  # fmt: skip
 LINEAR_PROBES = 9  # CPython looks at this many neighbouring slots of a set's table before it jumps
 
 

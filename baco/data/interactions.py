@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from baco.errors import UserError
 from baco.files import read_arrays, write_arrays
@@ -86,8 +87,10 @@ class Interactions:
         Raises
         ------
         UserError
-            When a split is empty, has another shape or type, or holds ids outside the declared numbers.
+            When a split is empty, has another shape or type, or holds ids outside the declared numbers, or the ids of
+            the source are not one for each user and item.
         """
+        _check_ids(name, {"user_ids": (user_ids, num_users), "item_ids": (item_ids, num_items)})
         graphs, earlier, duplicates, overlaps = {}, np.empty(0, np.int64), 0, 0
         for split in SPLITS:
             pairs = np.asarray(splits[split])
@@ -99,7 +102,7 @@ class Interactions:
             except UserError as error:
                 raise UserError(f"dataset '{name}', {split} split: {error}") from None
             duplicates += pairs.shape[1] - graph.num_edges
-            fresh = ~np.isin(graph.keys(), earlier)
+            fresh = ~np.isin(graph.keys(), earlier, assume_unique=True)
             if not fresh.all():
                 overlaps += int(np.count_nonzero(~fresh))
                 graph = Biadjacency(num_users, num_items, graph.users[fresh], graph.items[fresh])
@@ -169,7 +172,10 @@ def load_interactions(path: Path, name: str, val_share: float = 0.1) -> Interact
     except FileNotFoundError:
         raise UserError(f"dataset '{name}': there is no file {path}") from None
     except Exception as error:
-        raise UserError(f"dataset '{name}': {path} cannot be read ({error}); delete it and prepare it again") from None
+        raise UserError(
+            f"dataset '{name}': {path} cannot be read ({error}); delete it if it was downloaded or imported, else "
+            "write it again, of integers and ids of fixed-width text"
+        ) from None
     missing = {"train", "test", "num_users", "num_items"} - arrays.keys()
     if missing:
         raise UserError(f"dataset '{name}': {path} lacks the array '{sorted(missing)[0]}'")
@@ -208,6 +214,16 @@ def _carve_validation(name: str, train: np.ndarray, share: float) -> dict[str, n
     if held_out == 0:
         raise UserError(f"dataset '{name}': val_share={share} of {train.shape[1]} training pairs is none at all")
     return {"val": train[:, order[:held_out]], "train": train[:, order[held_out:]]}
+
+
+def _check_ids(name: str, given: dict[str, tuple[np.ndarray | None, int]]) -> None:
+    ids = {key: array for key, (array, _) in given.items() if array is not None}
+    if len(ids) == 1:
+        raise UserError(f"dataset '{name}': {next(iter(ids))} must come with those of the other side")
+    for key, array in ids.items():
+        size = given[key][1]
+        if array.shape != (size,) or not pd.Index(array).is_unique:
+            raise UserError(f"dataset '{name}': {key} must be {size} different ids, one for each position")
 
 
 def _check_shape(name: str, split: str, pairs: np.ndarray) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
 from baco.data.release import published_file
 from baco.errors import UserError, unknown
-from baco.files import write_arrays
+from baco.files import check_writable, write_arrays
 
 URL = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/master/data"
 BLOBS = {  # git blob ids of train.txt and test.txt
@@ -37,6 +37,7 @@ def prepare(name: str, data_dir: Path) -> Interactions:
     if name not in BLOBS:
         raise unknown("dataset", name, BLOBS)
     folder = data_dir / name
+    check_writable(folder / "lightgcn_split.npz", "data_dir")
     parts = []
     for part, blob in zip(("train", "test"), BLOBS[name], strict=True):
         local, url = folder / f"{part}.txt", f"{URL}/{name}/{part}.txt"

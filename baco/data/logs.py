@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import logging
+import re
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
 from baco.data.splits import random_split, temporal_split
 from baco.errors import UserError, unknown
+from baco.files import check_writable
 from baco.rng import stream
 
 log = logging.getLogger(__name__)
@@ -42,8 +44,8 @@ class Log:
     header : bool
         False: the text file has no header line, and columns are named "0", "1", ... by position.
     separator : str or None
-        Of a text file; None: by the file's ending. Quotation marks enclose a field where it is one character other than
-        a tab; elsewhere they are characters like others.
+        Of a text file, taken literally; None: by the file's ending. Quotation marks enclose a field where it is one
+        character other than a tab; elsewhere they are characters like others.
     min_rating : float or None
         Keep interactions with at least this rating.
     k_core : int
@@ -100,14 +102,16 @@ class Log:
         """
         source = Path(self.path)
         try:
-            content = hashlib.sha256(source.read_bytes())
+            content = _file_hash(source)
         except OSError as error:
             raise UserError(f"dataset.path={source} cannot be read ({error.strerror})") from None
         settings = {key: value for key, value in asdict(self).items() if key not in ("name", "budget", "path")}
-        key = hashlib.sha256((content.hexdigest() + json.dumps(settings, sort_keys=True)).encode()).hexdigest()[:12]
+        key = hashlib.sha256((content + json.dumps(settings, sort_keys=True)).encode()).hexdigest()[:12]
         path = data_dir / self.name / f"{source.stem}-{key}" / "interactions.npz"
         if not path.exists():
-            save_interactions(self._import(source), path)
+            data = self._import(source)
+            check_writable(path, "data_dir")
+            save_interactions(data, path)
             log.info("%s: imported %s into %s", self.name, source, path)
         return load_interactions(path, self.name)
 
@@ -117,17 +121,15 @@ class Log:
         keep = np.ones(len(frame), bool)
         if self.min_rating is not None:
             keep &= self._numbers(frame, self.rating) >= self.min_rating
-        users, items = (_plain_ids(frame[column])[keep] for column in (self.user, self.item))
-        times = times[keep]
-        order = np.argsort(times, kind="stable")  # of a repeated pair the earliest counts
+        (users, user_ids), (items, item_ids) = (_numbered(frame[column]) for column in (self.user, self.item))
+        kept = np.flatnonzero(keep)
+        order = kept[np.argsort(times[kept], kind="stable")]  # of a repeated pair the earliest counts
         users, items, times = users[order], items[order], times[order]
-        user_ids, user_codes = np.unique(users, return_inverse=True)
-        item_ids, item_codes = np.unique(items, return_inverse=True)
-        _, first = np.unique(user_codes * max(1, len(item_ids)) + item_codes, return_index=True)
+        _, first = np.unique(users * len(item_ids) + items, return_index=True)
         first.sort()
         if len(first) < len(users):
             log.info("%s: %d repeated interactions were merged", self.name, len(users) - len(first))
-        users, items, times = user_codes[first], item_codes[first], times[first]
+        users, items, times = users[first], items[first], times[first]
         core = _k_core(users, items, self.k_core)
         users, items, times = users[core], items[core], times[core]
         if len(users) < 10:
@@ -139,6 +141,8 @@ class Log:
         kept_items, items = np.unique(items, return_inverse=True)
         if self.split == "time":
             parts = temporal_split(users, times, self.val_share, self.test_share)
+            if len(parts["val"]) == 0:
+                raise UserError(f"{source}: no user has 3 interactions to split by time; take dataset.split=random")
         else:
             parts = random_split(len(users), self.val_share, self.test_share, stream(self.split_seed, "split"))
         pairs = np.stack([users, items])
@@ -162,6 +166,8 @@ class Log:
             raise
         except pd.errors.ParserWarning:
             raise UserError(f"{source}: rows have more fields than the header names; name all columns in it") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{source} is not in UTF-8 ({error.reason}); convert it, as iconv does") from None
         except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
             raise UserError(f"{source} cannot be read as a table ({error})") from None
         for column in columns:
@@ -174,6 +180,8 @@ class Log:
                 raise UserError(f"{source}: column '{column}' is empty in {self._row(values.isna())}; remove that row")
             if pd.api.types.is_float_dtype(values):
                 raise UserError(f"{source}: column '{column}' holds floating-point numbers; ids are integers or text")
+            if pd.api.types.is_integer_dtype(values):
+                continue
             broken = values.astype(str).str.contains("\n", regex=False)
             if broken.any():
                 raise UserError(
@@ -192,7 +200,7 @@ class Log:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
                 source,
-                sep=separator,
+                sep=separator if len(separator) == 1 else re.escape(separator),  # pandas takes it as an expression
                 header=0 if self.header else None,
                 index_col=False,  # else rows longer than the header make an index of their first field
                 quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
@@ -235,9 +243,20 @@ class Log:
         return f"line {position + (2 if self.header else 1)}"
 
 
-def _plain_ids(column: pd.Series) -> np.ndarray:
-    """Integers as they are, anything else as text: arrays that can be saved without pickling."""
-    return column.to_numpy() if pd.api.types.is_integer_dtype(column) else column.to_numpy().astype(str)
+def _file_hash(path: Path) -> str:
+    """SHA-256, of a file larger than memory, too."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the distinct ids, ascending, each row has; and they, integers as they are, anything else as text."""
+    integers = pd.api.types.is_integer_dtype(column)
+    numbers, ids = pd.factorize(column if integers else column.astype(str), sort=True)
+    return numbers, ids.to_numpy() if integers else ids.to_numpy().astype(str)  # can be saved without pickling
 
 
 def _k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:

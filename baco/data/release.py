@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import logging
 import urllib.request
@@ -13,6 +14,7 @@ import numpy as np
 
 from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
 from baco.errors import UserError
+from baco.files import check_writable
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +75,16 @@ class Release:
         if found != declared:
             raise UserError(
                 f"dataset '{self.name}': {path} holds {found} users, items and interactions where {declared} are "
-                "declared in its configuration; delete the file to prepare it again"
+                f"declared in its configuration; {self._mend}"
             )
         return data
+
+    @property
+    def _mend(self) -> str:
+        """What to do with a file that does not hold what is declared."""
+        if self.folder is None:
+            return f"correct conf/dataset/{self.name}.yaml, or the file"
+        return "delete the file to prepare it again"
 
     def _prepare(self, path: Path) -> None:
         if self.folder is None or self.file != "interactions.npz":
@@ -83,6 +92,7 @@ class Release:
                 f"dataset '{self.name}': there is no file {path}, and it cannot be downloaded; put it there, or point "
                 "BACO_DATA_DIR (or data_dir=) to the folder that holds it"
             )
+        check_writable(path, "data_dir")
         pairs = {split: self._read_split(split, path) for split in SPLITS}
         data = Interactions.from_pairs(self.name, pairs, self.num_users, self.num_items)
         save_interactions(data, path)
@@ -123,7 +133,7 @@ def published_file(name: str, local: Path, url: str, blob: str, advice: str) -> 
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
                 source, content = url, response.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise UserError(
                 f"dataset '{name}': {local} is missing and {url} cannot be downloaded ({error}); {advice}"
             ) from None

@@ -18,8 +18,8 @@ def random_split(
 def temporal_split(users: np.ndarray, times: np.ndarray, val_share: float, test_share: float) -> dict[str, np.ndarray]:
     """Positions of each split: the latest interactions of each user for the test, those before them for validation.
 
-    Of a user with n interactions, `round(share * n)` are held out, but at least one for each split when n >= 3 and none
-    when n < 3. Equal times keep the order of the input.
+    Of a user with n interactions, `round(share * n)` are held out; at least one for each split is, and one is left for
+    training, when n >= 3, and none is held out when n < 3. Equal times keep the order of the input.
     """
     order = np.lexsort((np.arange(len(users)), times, users))
     counts = np.bincount(users)
@@ -27,8 +27,8 @@ def temporal_split(users: np.ndarray, times: np.ndarray, val_share: float, test_
     owner = users[order]
     remaining = (starts + counts)[owner] - np.arange(len(users))  # 1 for a user's latest interaction
     enough = counts >= 3
-    num_test = np.where(enough, np.maximum(1, np.rint(test_share * counts)), 0)[owner]
-    num_val = np.where(enough, np.maximum(1, np.rint(val_share * counts)), 0)[owner]
-    is_test = remaining <= num_test
-    is_val = ~is_test & (remaining <= num_test + num_val)
+    num_test = np.where(enough, np.clip(np.rint(test_share * counts), 1, counts - 2), 0)
+    num_val = np.where(enough, np.clip(np.rint(val_share * counts), 1, counts - num_test - 1), 0)
+    is_test = remaining <= num_test[owner]
+    is_val = ~is_test & (remaining <= (num_test + num_val)[owner])
     return {"train": order[~is_test & ~is_val], "val": order[is_val], "test": order[is_test]}

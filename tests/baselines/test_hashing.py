@@ -43,7 +43,7 @@ def test_the_most_frequent_ids_have_rows_of_their_own(method, share, planted):
         (assignment.users, planted.train.user_degrees),
         (assignment.items, planted.train.item_degrees),
     ):
-        alone = np.bincount(codes.index[:, 0], minlength=codes.num_rows)[codes.index[:, 0]] == 1
+        alone = np.bincount(codes.first, minlength=codes.num_rows)[codes.first] == 1
         num_own = int(share * codes.num_rows)
         assert alone.sum() == num_own
         assert degrees[alone].min() >= degrees[~alone].max()

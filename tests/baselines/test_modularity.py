@@ -39,7 +39,7 @@ def test_the_published_clusters_of_beauty(beauty):
     assignment = GraphHash(config).assign(beauty.train, budget_of(beauty, 8267), stream(0, "assign"))
     assert (assignment.users.num_rows, assignment.items.num_rows) == (4154, 4113)
     assert modularity(beauty.train, assignment.labels, 200) == pytest.approx(0.1757, abs=5e-5)
-    sizes = [np.bincount(codes.index[:, 0]).max() for codes in (assignment.users, assignment.items)]
+    sizes = [np.bincount(codes.first).max() for codes in (assignment.users, assignment.items)]
     assert sizes == [30, 18]
 
 
@@ -114,7 +114,7 @@ def test_double_adds_the_row_of_a_hash_to_that_of_the_cluster(planted):
     )
     np.testing.assert_array_equal(double.users.index[:, 1:], single.users.index)
     np.testing.assert_array_equal(double.items.index[:, 1:], single.items.index)
-    sizes = np.bincount(double.users.index[:, 0], minlength=double.users.num_rows)
+    sizes = np.bincount(double.users.first, minlength=double.users.num_rows)
     assert sizes.max() - sizes.min() <= 1
     tables = CodebookTables(double, 8)
     rows = tables.users.rows.detach().numpy()

@@ -77,7 +77,7 @@ def test_planted_blocks_are_recovered_under_their_budget(solver):
         with contextlib.suppress(UserError):
             assignment = method.assign(graph, budget, stream(seed, "assign"))
             sides = ((user_block, assignment.users), (item_block, assignment.items))
-            pairs = [np.unique(np.stack([block, codes.index[:, 0]]), axis=1).shape[1] for block, codes in sides]
+            pairs = [np.unique(np.stack([block, codes.first]), axis=1).shape[1] for block, codes in sides]
             recovered += pairs == [8, 8] == [codes.num_rows for _, codes in sides]
     assert recovered >= 4
 
@@ -123,6 +123,13 @@ def test_interpolation_needs_a_few_tries_where_bisection_needs_many(power):
     assert tries(True) <= 8
 
 
+def test_nothing_is_tried_twice():
+    tried = []
+    search = staircase(lambda knob: 100 if knob < 7 else 1000)
+    fill_budget(lambda knob: tried.append(knob) or search(knob), Budget(600 * 8, "parameters", 8), 1.0)
+    assert len(tried) == len(set(tried))
+
+
 @pytest.mark.parametrize("smooth", [False, True])
 def test_search_keeps_the_best_below_a_jump(smooth):
     budget = Budget(600 * 8, "parameters", 8)
@@ -150,14 +157,40 @@ def test_estimator_labels_and_codes_agree(planted, method):
     np.testing.assert_array_equal(model.row_labels_, again.row_labels_)
     sides = ((model.row_labels_, model.assignment_.users), (model.column_labels_, model.assignment_.items))
     for labels, codes in sides:
-        pairs = np.unique(np.stack([labels, codes.index[:, 0]]), axis=1).shape[1]
-        assert pairs == len(np.unique(labels)) == len(np.unique(codes.index[:, 0])), "the first code is the label"
+        pairs = np.unique(np.stack([labels, codes.first]), axis=1).shape[1]
+        assert pairs == len(np.unique(labels)) == len(np.unique(codes.first)), "the first code is the label"
     assert code_ledger(model.assignment_, 64).parameters <= 0.3 * 700 * 64
 
 
 def test_estimator_refuses_a_resolution_over_budget(planted):
     with pytest.raises(UserError, match="over the budget"):
         BalancedCoClustering(budget=0.05, settings={"resolution": 1e5}).fit(planted.train.to_matrix())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": "a"}, "budget='a' must be a number of 0 or more"),
+        ({"dim": 2.5}, "dim=2.5 must be a whole number of 1 or more"),
+        ({"random_state": None}, "random_state=None must be a whole number of 0 or more"),
+        ({"settings": {"resolution": -1.0}}, "^settings.resolution=-1.0 must be 0 or a positive number"),
+        ({"settings": {"code_share": 2.0}}, "^settings.code_share=2.0 must be in"),
+    ],
+)
+def test_estimator_names_what_is_wrong_by_its_own_parameters(planted, settings, message):
+    with pytest.raises(UserError, match=message):
+        BalancedCoClustering(**settings).fit(planted.train.to_matrix())
+
+
+def test_estimator_says_what_lowers_the_least_size():
+    with pytest.raises(UserError, match=r"raise budget= or lower settings.code_share="):
+        BalancedCoClustering(budget=2).fit(np.ones((8, 8)))
+    BalancedCoClustering(budget=2, settings={"code_share": 0.0}).fit(np.ones((8, 8)))
+
+
+def test_estimator_has_no_tables_before_fit():
+    with pytest.raises(UserError, match="call fit first"):
+        BalancedCoClustering().tables()
 
 
 def test_estimator_names_a_method_it_does_not_know(planted):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco.budget import Budget
+from baco.coclustering.objective import objective
 from baco.coclustering.plus import BacoPlus
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.weights import node_weights
@@ -102,6 +103,30 @@ def test_nodes_without_interactions_share_one_row():
     for codes in (assignment.users, assignment.items):
         assert len(np.unique(codes.first[2:])) == 1
         assert codes.first[2] not in codes.index[: codes.ends[2]]
+
+
+@pytest.mark.parametrize("scheme", ["one", "sqrt"])
+def test_the_objective_told_is_that_of_the_labels(scheme):
+    rng = np.random.default_rng(0)
+    graph = Biadjacency.from_pairs(rng.integers(30, size=200), rng.integers(30, size=200), 90, 80)
+    settings = {"user_weight": scheme, "item_weight": scheme, "resolution": 50.0}
+    assignment = BacoPlus(BacoPlus.Config(**settings)).assign(
+        graph, Budget(10**6, "parameters", 4), stream(0, "assign")
+    )
+    found = objective(graph, assignment.labels, node_weights(graph, scheme, scheme), 50.0)
+    assert assignment.details["objective"] == found
+
+
+def test_codes_of_ids_with_many_interactions_take_no_more_room_than_they_are():
+    """A matrix as wide as the most codes of an id would hold 12 million numbers here."""
+    users, items = np.arange(6000), np.arange(2000)
+    pairs = np.stack([np.append(users, np.zeros(2000, int)), np.append(users % 2000, items)])
+    graph = Biadjacency.from_pairs(*pairs, 6000, 2000)
+    method = BacoPlus(BacoPlus.Config(resolution=20.0, code_share=0.9, item_ratio=1.0))
+    assignment = method.assign(graph, Budget(10**7, "parameters", 8), stream(0, "assign"))
+    assert assignment.users.codes_per_id == 2000
+    assert assignment.users.index.size + assignment.items.index.size == 2 * graph.num_edges
+    assert CodebookTables(assignment, 8).pooling().nnz <= 2 * graph.num_edges
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from baco.coclustering import reference
 from baco.coclustering.cocluster import Settings, cocluster
 from baco.coclustering.reference import BUCKET_COUNTS, EMPTY, NONE
+from baco.graph import Biadjacency
 
 keys = st.lists(st.integers(0, 3000), min_size=1, max_size=700, unique=True)
 
@@ -30,6 +31,13 @@ def unordered_set_order(values: list[int]) -> list[int]:
         order.append(int(first))
         first = successor[first]
     return order
+
+
+def test_a_node_may_have_more_neighbours_than_a_million():
+    size = 1_500_000
+    star = Biadjacency.from_pairs(np.arange(size), np.zeros(size, int), size, 1)
+    labels = cocluster(star, 0.0, 0, Settings(profile="reference", num_rounds=1)).labels
+    assert len(labels) == size + 1 and labels.min() >= 0 and labels.max() <= size
 
 
 @pytest.fixture(scope="module")

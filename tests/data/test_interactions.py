@@ -61,6 +61,9 @@ def test_fingerprint_tells_splits_apart():
         ({"num_users": np.array([4, 4])}, r"num_users must be a single integer, not int64 of the shape \(2,\)"),
         ({"num_items": "three"}, "num_items must be a single integer, not <U5"),
         ({"val": np.array([[0], [0]])}, "every pair of the val split stands in an earlier split"),
+        ({"user_ids": np.arange(4)}, "user_ids must come with those of the other side"),
+        ({"user_ids": np.arange(5), "item_ids": np.arange(3)}, "user_ids must be 4 different ids"),
+        ({"user_ids": np.arange(4), "item_ids": np.array(["a", "b", "a"])}, "item_ids must be 3 different ids"),
     ],
 )
 def test_bad_files_are_named_with_split_and_reason(tmp_path, changes, message):
@@ -77,7 +80,7 @@ def test_missing_damaged_and_incomplete_files(tmp_path):
     np.savez(path, **arrays())
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"cannot be read .* delete it and prepare it again"):
+    with pytest.raises(UserError, match=r"cannot be read .* delete it if it was downloaded or imported"):
         load_interactions(path, "d")
     np.savez(path, train=np.zeros((2, 1), np.int32))
     with pytest.raises(UserError, match="lacks the array 'num_items'"):
@@ -115,6 +118,14 @@ def test_random_split_is_a_partition(count, seed):
     parts = random_split(count, 0.1, 0.2, np.random.default_rng(seed))
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(count))
     assert len(parts["val"]) == max(1, round(0.1 * count)) and len(parts["test"]) == max(1, round(0.2 * count))
+
+
+@given(st.integers(3, 60), st.floats(0.01, 0.98), st.floats(0.01, 0.98))
+def test_whatever_the_shares_a_user_keeps_something_to_learn_from(count, val_share, other):
+    test_share = other * (0.99 - val_share)
+    parts = temporal_split(np.zeros(count, int), np.arange(count), val_share, test_share)
+    assert min(map(len, parts.values())) >= 1
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(count))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60))

@@ -112,6 +112,17 @@ def test_a_separator_at_the_end_of_each_line_is_no_column(table, tmp_path):
     assert original_pairs(data) == set(zip(table["who"], table["what"].astype(str), strict=True))
 
 
+@pytest.mark.parametrize("separator", [" | ", "||", "$$", "\\t"])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_separator_of_several_characters_is_no_expression(table, tmp_path, separator, header):
+    pairs = table[["who", "what"]].astype(str).drop_duplicates()
+    lines = [separator.join(row) for row in pairs.itertuples(index=False)]
+    (tmp_path / "log.dat").write_text("\n".join([separator.join(["who", "what"])] * header + lines))
+    user, item = ("who", "what") if header else ("0", "1")
+    log = Log(path=str(tmp_path / "log.dat"), separator=separator, header=header, user=user, item=item)
+    assert original_pairs(log.load(tmp_path)) == set(pairs.itertuples(index=False, name=None))
+
+
 @pytest.mark.parametrize(("ending", "separator"), [("tsv", "\t"), ("dat", "::")])
 def test_quotation_marks_between_tabs_are_part_of_the_ids(table, tmp_path, ending, separator):
     table["who"] = table["who"].where(table.index % 2 == 0, '"' + table["who"].astype(str))
@@ -140,6 +151,37 @@ def test_bad_logs_are_named_with_line_and_column(tmp_path, text, settings, messa
     with pytest.raises(UserError, match=message):
         Log(path=str(tmp_path / "log.csv"), **settings).load(tmp_path / "data")
     assert not (tmp_path / "data").exists(), "nothing is left behind"
+
+
+def test_times_of_users_with_two_interactions_cannot_split_them(tmp_path):
+    lines = [f"{user},{item},{item}" for user in range(9) for item in range(2)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,when", *lines]))
+    settings = {"timestamp": "when", "split": "time"}
+    with pytest.raises(UserError, match=r"log\.csv: no user has 3 interactions .* take dataset\.split=random"):
+        Log(path=str(tmp_path / "log.csv"), **settings).load(tmp_path)
+
+
+def test_another_encoding_is_told(tmp_path):
+    (tmp_path / "log.csv").write_text("user,item\nJürgen,b\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"log\.csv is not in UTF-8 .*; convert it"):
+        Log(path=str(tmp_path / "log.csv")).load(tmp_path)
+
+
+def test_a_data_dir_that_cannot_be_is_told(table, tmp_path):
+    table.to_csv(tmp_path / "log.csv", index=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data_dir: the folder .*file/custom/log-.* cannot be made"):
+        Log(path=str(tmp_path / "log.csv"), **columns()).load(tmp_path / "file")
+
+
+def test_categories_are_ids_like_others(tmp_path):
+    pairs = [(user, item) for user in range(6) for item in ("a", "b", "c")]
+    frame = pd.DataFrame(pairs, columns=["user", "item"])
+    frame["item"] = pd.Categorical(frame["item"])
+    frame.to_parquet(tmp_path / "log.parquet")
+    data = Log(path=str(tmp_path / "log.parquet")).load(tmp_path)
+    assert data.user_ids.tolist() == list(range(6)) and data.item_ids.tolist() == ["a", "b", "c"]
+    assert original_pairs(data) == {(str(user), item) for user, item in pairs}
 
 
 def test_bad_parquet_ids(tmp_path):

@@ -1,4 +1,5 @@
 import hashlib
+import http.client
 import io
 import urllib.error
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from baco.data import release
-from baco.data.interactions import SPLITS
+from baco.data.interactions import SPLITS, Interactions, save_interactions
 from baco.data.release import Release
 from baco.errors import UserError
 
@@ -92,6 +93,29 @@ def test_the_authors_files_beside_the_prepared_one_are_used(server, tmp_path):
 def test_declared_counts_are_checked(server, tmp_path):
     with pytest.raises(UserError, match=r"holds \(3, 3, 5\) users, items and interactions where \(3, 3, 6\)"):
         a_release(server.files, num_interactions=6).load(tmp_path)
+
+
+def test_a_split_of_ones_own_is_not_to_be_deleted(tmp_path):
+    pairs = {split: np.array(pairs) for split, pairs in PAIRS.items()}
+    save_interactions(Interactions.from_pairs("tiny", pairs, 3, 3), tmp_path / "tiny" / "interactions.npz")
+    with pytest.raises(UserError, match=r"correct conf/dataset/tiny\.yaml, or the file"):
+        a_release(published(), folder=None, num_items=4).load(tmp_path)
+
+
+def test_a_download_that_breaks_off_is_told(server, tmp_path, monkeypatch):
+    def urlopen(url, timeout):
+        raise http.client.IncompleteRead(b"abc", 997)
+
+    monkeypatch.setattr(release.urllib.request, "urlopen", urlopen)
+    with pytest.raises(UserError, match=r"cannot be downloaded \(IncompleteRead\(3 bytes read.*BACO_DATA_DIR"):
+        a_release(server.files).load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_downloaded(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data_dir: the folder .*file/tiny cannot be made"):
+        a_release(server.files).load(tmp_path / "file")
+    assert server.urls == []
 
 
 def test_what_cannot_be_downloaded_says_so(tmp_path):
