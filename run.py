@@ -108,6 +108,9 @@ if __name__ == "__main__":
     except HydraException as error:
         failures.append(str(error))
         say(reworded(error))
+    except UserError as error:  # of a launcher's worker
+        failures.append(str(error))
+        say(error)
     except RuntimeError as error:
         if "srun" not in str(error):
             raise

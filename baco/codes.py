@@ -60,7 +60,7 @@ class AffineHash:
 
     @classmethod
     def draw(cls, num_hashes: int, num_ids: int, rng: np.random.Generator) -> AffineHash:
-        """Independent hashes for ids 0..num_ids-1."""
+        """Hashes for ids 0..num_ids-1, drawn one by one; with few rows two may merge the same ids."""
         offsets = rng.integers(num_ids, size=num_hashes)
         multipliers = []
         while len(multipliers) < num_hashes:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, ValidationError
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, ValidationError
 
 from baco.backbones import Backbone
 from baco.compressor import CodeCompressor, Compressor
@@ -99,7 +99,10 @@ def parse(cfg: DictConfig) -> RunConfig:
     UserError
         For an unknown name or key (with the nearest known one), a value of the wrong type, or one out of range.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True)
+    except InterpolationResolutionError as error:
+        raise UserError(f"a setting refers to what is not there: {str(error).splitlines()[0]}") from None
     sections = {group: dict(plain.pop(group)) for group in GROUPS}
     source = sections["dataset"].pop("source")
     if source not in SOURCES:

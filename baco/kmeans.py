@@ -14,6 +14,11 @@ MOST_ITERATIONS = 300
 ROUNDING = 1e-9  # more than norms and distances can be off by, relatively
 
 
+def compile_kmeans() -> None:
+    """Compile what follows."""
+    kmeans(np.eye(3), kmeans_seeds(np.eye(3), 2, np.random.default_rng(0)))
+
+
 def kmeans_seeds(points: np.ndarray, k: int, rng: np.random.Generator, weights: np.ndarray | None = None) -> np.ndarray:
     """k-means++ (Arthur and Vassilvitskii, SODA 2007): the first point is drawn uniformly, the others in proportion to
     their squared distance to the nearest one drawn before, times their weight.

@@ -24,7 +24,7 @@ def time_limit(minutes: float | None) -> Iterator[Callable[[], float]]:
 
     A call into compiled code ends first. None sets no limit. Only the main thread can have one.
     """
-    if minutes is not None and not (isinstance(minutes, (int, float)) and minutes >= 0):
+    if minutes is not None and not (isinstance(minutes, (int, float)) and 0 <= minutes < float("inf")):
         raise UserError(f"minutes={minutes} must be a number, 0 or more")
     end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
 

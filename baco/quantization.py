@@ -21,7 +21,7 @@ from baco.kmeans import kmeans, kmeans_seeds
 CHUNK = 4096  # rows at a time: temporaries that stay in the cache
 LARGEST = 3e4  # magnitude of an entry: scales and offsets are float16
 SHRINKAGES = (1.0, 0.8, 0.6, 0.4)  # of a row's range, from which the search for its best grid starts
-REFINEMENTS = 8  # more change the error by less than a thousandth
+REFINEMENTS = 8  # twice as many lower the squared error by 1 % at 4 bits
 KMEANS_ITERATIONS = 25
 MOST_CODE_BITS = 12  # 4096 centroids
 

@@ -39,7 +39,7 @@ class Ledger:
     user_rows, item_rows : int
         Codebook rows; 0 where a method has no rows.
     extra_codes : int
-        Codes after the first, over all ids.
+        Codes after the first, over all ids; those that rows are packed into do not count.
     """
 
     parameters: int
@@ -78,9 +78,12 @@ class EmbeddingTables(nn.Module):
     ----------
     assignment : Assignment or None
         The codes, where ids share rows of a codebook.
+    learned : bool
+        Whether the first values are those of a training: then they may be the best state.
     """
 
     assignment: Assignment | None = None
+    learned = False
 
     @property
     def kind(self) -> str:

@@ -18,7 +18,7 @@ from baco.compressor import Compressor
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.kmeans import fill_empty, kmeans, kmeans_seeds
+from baco.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
 from baco.quantization import unpack_export
 from baco.registry import register_method
 from baco.tables import EmbeddingTables, Ledger
@@ -59,7 +59,7 @@ class Cce(Compressor):
                 raise UserError(f"method.num_chunks={self.num_chunks} must be 1 or more")
 
     def warm_up(self) -> None:
-        kmeans(np.eye(3), kmeans_seeds(np.eye(3), 2, np.random.default_rng(0)))
+        compile_kmeans()
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CceTables:
         chunks = self.config.num_chunks

@@ -190,7 +190,8 @@ class LegcfTables(EmbeddingTables):
             weights = refitted(ids, rows, codes)
         codebook.codes.copy_(codes)
         codebook.weights.copy_(weights.clamp(min=0))
-        return [codebook.rows]
+        backbone.attach(self)
+        return []  # the rows are as they were, and so is what Adam knows of them
 
 
 def joint_ledger(codes: Codes, dim: int, row: RowFormat | None = None) -> Ledger:

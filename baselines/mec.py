@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity, softplus
 from baco.budget import Budget
 from baco.errors import UserError
 from baco.graph import Biadjacency
-from baco.quantization import ProductQuantizer
+from baco.quantization import ProductQuantizer, code_dtype
 from baco.registry import register_method
 from baselines.pq import ProductMethod, ProductSettings, ProductTables
 
@@ -26,9 +26,9 @@ class Mec(ProductMethod):
 
     Parameters: 2 dim * 2^bits, plus (blocks - 1) codes per id.
 
-    Deviations: written from the paper's objective, since its published program trains no encoder and its regularisers
-    have no effect; codes are those of the trained rows themselves, without an encoder and a decoder; they start from
-    k-means; and both sides are compressed, whatever their size.
+    Deviations: written from the paper's objective, since its published program trains no encoder, its entropy term has
+    no gradient, and its negatives are one code for the whole batch; codes are those of the trained rows themselves,
+    without an encoder and a decoder; they start from k-means; and both sides are compressed, whatever their size.
     """
 
     label = "MEC"
@@ -77,7 +77,8 @@ class Mec(ProductMethod):
                 optimizer.zero_grad()
                 objective(x[ids], weights[ids], generator).backward()
                 optimizer.step()
-        return objective.centroids.detach().numpy(), objective.codes(x).numpy()
+        codes = objective.codes(x).numpy().astype(code_dtype(quantizer.bits))
+        return objective.centroids.detach().numpy(), codes
 
 
 class Objective:
@@ -120,8 +121,8 @@ class Objective:
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
-        """(n, blocks) uint8: the nearest centroids."""
-        return torch.stack([self.distances(x, block).argmin(1) for block in range(len(self.columns))], 1).byte()
+        """(n, blocks) int16: the nearest centroids."""
+        return torch.stack([self.distances(x, block).argmin(1) for block in range(len(self.columns))], 1).short()
 
     def rows(self, codes: Tensor) -> Tensor:
         """(n, dim): what (n, blocks) codes stand for."""

@@ -17,6 +17,7 @@ from baco.compressor import Compressor
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
+from baco.kmeans import compile_kmeans
 from baco.quantization import MOST_CODE_BITS, ProductQuantizer, code_dtype, pack_rows, unpack_rows
 from baco.quantized import QuantizedTables
 from baco.registry import register_method
@@ -158,6 +159,9 @@ class ProductMethod(Compressor):
 
     has_start = True
 
+    def warm_up(self) -> None:
+        compile_kmeans()
+
     def quantizer_within(self, train: Biadjacency, budget: Budget) -> ProductQuantizer:
         """The product quantizer with the most bits per id that the budget allows, eight at most for a code unless
         `bits` asks for more; with fewer blocks among equals.
@@ -214,6 +218,7 @@ class ProductMethod(Compressor):
         for codebook, trained, degrees in sides:
             rows = trained.rows.detach().cpu().numpy()
             codebook.take_over(*self.learn(tables.quantizer, rows, degrees, rng))
+        tables.learned = True
         return tables
 
 

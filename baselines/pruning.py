@@ -213,8 +213,9 @@ class Prune(Compressor):
     """Magnitude pruning: train all weights, keep the largest.
 
     Weights are pruned while the tables train, along a cubic schedule (Zhu and Gupta, 2017, arXiv 1710.01878), and those
-    left are trained on. `schedule=once` prunes the trained tables and stops there, with some weights of each row
-    protected (Tran et al., 2024, arXiv 2406.17335). Parameters: the weights that are left, which fill the budget.
+    left are trained on. `schedule=once` prunes the trained tables and stops there; `protect` weights of each row are
+    kept then, a number that Tran et al. (2024, arXiv 2406.17335) choose on validation. Parameters: the weights that are
+    left, which fill the budget.
 
     No state counts as the best one before the budget is met. Training needs the memory of the full model.
     """

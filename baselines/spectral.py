@@ -12,7 +12,7 @@ from baco.budget_search import fill_budget
 from baco.codes import Assignment, Codes
 from baco.compressor import CodeCompressor
 from baco.graph import Biadjacency
-from baco.kmeans import fill_empty, kmeans, kmeans_seeds
+from baco.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
 from baco.registry import register_method
 from baco.spectral import singular_vectors
 from baselines.clustering import Clustering
@@ -36,7 +36,7 @@ class SpectralCoclustering(Clustering):
     label = "SCC"
 
     def warm_up(self) -> None:
-        kmeans(np.eye(3), kmeans_seeds(np.eye(3), 2, np.random.default_rng(0)))
+        compile_kmeans()
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         connected = Connected(train)
@@ -78,7 +78,7 @@ class SpectralBiclustering(CodeCompressor):
     NUM_VECTORS, NUM_BEST = 6, 3
 
     def warm_up(self) -> None:
-        kmeans(np.eye(3), kmeans_seeds(np.eye(3), 2, np.random.default_rng(0)))
+        compile_kmeans()
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         connected = Connected(train)

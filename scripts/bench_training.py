@@ -166,12 +166,12 @@ def main() -> None:
     speed = bandwidth(device)
     print(f"{device.type}, {torch.get_num_threads()} threads, {speed / 1e9:.1f} GB/s")
     for name in arguments.datasets:
-        data = load(name)
-        codes = tables_of("baco", data, configuration(name).budget, device).assignment
+        data, budget = load(name), configuration([f"dataset={name}"]).budget
+        codes = tables_of("baco", data, budget, device).assignment
         peers = models(arguments, data, device, codes)
         print(f"\n{name}: {data.train.num_nodes} nodes, {data.train.num_edges} interactions")
         for batch_size in arguments.batch_sizes:
-            runs, traffic = steppers(data, configuration(name).budget, device, peers)
+            runs, traffic = steppers(data, budget, device, peers)
             seconds: dict[str, list[float]] = {run: [] for run in runs}
             losses: dict[str, float] = {}
             sampler = Sampler(data.train, batch_size, torch_stream(0, "sampling", device))

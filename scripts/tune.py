@@ -12,16 +12,14 @@ import hashlib
 import logging
 import sys
 
-from hydra import compose, initialize_config_dir
+from _common import configuration
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from baco.command_line import log_to_console, reworded
-from baco.config import RunConfig, parse
 from baco.errors import UserError
 from baco.experiment import Plan, run
-from baco.experiments import CONF
 from baco.files import check_writable
 from baco.limits import TimeUp, time_limit
 
@@ -51,11 +49,6 @@ def distribution(override: Override) -> BaseDistribution:
         kind = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
         return kind(sweep.start, sweep.end, log="log" in sweep.tags)
     return CategoricalDistribution(list(override.sweep_string_iterator()))
-
-
-def configuration(overrides: list[str]) -> RunConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return parse(compose("config", overrides))
 
 
 def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
@@ -117,7 +110,8 @@ def main() -> None:
     except TimeUp as reason:
         sys.exit(f"stopped: {reason}; the same command goes on")
     chosen = " ".join(f"{key}={value}" for key, value in study.best_params.items())
-    print(f"best of {arguments.trials}: validation {METRIC} {100 * study.best_value:.2f} with {chosen}")
+    trials = len(study.get_trials(states=[TrialState.COMPLETE]))
+    print(f"best of {trials}: validation {METRIC} {100 * study.best_value:.2f} with {chosen}")
 
 
 if __name__ == "__main__":

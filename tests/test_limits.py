@@ -41,7 +41,7 @@ def test_what_ends_in_time_is_left_alone():
     time.sleep(0.15)
 
 
-@pytest.mark.parametrize("minutes", [-1, float("nan"), "soon"])
+@pytest.mark.parametrize("minutes", [-1, float("nan"), float("inf"), "soon"])
 def test_a_negative_limit_is_refused(minutes):
     with pytest.raises(UserError, match="minutes="), time_limit(minutes):
         pass

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: P
     Raises
     ------
     UserError
-        When the minutes or a folder cannot be, or the process fails before it has done anything.
+        When the minutes or a folder cannot be, the process fails before it has done anything, or it is killed.
     """
     if not 0 <= minutes < math.inf:
         raise UserError(f"--minutes {minutes:g} must be a number, 0 or more")
@@ -79,15 +80,20 @@ def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: P
     folders = [f"results_dir={places.records}", f"runs_dir={runs}"]
     command = [sys.executable, str(CONF.parent / "run.py"), f"+experiment={experiment}", f"minutes={minutes}"]
     worker = subprocess.Popen([*command, *folders, *overrides], start_new_session=True)
+    ended = None  # how, where it was not by us
     try:
         with contextlib.suppress(TimeUp), time_limit(minutes + GRACE_SECONDS / 60):
-            while worker.poll() is None:
+            while (ended := worker.poll()) is None:
                 packed = pack_news()
                 time.sleep(POLL_SECONDS)
     finally:
         end(worker)
         packed = pack_news()
-    if worker.returncode > 0 and not packed:
+    if ended is not None and ended < 0:
+        raise UserError(
+            f"the worker was killed by signal {-ended}; is there enough memory? {path} has what it had done until then"
+        )
+    if ended and not packed:
         raise UserError("the worker failed before its first run; the reason stands above")
     return sum(file.parent == places.records for file in packed)
 
@@ -149,7 +155,7 @@ def _members(path: Path) -> dict[tuple[str, str, str], bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             contents = {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last of what it cannot decode
         raise UserError(f"{path} cannot be read as a batch: {error}") from None
     matches = {name: MEMBER.fullmatch(name) for name in contents}
     strange = [name for name, match in matches.items() if match is None]

@@ -71,14 +71,14 @@ def section_notes(section: Section) -> list[str]:
     settings = ", ".join(f"{key}={value}" for key, value in shared.items() if not key.endswith(".name"))
     notes.append(f"Settings: dim={about.dim}, {settings}.")
     unknown = [row.label for row in section.rows if not row.known]
-    gaps = []
+    gaps: dict[str, list[str]] = {}  # by the experiment that fills them
     for row in section.rows:
         if row.missing and row.known:
             name = ", ".join(part for part in (row.label, row.budget) if part)
             seeds = ", ".join(str(run.get("seed", 0)) for run in row.missing)
-            gaps.append(f"{name} (seed {seeds})")
-    if gaps:
-        notes.append(f"Missing: {'; '.join(gaps)}. `{section.command}` runs them.")
+            gaps.setdefault(row.experiment, []).append(f"{name} (seed {seeds})")
+    for experiment, missing in gaps.items():
+        notes.append(f"Missing: {'; '.join(missing)}. `{section.command_of(experiment)}` runs them.")
     if unknown:
         notes.append(f"Not in this version (‡): {', '.join(dict.fromkeys(unknown))}.")
     return notes
@@ -101,6 +101,7 @@ def row_keys(section: Section, row: Row) -> dict:
         "split": section.fingerprint or "",
         "backbone": about.backbone["name"],
         "protocol": about.protocol["name"],
+        "changed": section.changed,
         "dim": about.dim,
         "method": row.method,
         "settings": row.variant,

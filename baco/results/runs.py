@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import chain
 
 import pandas as pd
 
@@ -62,8 +63,8 @@ FORMATS = {
 def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = False) -> pd.DataFrame:
     """One row per record; a value that a record lacks is missing. Recall and NDCG are in percent.
 
-    Where records of one method differ in its settings, a column tells them apart; with `hide_defaults` it leaves out
-    what is as in conf/method.
+    Where records of one method, backbone, protocol or format differ in its settings, a column tells them apart; with
+    `hide_defaults` it leaves out what is as in conf/. So does one where a dataset has several splits.
     """
     rows = [[lookup(record, path) for path in columns.values()] for record in records]
     table = pd.DataFrame(rows, columns=list(columns))
@@ -72,6 +73,9 @@ def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = Fa
     variants = _variants(records, hide_defaults)
     if any(variants):
         table.insert(table.columns.get_loc("method") + 1, "settings", variants)
+    splits = {(record["names"]["dataset"], record["dataset"]["fingerprint"]) for record in records}
+    if "split" not in columns and len({name for name, _ in splits}) < len(splits):
+        table.insert(0, "split", [record["dataset"]["fingerprint"][:8] for record in records])
     return table
 
 
@@ -84,7 +88,7 @@ def comparison(records: list[dict]) -> pd.DataFrame:
     if table["search s"].max() < 0.05:  # all would be printed as 0.0
         table = table.drop(columns="search s")
     varying = [name for name in ("dataset", "backbone", "protocol", "seed") if table[name].nunique() > 1]
-    return table[[*varying, *(name for name in table if name in COMPARISON or name == "settings")]]
+    return table[[*varying, *(name for name in table if name in COMPARISON or name in ("settings", "split"))]]
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,31 +118,50 @@ def to_text(table: pd.DataFrame) -> str:
 
 
 def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
-    """For each record the settings, of the method, scale and start, in which the records of its method differ."""
-    settings = []
-    for record in records:
-        method = record["config"]["method"]  # product codes have a popularity of their own, and no scale
-        scale = record["config"].get("popularity", 0.0)
-        start = record["config"].get("start", "normal")
-        settings.append(method | {"popularity": method.get("popularity", scale), "start": start})
-    by_method: dict[str, list[dict]] = {}
+    """For each record the settings in which it differs from others of its method, backbone, protocol or format."""
+    settings = [_settings(record["config"]) for record in records]
+    alike: dict[tuple[str, str], list[dict]] = {}
     for own in settings:
-        by_method.setdefault(own["name"], []).append(own)
+        for group, values in own.items():
+            alike.setdefault((group, values["name"]), []).append(values)
+    differing = {
+        which: [key for key in dict.fromkeys(chain(*several)) if len({repr(one.get(key)) for one in several}) > 1]
+        for which, several in alike.items()
+    }
     texts = []
-    for record, own in zip(records, settings, strict=True):
-        usual = _defaults(own["name"], record["names"]["backbone"]) if hide_defaults else {}
-        others = by_method[own["name"]]
-        differing = [key for key in own if any(other.get(key) != own[key] for other in others)]
-        shown = [key for key in differing if key not in usual or usual[key] != own[key]]
-        texts.append(", ".join(f"{key}={own[key]}" for key in shown))
+    for own in settings:
+        usual = _defaults(**{group: values["name"] for group, values in own.items()}) if hide_defaults else {}
+        texts.append(
+            ", ".join(
+                f"{'' if group == 'method' else f'{group}.'}{key}={values[key]}"
+                for group, values in own.items()
+                for key in differing[group, values["name"]]
+                if key in values and usual.get(group, {}).get(key, _NO_DEFAULT) != values[key]
+            )
+        )
     return texts
 
 
+_NO_DEFAULT = object()
+
+
+def _settings(config: dict) -> dict[str, dict]:
+    """What decides a run beside its data, seed and budget, by the groups of conf/; what has none is the method's."""
+    method = config["method"]  # product codes have a popularity of their own, and no scale
+    scale, start = config.get("popularity", 0.0), config.get("start", "normal")
+    return {
+        "method": method | {"popularity": method.get("popularity", scale), "start": start, "dim": config["dim"]},
+        "backbone": config["backbone"],
+        "protocol": config["protocol"],
+        "quantize": config.get("quantize") or {"name": "none"},
+    }
+
+
 @cache
-def _defaults(method: str, backbone: str) -> dict:
-    """What a method's settings, scale and start are where nothing is said; nothing where conf/ has no word of it."""
-    files = CONF / "method" / f"{method}.yaml", CONF / "backbone" / f"{backbone}.yaml"
-    if not all(path.exists() for path in files):
+def _defaults(**names: str) -> dict[str, dict]:
+    """The settings of each group where nothing is said; none where conf/ has no word of them."""
+    if not all((CONF / group / f"{name}.yaml").exists() for group, name in names.items()):
         return {}
-    run = Wanted.of({"method": method, "backbone": backbone})
-    return {"popularity": run.popularity, "start": run.start} | run.method
+    run = Wanted.of(names)
+    method = {"popularity": run.popularity, "start": run.start, "dim": run.dim} | run.method
+    return {"method": method, "backbone": run.backbone, "protocol": run.protocol, "quantize": run.quantize or {}}

@@ -35,6 +35,8 @@ class Row:
         Whether there is such a method.
     name : str
         What reports call the method.
+    experiment : str
+        Which asks for the row.
     records : list of dict
     missing : list of Settings
         Runs without a record.
@@ -43,6 +45,7 @@ class Row:
     settings: Settings
     known: bool
     name: str
+    experiment: str
     records: list[dict] = field(default_factory=list)
     missing: list[Settings] = field(default_factory=list)
 
@@ -125,7 +128,7 @@ class Section:
     ----------
     experiment : Experiment
     about : Wanted
-        One of its runs.
+        One of its runs, without the settings of the dataset in which others differ from it.
     backbone : str
         What reports call the backbone.
     fingerprint : str or None
@@ -134,6 +137,8 @@ class Section:
         In the experiment's order.
     folder : Path
         Where the records lie.
+    one_of_several : bool
+        Whether other sections differ from this one in their split only.
     """
 
     experiment: Experiment
@@ -142,6 +147,7 @@ class Section:
     fingerprint: str | None
     rows: list[Row]
     folder: Path
+    one_of_several: bool = False
 
     @property
     def records(self) -> list[dict]:
@@ -149,19 +155,27 @@ class Section:
 
     @property
     def name(self) -> str:
-        """Dataset, backbone and protocol in three words, and what the experiment changes of the last two."""
+        """Dataset, backbone and protocol in three words, what is changed of the last two, and which split it is."""
+        parts = [self.about.dataset["name"], self.backbone, f"protocol {self.about.protocol['name']}", self.changed]
+        split = f"split {self.fingerprint[:8]}" if self.one_of_several else ""
+        return ", ".join(part for part in (*parts, split) if part)
+
+    @property
+    def changed(self) -> str:
+        """What the experiment changes of backbone and protocol."""
         own = {key: value for key, value in self.about.settings.items() if key.startswith(("backbone.", "protocol."))}
-        changed = (text.partition(".")[2] for text in overrides(own))
-        return ", ".join(
-            [self.about.dataset["name"], self.backbone, f"protocol {self.about.protocol['name']}", *changed]
-        )
+        return ", ".join(text.partition(".")[2] for text in overrides(own))
 
     @property
     def command(self) -> str:
-        """The command that runs what is missing here."""
+        """The command that runs what is missing here of the section's own experiment."""
+        return self.command_of(self.experiment.name)
+
+    def command_of(self, experiment: str) -> str:
+        """The command that runs what is missing here of an experiment."""
         run = self.about.settings
         own = {k: v for k, v in run.items() if k.partition(".")[0] in ("dataset", "backbone", "protocol", "dim")}
-        return command({"+experiment": self.experiment.name} | own)
+        return command({"+experiment": experiment} | own)
 
     @cached_property
     def groups(self) -> list[list[Row]]:
@@ -188,6 +202,11 @@ class Section:
                 places |= {within[0]: 0, within[1]: 1}
         return places
 
+    @staticmethod
+    def first_of(method: str, group: list[Row]) -> Row | None:
+        """What the rows of a group are compared with: its first recorded row of a method, if it has one."""
+        return next((row for row in group if row.method == method and row.records), None)
+
     def tested(self, metrics: list[tuple[str, int]], ours_is: str = OURS) -> Tests:
         """Each row against the first of a method in its group, by each metric; p-values are Holm-corrected.
 
@@ -196,7 +215,7 @@ class Section:
         """
         results = {}
         for group in self.groups:
-            ours = next((row for row in group if row.method == ours_is and row.records), None)
+            ours = self.first_of(ours_is, group)
             made, of_ours = {}, {}  # the second by seeds, which most rows share
             for row in group:
                 seeds = row.seeds_with(ours) if ours is not None and row is not ours else None
@@ -237,22 +256,42 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
         by_shared.setdefault(wanted.shared, []).append(wanted)
     made = []
     for runs in by_shared.values():
-        found = [[record for record in records if wanted.matches(record)] for wanted in runs]
+        alike: dict[tuple, list[Wanted]] = {}  # runs that differ in their split only
+        for wanted in runs:
+            alike.setdefault((wanted.seed, *wanted.row.items()), []).append(wanted)
+        found = [
+            {one["dataset"]["fingerprint"]: one for one in reversed(records) if group[0].matches(one)}
+            for group in alike.values()
+        ]
         backbone = backbones.get(runs[0].backbone["name"], runs[0].backbone["name"])
-        splits = sorted({record["dataset"]["fingerprint"] for matching in found for record in matching})
-        for split in splits or [None]:
+        splits = sorted(set().union(*found)) or [None]
+        about = replace(runs[0], settings=_agreed(runs))
+        for split in splits:
             rows: dict[tuple, Row] = {}
-            for wanted, matching in zip(runs, found, strict=True):
+            for group, by_split in zip(alike.values(), found, strict=True):
+                wanted = group[0]
                 method = wanted.row.get("method", OURS)
-                new = Row(wanted.row, wanted.method is not None, names.get(method) or method_label(method))
+                label = names.get(method) or method_label(method)
+                new = Row(wanted.row, wanted.method is not None, label, experiment.name)
                 row = rows.setdefault(tuple(wanted.row.items()), new)
-                record = next((one for one in matching if one["dataset"]["fingerprint"] == split), None)
-                if record is None:
+                if split in by_split:
+                    row.records.append(by_split[split])
+                else:
                     row.missing.append(wanted.settings)
-                elif record not in row.records:  # runs that differ in their split only match the same record
-                    row.records.append(record)
-            made.append(Section(experiment, runs[0], backbone, split, list(rows.values()), folder))
+                if split == splits[-1]:  # runs of splits of which nothing is recorded
+                    row.missing += [other.settings for other in group[max(1, len(by_split)) :]]
+            made.append(Section(experiment, about, backbone, split, list(rows.values()), folder, len(splits) > 1))
     return made
+
+
+def _agreed(runs: list[Wanted]) -> Settings:
+    """The settings of the first run, but those of the dataset in which others differ: these tell splits apart."""
+    first = runs[0].settings
+    return {
+        key: value
+        for key, value in first.items()
+        if not key.startswith("dataset.") or all(run.settings.get(key) == value for run in runs)
+    }
 
 
 def joined(several: list[Section]) -> list[Section]:

@@ -190,8 +190,9 @@ def _comparison_lines(section: Section, tested: Tests) -> Iterator[dict]:
     """All rows with all their numbers, unrounded; recall and NDCG in percent."""
     for row in section.rows:
         line = row_keys(section, row)
-        ours = next((other for other in section.rows if other.method == OURS and other.budget == row.budget), row)
-        line[f"seeds with {OURS}"] = len(row.seeds_with(ours))
+        group = next(group for group in section.groups if row in group)
+        ours = section.first_of(OURS, group)
+        line[f"seeds with {OURS}"] = 0 if ours is None else len(row.seeds_with(ours))
         for number, (name, path) in enumerate(RANKING.items()):
             line |= {name: 100 * row.mean(path), f"{name} sd": 100 * row.deviation(path)}
             against, p = tested[row][number] if row in tested else (None, math.nan)

@@ -41,7 +41,7 @@ class FitReport:
     epochs, steps : int
         How many were trained.
     best_epoch : int
-        The epoch (counted from 1) whose state was restored.
+        The epoch (counted from 1) whose state was restored; 0: the state before the first.
     best_value : float
         Its validation recall@20.
     training_seconds, validation_seconds : float
@@ -137,6 +137,10 @@ class Trainer:
             self.continued_seconds += report.training_seconds + report.validation_seconds
             log.info("continuing after epoch %d", report.epochs)
         self.backbone.attach(tables)
+        if tables.learned and report.epochs == 0:
+            start = time.perf_counter()
+            report.best_value = self.validate(tables)
+            report.validation_seconds += time.perf_counter() - start
         with tqdm(
             total=max_epochs,
             initial=report.epochs,

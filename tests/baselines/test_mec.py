@@ -86,6 +86,16 @@ def test_learning_lowers_the_objective_and_balance_evens_the_codes():
     assert entropies[2] > entropies[1] + 0.05
 
 
+@pytest.mark.parametrize("bits", [8, 9, 10])
+def test_longer_codes_come_nearer(bits):
+    rows = np.random.default_rng(0).standard_normal((1500, 8)).astype(np.float32)
+    quantizer = ProductQuantizer(4, bits)
+    centroids, codes = Mec(Mec.Config(code_epochs=1)).learn(quantizer, rows, np.ones(1500), np.random.default_rng(1))
+    assert codes.dtype == (np.uint8 if bits == 8 else np.int16) and codes.max() >= 2**bits - 10
+    found = np.take_along_axis(centroids, codes[:, quantizer.block_of_column(8)].astype(int), 0)
+    assert ((found - rows) ** 2).sum() / (rows**2).sum() < {8: 0.02, 9: 0.008, 10: 0.002}[bits]
+
+
 @pytest.mark.parametrize("key", ["code_batch", "code_rate", "code_epochs", "balance", "contrast"])
 def test_impossible_settings_are_named(key):
     with pytest.raises(UserError, match=f"method.{key}=-1"):

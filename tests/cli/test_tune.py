@@ -71,7 +71,8 @@ def test_processes_share_a_grid(workplace):
     assert done.stderr.count("recorded in") == 3, "each run by one worker"
     command = workplace.command("-m", *grid, "worker=0", "budget=2")
     failed = subprocess.run(**command, capture_output=True, text=True)
-    assert failed.returncode == 1 and "runs of the grid failed" in failed.stderr, "the parent hears of it"
+    assert failed.returncode == 1 and "error: runs of the grid failed" in failed.stderr, "the parent hears of it"
+    assert "Traceback" not in failed.stderr
 
 
 def test_the_preset_for_slurm_composes():

@@ -108,4 +108,5 @@ def _child(args: list[str], cwd: Path, environment: dict[str, str], out: Path, e
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = args
+    sys.path[0] = str(Path(args[0]).parent)  # as for any script
     runpy.run_path(args[0], run_name="__main__")

@@ -1,5 +1,6 @@
 """Batches, with a worker that is not run.py; `tests/cli/test_batch.py` has the real one."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -19,7 +20,7 @@ from baco.results.record import RECORD_SCHEMA, SECTIONS, load_records, record_id
 
 # Records once, fails once, and then hears nothing any more; `sys.argv` has what run.py would get.
 WORKER = """
-import json, pathlib, signal, sys, time
+import json, os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 folders = dict(argument.split("=") for argument in sys.argv[1:])
 records, runs = (pathlib.Path(folders[key]) for key in ("results_dir", "runs_dir"))
@@ -67,6 +68,21 @@ def test_a_worker_that_fails_at_once_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
     with pytest.raises(UserError, match="the worker failed before its first run"):
         run_batch("smoke", 1, tmp_path / "out", tmp_path / "results", tmp_path / "runs", ["devic=cuda"])
+
+
+def test_a_worker_that_is_killed_is_an_error_and_what_it_did_is_kept(tmp_path, monkeypatch):
+    saved(tmp_path / "results", 1)
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    (tmp_path / "run.py").write_text(WORKER.replace("time.sleep(60)", "os.kill(os.getpid(), signal.SIGKILL)"))
+    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
+    with pytest.raises(
+        UserError, match=r"was killed by signal 9; is there enough memory\? .*batch\.zip has what it had"
+    ):
+        run_batch("smoke", 1, tmp_path / "out", tmp_path / "results", tmp_path / "runs", ["seed=3"])
+    with zipfile.ZipFile(tmp_path / "out" / "batch.zip") as archive:
+        assert "records/new.json" in archive.namelist()
 
 
 @pytest.mark.parametrize(
@@ -162,6 +178,19 @@ def test_what_is_damaged_is_refused_whole(tmp_path):
     with pytest.raises(UserError, match=f"'{broken}' is damaged"):
         collect(packed(away), here / "results", here / "runs")
     assert not here.exists()
+
+
+def test_a_batch_damaged_on_its_way_is_refused(tmp_path):
+    saved(tmp_path / "away" / "results", 1)
+    path = packed(tmp_path / "away")
+    content = path.read_bytes()
+    for place in range(60, len(content), 41):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        with contextlib.suppress(UserError):
+            collect(path, tmp_path / "here", tmp_path / "runs")
+    path.write_bytes(content[:100] + bytes(40) + content[140:])
+    with pytest.raises(UserError, match=r"batch\.zip cannot be read as a batch"):
+        collect(path, tmp_path / "away" / "here", tmp_path / "runs")
 
 
 def test_a_record_under_another_name_is_refused(tmp_path):

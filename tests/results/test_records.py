@@ -172,12 +172,31 @@ def test_settings_of_a_method_are_shown_where_they_differ():
     assert comparison(codes)["settings"].tolist() == ["popularity=0.0", "popularity=1.0"]
 
 
+def test_so_are_those_of_backbone_protocol_and_format():
+    rows = [a_record(), a_record(batch_size=2048), a_record("full", "Full model"), a_record("full", "Full model, int8")]
+    rows[0]["config"]["backbone"] = {"name": "lightgcn", "num_layers": 1}
+    rows[2]["config"]["backbone"] = {"name": "mf"}
+    rows[2]["config"]["dim"] = 32
+    rows[3]["config"]["quantize"] = {"name": "int8", "fitted": True}
+    assert comparison(rows)["settings"].tolist() == [
+        "backbone.num_layers=1, protocol.batch_size=1024",
+        "backbone.num_layers=2, protocol.batch_size=2048",
+        "dim=32, protocol.batch_size=1024",
+        "dim=64, backbone.num_layers=2, protocol.batch_size=1024",
+    ]
+
+
+def test_several_splits_of_a_dataset_are_told_apart():
+    rows = [a_record(), a_record(fingerprint="0" * 64)]
+    assert comparison(rows)["split"].tolist() == ["ffffffff", "00000000"]
+    assert "split" not in comparison(rows[:1])
+
+
 def test_a_long_list_leaves_out_settings_that_are_the_methods_own():
     baco = [a_record(solver="asynchronous", num_rounds=rounds) for rounds in (None, 9)]
     plus = [a_record("baco_plus", "BACO+", code_share=share) for share in (0.5, 0.4)]
     for record, power, start in zip(plus, (0.25, 0.0), ("spectral", "normal"), strict=True):
-        record["config"] |= {"popularity": power, "start": start}
-        record["names"]["backbone"] = "mf"
+        record["config"] |= {"popularity": power, "start": start, "backbone": {"name": "mf"}}
     gone = [a_record("gone", "Gone", depth=depth) for depth in (1, 2)]
     table = frame([*baco, *plus, *gone], OVERVIEW, hide_defaults=True)
     assert table["settings"].tolist() == [

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.stats import ttest_rel
 
 from baco.budget import Budget
 from baco.experiments import Experiment, load_experiment
+from baco.results.parts import section_notes
 from baco.results.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
 from baco.results.summary import joined, sections
@@ -180,8 +182,8 @@ def test_protocols_and_splits_never_share_a_table(tmp_path):
     ]
     tables = comparison(runs, sections(runs, records, tmp_path)).tables
     assert [table.title for table in tables] == [
-        "beauty, LightGCN, protocol fast",
-        "beauty, LightGCN, protocol fast",
+        "beauty, LightGCN, protocol fast, split 00000000",
+        "beauty, LightGCN, protocol fast, split ffffffff",
         "beauty, LightGCN, protocol paper",
     ]
     assert ["00000000" in table.notes[0] for table in tables] == [True, False, False]
@@ -192,6 +194,15 @@ def test_a_record_counts_once_for_runs_that_differ_in_their_split(tmp_path):
     runs = experiment({"dataset.val_share": 0.001, "method": "full"}, {"dataset.val_share": 0.01, "method": "full"})
     found = sections(runs, [full(), full(fingerprint="0" * 64)], tmp_path)
     assert [[row.seeds for row in section.rows] for section in found] == [[[0]], [[0]]]
+    assert not any(row.missing for section in found for row in section.rows)
+
+
+@pytest.mark.parametrize("records", [[], [full()]])
+def test_a_run_is_missing_where_only_its_like_on_another_split_is_recorded(records, tmp_path):
+    runs = experiment({"dataset.val_share": 0.001, "method": "full"}, {"dataset.val_share": 0.01, "method": "full"})
+    (section,) = sections(runs, records, tmp_path)
+    assert len(section.rows[0].missing) == 2 - len(records)
+    assert section.command == "python run.py +experiment=main_table dataset=beauty", "which does either"
 
 
 def test_changed_settings_of_protocol_and_backbone_stand_in_the_title(tmp_path):
@@ -253,6 +264,18 @@ def test_sections_of_two_experiments_are_joined_where_they_can_be_compared(tmp_p
     assert len(both[0][0].rows) == 1, "what is joined is left as it was"
 
 
+def test_what_is_missing_of_a_joined_section_is_run_by_the_experiment_that_asks_for_it(tmp_path):
+    first = experiment({"method": "baco", "seed": 0}, {"method": "random", "seed": 0})
+    alone = {"method": "baco", "method.secondary": False}
+    second = replace(experiment({"seed": 0} | alone, {"seed": 1} | alone), name="ablations")
+    records = [a_record(method="baco"), a_record(seed=1, **alone)]
+    (section,) = joined([*sections(first, records, tmp_path), *sections(second, records, tmp_path)])
+    assert [note for note in section_notes(section) if note.startswith("Missing")] == [
+        "Missing: Random (seed 0). `python run.py +experiment=main_table dataset=beauty` runs them.",
+        "Missing: BACO, secondary=false (seed 0). `python run.py +experiment=ablations dataset=beauty` runs them.",
+    ]
+
+
 def test_the_best_within_the_budget_is_marked(tmp_path):
     runs = [{"method": "full"}, {"method": "baco"}, {"method": "random"}, {"method": "baco", "method.secondary": False}]
     records = [
@@ -293,6 +316,13 @@ def test_differences_are_tested_over_users(tmp_path):
     expected = 100 * (worse[:, :10].sum(1) / 10 - ours[:, :10].sum(1) / 10).mean()
     assert line["R@10 - baco"] == pytest.approx(expected) and line["R@10 p"] < 1e-6 and line["R@10 effect"] < -0.5
     assert document.data.set_index("method").loc["full", "R@10 p"] == 1
+    assert document.data["seeds with baco"].tolist() == [1, 1, 1]
+
+
+def test_without_baco_no_seeds_are_shared_with_it(tmp_path):
+    runs = experiment({"method": "random"}, {"method": "baco"})
+    document = comparison(runs, sections(runs, [a_record(method="random")], tmp_path))
+    assert document.data["seeds with baco"].tolist() == [0, 0]
 
 
 def test_baco_plus_is_tested_against_what_comes_near_it_over_common_seeds(tmp_path):
@@ -391,6 +421,19 @@ def test_ours_stand_beside_the_papers(committed):
     line = data.set_index("protocol").loc["fast"]
     assert line["R@10 paper"] == 6.308 and line["R@10 difference"] == pytest.approx(line["R@10"] - 6.308)
     assert committed["published"].data["R@10 paper"].notna().sum() >= 20 * 4 - 1
+
+
+def test_no_two_lines_of_a_file_have_the_same_keys(committed):
+    keys = ["dataset", "split", "backbone", "protocol", "changed", "dim", "method", "settings", "budget", "device"]
+    for name, document in committed.items():
+        lines = document.data.reindex(columns=keys)
+        assert not lines.duplicated().any(), name
+
+
+def test_no_two_tables_of_a_document_are_called_alike(committed):
+    for name, document in committed.items():
+        titles = [table.title for table in document.tables]
+        assert len(set(titles)) == len(titles), name
 
 
 def test_groups_of_users_have_columns(committed):

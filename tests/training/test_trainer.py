@@ -111,6 +111,16 @@ def test_early_stopping_and_the_best_state(planted):
     torch.testing.assert_close(tables.users.rows.detach(), trainer.states[3], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("learned", "best"), [(False, 1), (True, 0)])
+def test_values_of_an_earlier_training_may_be_the_best_state(planted, learned, best):
+    trainer, tables = scripted(planted, [0.5] * learned + [0.4, 0.3, 0.2], patience=9, max_epochs=6)
+    tables.learned = learned
+    report = trainer.fit(tables)
+    assert (report.best_epoch, report.best_value) == (best, 0.5 if learned else 0.4)
+    assert [epoch for epoch, _, _ in report.history] == [1, 4, 6]
+    torch.testing.assert_close(tables.users.rows.detach(), trainer.states[0], rtol=0, atol=0)
+
+
 def test_the_last_epoch_is_validated(planted):
     trainer, tables = scripted(planted, [0.1, 0.2, 0.3], max_epochs=6)
     report = trainer.fit(tables)
