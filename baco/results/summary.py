@@ -202,11 +202,6 @@ class Section:
                 places |= {within[0]: 0, within[1]: 1}
         return places
 
-    @staticmethod
-    def first_of(method: str, group: list[Row]) -> Row | None:
-        """What the rows of a group are compared with: its first recorded row of a method, if it has one."""
-        return next((row for row in group if row.method == method and row.records), None)
-
     def tested(self, metrics: list[tuple[str, int]], ours_is: str = OURS) -> Tests:
         """Each row against the first of a method in its group, by each metric; p-values are Holm-corrected.
 
@@ -215,7 +210,7 @@ class Section:
         """
         results = {}
         for group in self.groups:
-            ours = self.first_of(ours_is, group)
+            ours = first_of(ours_is, group)
             made, of_ours = {}, {}  # the second by seeds, which most rows share
             for row in group:
                 seeds = row.seeds_with(ours) if ours is not None and row is not ours else None
@@ -243,6 +238,11 @@ class Section:
                 at = {k: user_metrics(hits, num_relevant, k) for k in {k for _, k in metrics}}
                 sums = sums + np.stack([at[k][metric] for metric, k in metrics])
         return sums / len(seeds)
+
+
+def first_of(method: str, group: list[Row]) -> Row | None:
+    """What the rows of a group are compared with: its first recorded row of a method, if it has one."""
+    return next((row for row in group if row.method == method and row.records), None)
 
 
 def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Path = CONF) -> list[Section]:

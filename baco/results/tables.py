@@ -32,7 +32,7 @@ from baco.results.parts import (
 from baco.results.reference import published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
-from baco.results.summary import OURS, Section, Tests, joined, sections
+from baco.results.summary import OURS, Section, Tests, first_of, joined, sections
 
 ALPHA = 0.05
 PLUS, NEAR = "baco_plus", ("full", "pq", "mec", "baco")
@@ -191,7 +191,7 @@ def _comparison_lines(section: Section, tested: Tests) -> Iterator[dict]:
     for row in section.rows:
         line = row_keys(section, row)
         group = next(group for group in section.groups if row in group)
-        ours = section.first_of(OURS, group)
+        ours = first_of(OURS, group)
         line[f"seeds with {OURS}"] = 0 if ours is None else len(row.seeds_with(ours))
         for number, (name, path) in enumerate(RANKING.items()):
             line |= {name: 100 * row.mean(path), f"{name} sd": 100 * row.deviation(path)}
