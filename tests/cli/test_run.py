@@ -324,7 +324,7 @@ def test_a_corrupt_prepared_file_is_named(workplace, planted):
     assert "beauty" in workplace.fails("dataset=beauty", "protocol.max_epochs=1")
     path.write_bytes(path.read_bytes()[:1000])
     error = workplace.fails("dataset=beauty", "protocol.max_epochs=1")
-    assert str(path) in error and "delete it and prepare it again" in error
+    assert str(path) in error and "delete it if it was downloaded" in error
 
 
 def test_tracebacks_on_demand(workplace):
