@@ -90,7 +90,12 @@ class Interactions:
             When a split is empty, has another shape or type, or holds ids outside the declared numbers, or the ids of
             the source are not one for each user and item.
         """
-        _check_ids(name, {"user_ids": (user_ids, num_users), "item_ids": (item_ids, num_items)})
+        if (user_ids is None) != (item_ids is None):
+            given = "user_ids" if item_ids is None else "item_ids"
+            raise UserError(f"dataset '{name}': {given} must come with those of the other side")
+        for key, ids, size in (("user_ids", user_ids, num_users), ("item_ids", item_ids, num_items)):
+            if ids is not None and (ids.shape != (size,) or not pd.Index(ids).is_unique):
+                raise UserError(f"dataset '{name}': {key} must be {size} different ids, one for each position")
         graphs, earlier, duplicates, overlaps = {}, np.empty(0, np.int64), 0, 0
         for split in SPLITS:
             pairs = np.asarray(splits[split])
@@ -214,16 +219,6 @@ def _carve_validation(name: str, train: np.ndarray, share: float) -> dict[str, n
     if held_out == 0:
         raise UserError(f"dataset '{name}': val_share={share} of {train.shape[1]} training pairs is none at all")
     return {"val": train[:, order[:held_out]], "train": train[:, order[held_out:]]}
-
-
-def _check_ids(name: str, given: dict[str, tuple[np.ndarray | None, int]]) -> None:
-    ids = {key: array for key, (array, _) in given.items() if array is not None}
-    if len(ids) == 1:
-        raise UserError(f"dataset '{name}': {next(iter(ids))} must come with those of the other side")
-    for key, array in ids.items():
-        size = given[key][1]
-        if array.shape != (size,) or not pd.Index(array).is_unique:
-            raise UserError(f"dataset '{name}': {key} must be {size} different ids, one for each position")
 
 
 def _check_shape(name: str, split: str, pairs: np.ndarray) -> None:

@@ -73,21 +73,21 @@ class Release:
         found = (data.num_users, data.num_items, total)
         declared = (self.num_users, self.num_items, self.num_interactions)
         if found != declared:
+            again = "delete the file to prepare it again"
+            mend = again if self._published else f"correct conf/dataset/{self.name}.yaml, or the file"
             raise UserError(
                 f"dataset '{self.name}': {path} holds {found} users, items and interactions where {declared} are "
-                f"declared in its configuration; {self._mend}"
+                f"declared in its configuration; {mend}"
             )
         return data
 
     @property
-    def _mend(self) -> str:
-        """What to do with a file that does not hold what is declared."""
-        if self.folder is None:
-            return f"correct conf/dataset/{self.name}.yaml, or the file"
-        return "delete the file to prepare it again"
+    def _published(self) -> bool:
+        """Whether the file can be made from the authors' release."""
+        return self.folder is not None and self.file == "interactions.npz"
 
     def _prepare(self, path: Path) -> None:
-        if self.folder is None or self.file != "interactions.npz":
+        if not self._published:
             raise UserError(
                 f"dataset '{self.name}': there is no file {path}, and it cannot be downloaded; put it there, or point "
                 "BACO_DATA_DIR (or data_dir=) to the folder that holds it"

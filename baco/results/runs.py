@@ -136,13 +136,10 @@ def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
                 f"{'' if group == 'method' else f'{group}.'}{key}={values[key]}"
                 for group, values in own.items()
                 for key in differing[group, values["name"]]
-                if key in values and usual.get(group, {}).get(key, _NO_DEFAULT) != values[key]
+                if key in values and (key, values[key]) not in usual.get(group, {}).items()
             )
         )
     return texts
-
-
-_NO_DEFAULT = object()
 
 
 def _settings(config: dict) -> dict[str, dict]:
