@@ -117,7 +117,12 @@ class Grid:
             self.states[place] = "waiting"
             self.say(place, f"waits for {full}, which another run of the grid writes")
             return
-        failed_at = when_failed(plan, self.runs[place])
+        holder = dead_holder(plan.lock_path)
+        if holder is not None:
+            reason = f"{holder} died while it ran this"
+            save_failure(plan, self.runs[place], reason)
+            self.say(place, f"failed: {reason}")
+        failed_at = when_failed(plan)
         if failed_at is not None and (not again or failed_at >= self.started):
             self.states[place] = "failed"
         elif self.seconds_left() < (expected := self.expected_seconds(plan)) <= self.seconds_in_all:
@@ -221,10 +226,7 @@ def save_failure(plan: Plan, run: list[str], reason: str) -> None:
     write_text(failure_path(plan), json.dumps(failure, indent=1) + "\n")
 
 
-def when_failed(plan: Plan, run: list[str]) -> float | None:
-    """When a run failed last, in seconds of the epoch; None if it did not. One whose process died has failed, too."""
-    holder = dead_holder(plan.lock_path)
-    if holder is not None:
-        save_failure(plan, run, f"{holder} died while it ran this")
+def when_failed(plan: Plan) -> float | None:
+    """When a run failed last, in seconds of the epoch; None if it did not."""
     path = failure_path(plan)
     return path.stat().st_mtime if path.exists() else None

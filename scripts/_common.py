@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from hydra import compose, initialize_config_dir
+import sys
+from collections.abc import Callable
 
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from baco.command_line import reworded
 from baco.config import RunConfig, parse
 from baco.data.interactions import Interactions
+from baco.errors import UserError
 from baco.experiments import CONF
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script; what its user can mend is one line, not a traceback."""
+    try:
+        main()
+    except HydraException as error:
+        sys.exit(f"error: {reworded(error)}")
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def configuration(overrides: list[str]) -> RunConfig:

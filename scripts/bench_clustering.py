@@ -11,7 +11,7 @@ import argparse
 import time
 
 import numpy as np
-from _common import configuration
+from _common import configuration, run_script
 from tqdm import tqdm
 
 from baco.budget import Budget
@@ -95,4 +95,4 @@ def report(
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

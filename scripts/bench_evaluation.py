@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from _common import load
+from _common import load, run_script
 from _peers import DIM, LAYERS, add_arguments, evaluator_of, models
 
 from baco.backbones import LightGCN
@@ -82,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

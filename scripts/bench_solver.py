@@ -12,7 +12,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
-from _common import load
+from _common import load, run_script
 from scipy.sparse import csr_matrix
 
 from baco.coclustering.cocluster import DEFAULT_ROUNDS, Settings, cocluster
@@ -84,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from _common import configuration, load
+from _common import configuration, load, run_script
 from _peers import DIM, LAYERS, add_arguments, loss_of, models
 from numba import njit, prange
 from torch import Tensor
@@ -199,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

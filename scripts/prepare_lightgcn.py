@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
+from _common import run_script
+
 from baco.data.lightgcn import BLOBS, prepare
-from baco.errors import UserError
 
 
 def main() -> None:
@@ -17,13 +17,10 @@ def main() -> None:
     folder = Path(os.environ.get("BACO_DATA_DIR", "data"))
     parser.add_argument("--data", type=Path, default=folder, help=f"where to write (default: {folder})")
     arguments = parser.parse_args()
-    try:
-        for name in arguments.names:
-            data = prepare(name, arguments.data)
-            print(f"{name}: {data.num_users} users, {data.num_items} items, split {data.fingerprint[:8]}")
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    for name in arguments.names:
+        data = prepare(name, arguments.data)
+        print(f"{name}: {data.num_users} users, {data.num_items} items, split {data.fingerprint[:8]}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,12 +12,11 @@ import hashlib
 import logging
 import sys
 
-from _common import configuration
+from _common import configuration, run_script
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from hydra.errors import HydraException
 
-from baco.command_line import log_to_console, reworded
+from baco.command_line import log_to_console
 from baco.errors import UserError
 from baco.experiment import Plan, run
 from baco.files import check_writable
@@ -105,8 +104,6 @@ def main() -> None:
     log_to_console()
     try:
         study = tune(arguments.overrides, arguments.trials, arguments.name)
-    except (UserError, HydraException) as error:
-        sys.exit(f"error: {reworded(error) if isinstance(error, HydraException) else error}")
     except TimeUp as reason:
         sys.exit(f"stopped: {reason}; the same command goes on")
     chosen = " ".join(f"{key}={value}" for key, value in study.best_params.items())
@@ -115,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -137,12 +137,16 @@ def test_a_claimed_run_is_left_to_its_worker(lab):
     assert lab.work("method=full", "method=random").states == ["done", "recorded"]
 
 
-def test_a_run_whose_worker_died_is_a_failure_and_comes_last(lab):
+def test_a_run_whose_worker_died_is_a_failure_and_comes_last(lab, caplog):
+    caplog.set_level("INFO", "baco.grid")
     plan = lab.grid().plan([*TINY, *lab.folders, "method=full"])
     plan.lock_path.parent.mkdir(parents=True)
     plan.lock_path.write_text("process 1 on moon since 1969")
     assert lab.work("method=full", "method=random").states == ["failed", "done"]
     assert "process 1 on moon since 1969 died" in failure_path(plan).read_text()
+    assert any(
+        message.endswith("failed: process 1 on moon since 1969 died while it ran this") for message in caplog.messages
+    )
     os.utime(failure_path(plan), (0, 0))
     assert lab.work("method=full", "method=random").states == ["done", "recorded"]
 

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -157,9 +158,8 @@ class Log:
 
     def _read(self, source: Path) -> pd.DataFrame:
         """The named columns; ids have no gaps and are not floating-point numbers."""
-        columns = self._columns()
         try:
-            frame = pd.read_parquet(source) if source.suffix == ".parquet" else self._read_text(source)
+            frame = self._read_parquet(source) if source.suffix == ".parquet" else self._read_text(source)
         except ImportError:
             raise UserError(f"{source}: reading Parquet needs pyarrow; install it with pip install pyarrow") from None
         except UserError:
@@ -170,10 +170,6 @@ class Log:
             raise UserError(f"{source} is not in UTF-8 ({error.reason}); convert it, as iconv does") from None
         except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
             raise UserError(f"{source} cannot be read as a table ({error})") from None
-        for column in columns:
-            if column not in frame.columns:
-                raise unknown(f"{source}: column", column, frame.columns)
-        frame = frame[columns]
         for column in (self.user, self.item):
             values = frame[column]
             if values.isna().any():
@@ -190,8 +186,14 @@ class Log:
                 )
         return frame
 
+    def _read_parquet(self, source: Path) -> pd.DataFrame:
+        """Of a wide log only what is needed."""
+        from pyarrow.parquet import read_schema
+
+        return pd.read_parquet(source, columns=self._columns_among(read_schema(source).names, source))
+
     def _read_text(self, source: Path) -> pd.DataFrame:
-        """All columns as text, rows with more fields than the header refused."""
+        """The columns as text, rows with more fields than the header refused."""
         separator = self.separator or SEPARATORS.get(source.suffix)
         if separator is None:
             raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs dataset.separator")
@@ -211,7 +213,15 @@ class Log:
                 engine="c" if len(separator) == 1 else "python",
             )
         frame.columns = [str(column) for column in frame.columns]
-        return frame
+        return frame[self._columns_among(frame.columns, source)]
+
+    def _columns_among(self, names: Iterable[str], source: Path) -> list[str]:
+        """The columns that are read, all of which the file must have."""
+        columns = self._columns()
+        for column in columns:
+            if column not in names:
+                raise unknown(f"{source}: column", column, names)
+        return columns
 
     def _times(self, frame: pd.DataFrame) -> np.ndarray:
         """(rows,) float64 or int64; zeros where the log has no times."""

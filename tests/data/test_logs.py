@@ -184,6 +184,17 @@ def test_categories_are_ids_like_others(tmp_path):
     assert original_pairs(data) == {(str(user), item) for user, item in pairs}
 
 
+def test_of_a_wide_parquet_file_only_the_named_columns_are_read(table, tmp_path, monkeypatch):
+    table.assign(story="long").to_parquet(tmp_path / "log.parquet")
+    read = []
+    original = pd.read_parquet
+    monkeypatch.setattr(pd, "read_parquet", lambda *args, **more: read.append(original(*args, **more)) or read[0])
+    Log(path=str(tmp_path / "log.parquet"), **columns(rating=None)).load(tmp_path)
+    assert list(read[0].columns) == ["who", "what", "when"]
+    with pytest.raises(UserError, match="column 'stories' is unknown; did you mean 'story'"):
+        Log(path=str(tmp_path / "log.parquet"), **columns(rating="stories")).load(tmp_path)
+
+
 def test_bad_parquet_ids(tmp_path):
     pd.DataFrame({"user": [1.5, 2.0], "item": [1, 2]}).to_parquet(tmp_path / "log.parquet")
     with pytest.raises(UserError, match="column 'user' holds floating-point numbers"):
