@@ -49,6 +49,7 @@ def test_two_workers_share_a_grid_and_a_killed_one_is_a_failure(workplace):
             second.send_signal(signal.SIGTERM)
             assert "asked to end" in second.stderr.read() and second.wait() == 0
     with start(workplace, *ENDLESS) as third:
+        assert next(third.stderr).startswith("[1/3]") and f"process {first.pid} on" in next(third.stderr)
         assert next(third.stderr).startswith("[2/3]"), "what killed its worker comes last"
     (failure,) = (workplace.path / "runs" / "failures").glob("*.json")
     assert f"process {first.pid} on" in json.loads(failure.read_text())["reason"]
