@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from baco.data.interactions import Interactions, load_interactions
 from baco.data.synthetic import Synthetic
 from baco.graph import Biadjacency
 from baco.training.protocol import Protocol
+from tests import pretended as pretence
 
 settings.register_profile(
     "suite",
@@ -60,6 +63,15 @@ def sparse_graph() -> Biadjacency:
     users = np.minimum(rng.zipf(1.6, 3000) - 1, 399)
     items = np.minimum(rng.zipf(1.5, 3000) - 1, 249)
     return Biadjacency.from_pairs(users, items, 400, 250)
+
+
+@pytest.fixture
+def pretended() -> Iterator[torch.device]:
+    """A device that is none, see tests/pretended.py."""
+    if not pretence.AVAILABLE:
+        pytest.skip("there is a GPU, or this version of torch cannot be told of a device in Python")
+    with pretence.pretending() as device:
+        yield device
 
 
 def real_data(name: str) -> Interactions:

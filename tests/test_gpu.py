@@ -1,4 +1,4 @@
-"""What only a GPU can show: the same numbers as on the CPU. Skipped where there is none."""
+"""A GPU gives the same numbers as the CPU. Where there is none, a pretended one shows at least that no devices mix."""
 
 from dataclasses import replace
 
@@ -18,7 +18,31 @@ from baco.training.trainer import Trainer
 from baselines.full import Full
 from tests.conftest import QUICK
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = pytest.mark.gpu
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(params=["pretended", pytest.param("cuda", marks=needs_cuda)])
+def device(request) -> torch.device:
+    return request.getfixturevalue("pretended") if request.param == "pretended" else torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda there, here: there + here,
+        lambda there, here: there.index_select(0, here.long()),
+        lambda there, here: here[there.long()],
+        lambda there, here: there.index_put_((torch.arange(3),), here),
+        lambda there, here: there.numpy(),
+        lambda there, here: torch.from_numpy(np.ones((2, 3), np.float32)) @ there,
+    ],
+)
+def test_the_pretence_refuses_what_a_gpu_would(pretended, wrong):
+    there, here = torch.zeros(3, device=pretended), torch.zeros(3)
+    assert there.to("cpu").equal(here) and (there + 1).mean().item() == 1 and there[here.long()].device == pretended
+    with pytest.raises(RuntimeError, match=r"several devices|numpy"):
+        wrong(there, here)
 
 
 def tables_for(data, method):
@@ -30,15 +54,15 @@ def tables_for(data, method):
 
 @pytest.mark.parametrize("method", [Full, Baco])
 @pytest.mark.parametrize("backbone", [MF, LightGCN])
-def test_scores_and_gradients_are_the_cpus(planted, backbone, method):
+def test_scores_and_gradients_are_the_cpus(planted, device, backbone, method):
     generator = torch.Generator().manual_seed(0)
     sizes = planted.num_users, planted.num_items, planted.num_items
     batch = Batch(*(torch.randint(size, (500,), generator=generator, dtype=torch.int32) for size in sizes))
     found = []
-    for device in ("cpu", "cuda"):
-        tables = tables_for(planted, method()).to(device)
+    for place in (torch.device("cpu"), device):
+        tables = tables_for(planted, method()).to(place)
         model = backbone(planted.train, backbone.Config())
-        differences = model.score_differences(tables, Batch(*(part.to(device) for part in batch)))
+        differences = model.score_differences(tables, Batch(*(part.to(place) for part in batch)))
         differences.square().sum().backward()
         final = model.final_embeddings(tables)
         found.append([part.cpu() for part in (differences, *final, tables.users.rows.grad, tables.items.rows.grad)])
@@ -46,7 +70,7 @@ def test_scores_and_gradients_are_the_cpus(planted, backbone, method):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_ranking_is_the_cpus(planted):
+def test_ranking_is_the_cpus(planted, device):
     """Whole numbers, so that scores are exact and ties are many."""
     rng = np.random.default_rng(0)
     users, items = (
@@ -54,9 +78,12 @@ def test_ranking_is_the_cpus(planted):
         for size in (planted.num_users, planted.num_items)
     )
     rest = np.arange(planted.num_users), planted.train.by_user, rng.permutation(planted.num_items), 50
-    np.testing.assert_array_equal(rank_items(users.cuda(), items.cuda(), *rest), rank_items(users, items, *rest))
+    np.testing.assert_array_equal(
+        rank_items(users.to(device), items.to(device), *rest), rank_items(users, items, *rest)
+    )
 
 
+@needs_cuda
 def test_training_learns_and_continues(planted, tmp_path):
     device = torch.device("cuda")
     protocol = replace(QUICK, max_epochs=6)

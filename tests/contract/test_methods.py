@@ -74,9 +74,9 @@ def fitted(method, graph, budget=None, seed=0) -> EmbeddingTables:
     return tables
 
 
-def trainer_of(data, protocol, start="normal") -> Trainer:
+def trainer_of(data, protocol, start="normal", device="cpu") -> Trainer:
     backbone = LightGCN(data.train, LightGCN.Config())
-    return Trainer(backbone, Evaluator(data), protocol, 0, torch.device("cpu"), progress=False, start=start)
+    return Trainer(backbone, Evaluator(data), protocol, 0, torch.device(device), progress=False, start=start)
 
 
 def fitted_or_refused(method, graph, budget) -> EmbeddingTables | None:
@@ -244,3 +244,22 @@ def test_a_short_training_beats_chance_and_repeats(method, planted):
         values.append(trainer.evaluate(tables, "test").means()["recall@20"])
     assert values[0] == values[1]
     assert values[0] > 1.5 * 20 / planted.num_items
+
+
+def test_training_on_another_device_is_the_cpus(method, planted, pretended):
+    """No tensors of two devices meet, and nothing is read on the host that lies on the device."""
+    found = []
+    for device in ("cpu", pretended):
+        trainer = trainer_of(planted, replace(QUICK, max_epochs=2), device=device)
+        tables = method.fit(planted.train, budget_of(planted), stream(0, "assign"))
+        tables = method.search(trainer.initialized(tables), trainer)
+        trainer.fit(tables)
+        finished = [tables]
+        if tables.quantizable():
+            finished.append(QuantizedTables(tables, UniformQuantizer(8), 0))
+            finished[1].on_training_end()
+        found.append([trainer.evaluate(one, "test").means()["recall@20"] for one in finished])
+        for one in finished:
+            tables_class(one.kind).from_export(unpack_export(one.export()))
+    here, there = found
+    assert there == pytest.approx(here, abs=0.01)
