@@ -18,11 +18,10 @@ from baco.training.trainer import Trainer
 from baselines.full import Full
 from tests.conftest import QUICK
 
-pytestmark = pytest.mark.gpu
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(params=["pretended", pytest.param("cuda", marks=needs_cuda)])
+@pytest.fixture(params=["pretended", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])])
 def device(request) -> torch.device:
     return request.getfixturevalue("pretended") if request.param == "pretended" else torch.device("cuda")
 
@@ -83,6 +82,7 @@ def test_ranking_is_the_cpus(planted, device):
     )
 
 
+@pytest.mark.gpu
 @needs_cuda
 def test_training_learns_and_continues(planted, tmp_path):
     device = torch.device("cuda")
