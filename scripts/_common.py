@@ -1,4 +1,4 @@
-"""Configurations and datasets as run.py sees them, for the scripts beside this file."""
+"""For the scripts beside this file: configurations and datasets as run.py sees them, and errors as it shows them."""
 
 from __future__ import annotations
 
