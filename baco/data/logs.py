@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -215,7 +215,7 @@ class Log:
         frame.columns = [str(column) for column in frame.columns]
         return frame[self._columns_among(frame.columns, source)]
 
-    def _columns_among(self, names: Iterable[str], source: Path) -> list[str]:
+    def _columns_among(self, names: Collection[str], source: Path) -> list[str]:
         """The columns that are read, all of which the file must have."""
         columns = self._columns()
         for column in columns:
