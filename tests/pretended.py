@@ -26,8 +26,8 @@ else:
 if AVAILABLE:
     _setup_privateuseone_for_python_backend(NAME)
 
-copying = torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default
-indexing = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten._index_put_impl_.default)
+COPYING = torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default
+INDEXING = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten._index_put_impl_.default)
 
 
 class Elsewhere(Tensor):
@@ -82,7 +82,7 @@ def work(operation, args: tuple, kwargs: dict):
     there = elsewhere if asked is None else torch.device(asked).type == NAME
     if not (elsewhere or there):
         return operation(*args, **kwargs)
-    if elsewhere and operation not in copying:
+    if elsewhere and operation not in COPYING:
         refuse_several_devices(operation, args, values)
     inner_args, inner_kwargs = tree_unflatten(
         [value.here if isinstance(value, Elsewhere) else value for value in values], structure
@@ -100,7 +100,7 @@ def work(operation, args: tuple, kwargs: dict):
 
 def refuse_several_devices(operation, args: tuple, values: list) -> None:
     """Tensors may be joined by numbers of another device, and be looked up by indices from the host."""
-    if operation in indexing and isinstance(args[0], Elsewhere):
+    if operation in INDEXING and isinstance(args[0], Elsewhere):
         values = args[2:3]
     if any(isinstance(value, Tensor) and not isinstance(value, Elsewhere) and value.dim() > 0 for value in values):
         raise RuntimeError(f"{operation}: tensors on several devices")

@@ -79,6 +79,12 @@ def trainer_of(data, protocol, start="normal", device="cpu") -> Trainer:
     return Trainer(backbone, Evaluator(data), protocol, 0, torch.device(device), progress=False, start=start)
 
 
+def searched(method, data, trainer) -> EmbeddingTables:
+    """What the training proper begins with."""
+    tables = method.fit(data.train, budget_of(data), stream(0, "assign"))
+    return method.search(trainer.initialized(tables), trainer)
+
+
 def fitted_or_refused(method, graph, budget) -> EmbeddingTables | None:
     """None where the method says that the budget is too small for it."""
     try:
@@ -227,8 +233,7 @@ def test_tables_that_can_start_near_embeddings_do(method, planted):
     states = []
     for start in ("normal", "spectral"):
         trainer = trainer_of(planted, replace(QUICK, max_epochs=1), start)
-        tables = method.fit(planted.train, budget_of(planted), stream(0, "assign"))
-        states.append(method.search(trainer.initialized(tables), trainer).state_dict())
+        states.append(searched(method, planted, trainer).state_dict())
     normal, spectral = states
     assert any(not torch.equal(normal[key], spectral[key]) for key in normal)
     assert all(value.isfinite().all() for value in spectral.values())
@@ -251,8 +256,7 @@ def test_training_on_another_device_is_the_cpus(method, planted, pretended):
     found = []
     for device in ("cpu", pretended):
         trainer = trainer_of(planted, replace(QUICK, max_epochs=2), device=device)
-        tables = method.fit(planted.train, budget_of(planted), stream(0, "assign"))
-        tables = method.search(trainer.initialized(tables), trainer)
+        tables = searched(method, planted, trainer)
         trainer.fit(tables)
         finished = [tables]
         if tables.quantizable():
