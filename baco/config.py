@@ -115,9 +115,9 @@ def parse(cfg: DictConfig) -> RunConfig:
     backbone_config = typed(backbone.Config, sections["backbone"], "backbone.")
     scalars = typed(Scalars, filled(plain, sections["dataset"], sections["backbone"], sections["method"]), "")
     if scalars.popularity and not issubclass(method, CodeCompressor):
-        raise UserError(f"popularity={scalars.popularity} scales the rows that ids share; '{method.name}' shares none")
+        raise UserError(f"popularity={scalars.popularity} is for methods that assign codes; '{method.name}' does not")
     if scalars.start != "normal" and not method.has_start:
-        raise UserError(f"start={scalars.start} is for rows that ids share; '{method.name}' shares none")
+        raise UserError(f"start={scalars.start} is not to be had with method={method.name}; take start=normal")
     return RunConfig(
         dataset=dataset,
         backbone=backbone,

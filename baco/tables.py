@@ -304,10 +304,15 @@ class Codebook(nn.Module):
         """Add to each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row."""
         pooling = self.pooling()
         weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)  # a row may have no ids
-        means = (pooling.T @ embeddings) / weights[:, None]
-        norm = np.sqrt(np.mean(means**2))
-        if norm > 0:
-            self.rows.add_(torch.from_numpy(means * np.float32(rms / norm)).to(self.rows.device))
+        add_scaled(self.rows, (pooling.T @ embeddings) / weights[:, None], rms)
+
+
+@torch.no_grad()
+def add_scaled(values: Tensor, added: np.ndarray, rms: float) -> None:
+    """Add to values, in place, the multiple of a float32 array of their shape that has the root mean square `rms`."""
+    norm = np.sqrt(np.mean(added**2))
+    if norm > 0:
+        values.add_(torch.from_numpy(added * np.float32(rms / norm)).to(values.device))
 
 
 def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

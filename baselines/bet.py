@@ -176,6 +176,7 @@ class Bet(Compressor):
     """
 
     label = "BET"
+    has_start = True
 
     @dataclass(frozen=True)
     class Config:

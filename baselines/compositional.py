@@ -72,15 +72,19 @@ class QuotientRemainder(Compressor):
             raise UserError(f"method.operation=concat needs an even dim, not dim={budget.dim}")
         sizes = train.num_users, train.num_items
         narrow = replace(budget, dim=row_width(operation, budget.dim))
-        rows = narrow.rows(extra_parameters=train.num_nodes, extra_bytes=2 * ORDER_BYTES)
+        row = narrow.row_format()  # each side has two codebooks, and `rows` knows of one
+        rows = narrow.rows(
+            extra_parameters=train.num_nodes + 2 * row.table_parameters,
+            extra_bytes=2 * ORDER_BYTES + 2 * row.table_bytes,
+        )
         sides = []
-        for size, side_rows in zip(sizes, split_rows(max(2, rows), *sizes), strict=True):
+        for size, side_rows in zip(sizes, (0, 0) if rows < 2 else split_rows(rows, *sizes), strict=True):
             groups = np.arange(1, size + 1)
             fitting = groups[groups - -size // groups <= side_rows]
             if not fitting.size:
                 raise UserError(
-                    f"the budget of {budget.limit:,} {budget.unit} buys method=qr {side_rows} rows for {size:,} ids, "
-                    f"but it needs about {math.ceil(2 * math.sqrt(size)):,}; raise budget="
+                    f"the budget of {budget.limit:,} {budget.unit} buys method=qr, beside second codes, {side_rows} "
+                    f"rows for {size:,} ids, but it needs about {math.ceil(2 * math.sqrt(size)):,}; raise budget="
                 )
             order = order_of_ids(self.config.order, size, rng)
             sides.append(QuotientRemainderSide(order, size, int(fitting[-1]), operation, budget.dim))

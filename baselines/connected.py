@@ -9,6 +9,7 @@ import numpy as np
 
 from baco.budget import Budget, split_rows
 from baco.codes import packed_code_bytes
+from baco.errors import UserError
 from baco.graph import Biadjacency
 
 ISOLATED = -1  # the label of every node without interactions
@@ -66,11 +67,20 @@ class Connected:
         sides = np.array([self.whole.num_users, self.whole.num_items])
         connected = np.array([len(self.users), len(self.items)])
         pooled = connected < sides
+        for_isolated = int(pooled.sum())
+
+        def split(rows: int) -> tuple[int, int]:
+            if rows < 2 + for_isolated:
+                raise UserError(
+                    f"the budget buys {rows} codebook rows, but {2 + for_isolated} are needed: one for the connected "
+                    "nodes of each side, one for the nodes without interactions where a side has some; raise budget="
+                )
+            return split_rows(rows - for_isolated, *connected)
+
         rows = budget.rows()
         for _ in range(2):  # what the codes take of a budget in bytes depends on the number of rows, but weakly
-            rows = min(rows, int(connected.sum() + pooled.sum()))
-            clusters = np.array(split_rows(rows - int(pooled.sum()), *connected))
+            rows = min(rows, int(connected.sum()) + for_isolated)
+            clusters = np.array(split(rows))
             codes = sum(packed_code_bytes(*of) for of in zip(sides.tolist(), (clusters + pooled).tolist(), strict=True))
             rows = min(rows, budget.rows(extra_bytes=codes))
-        user_clusters, item_clusters = split_rows(rows - int(pooled.sum()), *connected)
-        return user_clusters, item_clusters
+        return split(rows)

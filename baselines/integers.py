@@ -22,6 +22,7 @@ class Integers(Compressor):
     """
 
     has_budget = False
+    has_start = True
     quantizer: ClassVar[UniformQuantizer]
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuantizedTables:

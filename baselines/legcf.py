@@ -11,7 +11,7 @@ from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 
 from baco.backbones import Backbone
-from baco.budget import Budget, RowFormat
+from baco.budget import FLOAT_BYTES, Budget, RowFormat
 from baco.codes import Codes
 from baco.compressor import Compressor
 from baco.errors import UserError, unknown
@@ -24,7 +24,7 @@ from baco.tables import Codebook, EmbeddingTables, Ledger
 from baselines.optional import optional_package
 from baselines.schedule import CodeUpdates
 
-RESCALES = ("none", "refit")
+RESCALES = ("none", "layer0")
 GRAPHS = ("expanded", "plain")
 BLOCK = 2048  # ids whose weights for all rows are in memory at once
 
@@ -35,13 +35,13 @@ class Settings(CodeUpdates):
 
     codes_per_id : t, codebook rows of an id.
     own_weight : weight of the row of an id's part before the first update; the other rows share the rest.
-    rescale : 'none', the published update, or 'refit', which fits the weights that it keeps once more.
+    rescale : 'none', the published update, or 'layer0', where the weights that it keeps are fitted once more.
     graph : 'expanded', codebook rows are nodes of the propagated graph; 'plain', they are not.
     """
 
     codes_per_id: int = 2
     own_weight: float = 0.9
-    rescale: str = "refit"
+    rescale: str = "layer0"
     graph: str = "expanded"
 
     def __post_init__(self):
@@ -53,6 +53,16 @@ class Settings(CodeUpdates):
         for key, choices in (("rescale", RESCALES), ("graph", GRAPHS)):
             if getattr(self, key) not in choices:
                 raise unknown(f"method.{key}", getattr(self, key), choices)
+
+    @property
+    def learned(self) -> bool:
+        """Whether weights will differ between ids."""
+        return self.update_from <= self.update_until
+
+    @property
+    def scales_edges(self) -> bool:
+        """Whether the weights of the graph are a multiple of those of layer 0 that has to be stored."""
+        return self.learned and self.rescale == "layer0" and self.graph == "expanded"
 
 
 @register_method("legcf")
@@ -67,14 +77,16 @@ class Legcf(Compressor):
 
     An update gives S the t largest entries of each row of H E_H^+, where H and E_H are the final embeddings of ids and
     codebook rows and ^+ is the pseudo-inverse. Parameters: dim c + (2 t - 1) (num_users + num_items), of which
-    t (num_users + num_items) are weights; without updates weights are constants and cost nothing.
+    t (num_users + num_items) are weights, and 1 for the scale of the graph's; without updates weights are constants and
+    cost nothing.
 
     S is updated once, after the first epoch, as in the published comparison; the method's authors do it after each
     epoch from the one on in which validation stalls. Deviations: the pseudo-inverse spreads an id over all rows, and
-    keeping t of its weights loses nearly all of the embedding when rows are many, so that `rescale=refit` fits these t
-    weights to H again (`none` is published); negative weights, with which the graph has no normalisation, become zero;
-    codes and weights are paid from the budget; parts that METIS leaves empty get an id of the largest one; scores are
-    dot products, where the authors' have biases per id. With MF, H is layer 0 and E_H is E.
+    keeping t of its weights loses nearly all of the embedding when rows are many, so that `rescale=layer0` fits these t
+    weights to H again (`none` is published), in layer 0 only: the edges to codebook rows, which would drown out the
+    interactions, are scaled to the sum that they have as published; negative weights, with which the graph has no
+    normalisation, become zero; codes and weights are paid from the budget; parts that METIS leaves empty get an id of
+    the largest one; scores are dot products, where the authors' have biases per id. With MF, H is layer 0 and E_H is E.
     """
 
     label = "LEGCF"
@@ -86,7 +98,8 @@ class Legcf(Compressor):
 
         def over_budget(rows: int) -> bool:
             index = np.broadcast_to(np.arange(t, dtype=np.int32), (num_ids, t))
-            ledger = joint_ledger(Codes(index, rows, self._weights(num_ids)), budget.dim, row)
+            codes = Codes(index, rows, self._weights(num_ids))
+            ledger = joint_ledger(codes, budget.dim, settings.scales_edges, row)
             return budget.amount(ledger) > budget.limit
 
         rows = t - 1 + bisect_left(range(t, num_ids + 1), True, key=over_budget)
@@ -105,8 +118,7 @@ class Legcf(Compressor):
         settings = self.config
         t, own = settings.codes_per_id, settings.own_weight
         weights = np.array([own] + [(1 - own) / (t - 1)] * (t - 1) if t > 1 else [1], np.float32)
-        learned = settings.update_from <= settings.update_until
-        return np.tile(weights, (num_ids, 1)) if learned else weights
+        return np.tile(weights, (num_ids, 1)) if settings.learned else weights
 
 
 class LegcfTables(EmbeddingTables):
@@ -123,6 +135,7 @@ class LegcfTables(EmbeddingTables):
     def __init__(self, codes: Codes, dim: int, num_users: int, settings: Settings):
         super().__init__()
         self.codebook = Codebook(codes, dim)
+        self.register_buffer("edge_scale", torch.ones(()))  # weights of edges to codebook rows, by those of layer 0
         self.num_users = num_users
         self.settings = settings
 
@@ -144,7 +157,7 @@ class LegcfTables(EmbeddingTables):
         return Codes(codes.cpu().numpy().copy(), len(rows), weights.cpu().numpy().copy())
 
     def ledger(self) -> Ledger:
-        return joint_ledger(self.codes(), self.codebook.rows.shape[1])
+        return joint_ledger(self.codes(), self.codebook.rows.shape[1], self.settings.scales_edges)
 
     def quantizable(self) -> dict[str, nn.Parameter]:
         return {"rows": self.codebook.rows}
@@ -152,8 +165,8 @@ class LegcfTables(EmbeddingTables):
     def export(self) -> dict[str, np.ndarray]:
         codes = self.codes()
         header = {"codes": codes.header(), "num_users": self.num_users, "settings": asdict(self.settings)}
-        rows = self.codebook.rows.detach().cpu().numpy()
-        return {"header": json_array(header), "rows": rows} | codes.pack()
+        arrays = {"header": json_array(header), "rows": self.codebook.rows.detach().cpu().numpy()} | codes.pack()
+        return arrays | ({"edge_scale": self.edge_scale.cpu().numpy()} if self.settings.scales_edges else {})
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> LegcfTables:
@@ -164,12 +177,14 @@ class LegcfTables(EmbeddingTables):
         tables = cls(codes, rows.shape[1], header["num_users"], Settings(**header["settings"]))
         with torch.no_grad():
             tables.codebook.rows.copy_(torch.as_tensor(rows))
+            if "edge_scale" in arrays:
+                tables.edge_scale.copy_(torch.as_tensor(arrays["edge_scale"]))
         return tables
 
     def augment_graph(self, adjacency: csr_array) -> csr_array:
         if self.settings.graph == "plain":
             return adjacency
-        assignment = self.codebook.pooling()
+        assignment = self.codebook.pooling() * np.float32(self.edge_scale.item())
         return block_array([[normalised(adjacency), assignment], [assignment.T, None]], format="csr")
 
     def graph_rows(self) -> tuple[Tensor, ...]:
@@ -186,24 +201,27 @@ class LegcfTables(EmbeddingTables):
             return []  # the next validation stops the training
         ids, rows = nodes[:num_ids], nodes[num_ids:] if len(nodes) > num_ids else codebook.rows
         codes, weights = closest_rows(ids, rows, t)
-        if self.settings.rescale == "refit":
-            weights = refitted(ids, rows, codes)
+        weights = weights.clamp(min=0)
+        if self.settings.rescale == "layer0":
+            published, weights = weights.sum(), refitted(ids, rows, codes)
+            self.edge_scale.copy_(published / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
         codebook.codes.copy_(codes)
-        codebook.weights.copy_(weights.clamp(min=0))
+        codebook.weights.copy_(weights)
         backbone.attach(self)
         return []  # the rows are as they were, and so is what Adam knows of them
 
 
-def joint_ledger(codes: Codes, dim: int, row: RowFormat | None = None) -> Ledger:
+def joint_ledger(codes: Codes, dim: int, edge_scale: bool, row: RowFormat | None = None) -> Ledger:
     """What one codebook for users and items costs, in float32 or another format; its rows are counted as the users'.
 
-    Every code counts, also where an update has left it no weight: it is stored all the same.
+    Every code counts, also where an update has left it no weight: it is stored all the same. So does the scale of
+    edges, where there is one.
     """
     row = row or RowFormat.float32(dim)
     extra_codes = codes.num_ids * (codes.codes_per_id - 1)
     return Ledger(
-        parameters=row.parameters(codes.num_rows) + extra_codes + codes.num_stored_weights,
-        bytes=row.bytes(codes.num_rows) + codes.packed_bytes,
+        parameters=row.parameters(codes.num_rows) + extra_codes + codes.num_stored_weights + edge_scale,
+        bytes=row.bytes(codes.num_rows) + codes.packed_bytes + FLOAT_BYTES * edge_scale,
         training_floats=codes.num_rows * dim,
         user_rows=codes.num_rows,
         extra_codes=extra_codes,

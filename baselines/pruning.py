@@ -16,7 +16,7 @@ from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baco.tables import EmbeddingTables, Ledger
+from baco.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
 from baco.training.trainer import Trainer
 from baselines.sizes import LARGEST_DIM
 
@@ -96,6 +96,7 @@ class PrunedTables(EmbeddingTables):
         self.register_buffer("kept", torch.ones(num_rows, budget.dim, dtype=torch.bool))
         self.finished = True  # kept has its final size
         self.ramp: int | None = None
+        self._prune(self._fitting())  # of equal weights: which ones does not matter yet
 
     def densify(self, ramp: int | None) -> None:
         """Keep all entries until pruned again: in `ramp` epochs, or (None) when the training has ended."""
@@ -122,6 +123,12 @@ class PrunedTables(EmbeddingTables):
             rows.copy_(torch.randn(rows.shape, generator=generator) * std)
         if self.finished:
             self._prune(self._fitting())
+
+    def start_near(self, embeddings: Embeddings, rms: float) -> None:
+        """The whole tables start there, of which what is pruned stays zero."""
+        for rows, added in zip(self.sides, embeddings(self.budget.dim), strict=True):
+            add_scaled(rows, added, rms)
+        self.on_step_end()
 
     def selectable(self) -> bool:
         return self.finished or self.ramp is None
@@ -221,6 +228,7 @@ class Prune(Compressor):
     """
 
     label = "Magnitude pruning"
+    has_start = True
 
     @dataclass(frozen=True)
     class Config:

@@ -14,7 +14,7 @@ from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baco.tables import EmbeddingTables, Ledger
+from baco.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
 
 LARGEST_DIM = 256  # sizes and positions are stored as one byte each
 SMALLEST_SHARE = 1e-100  # of the largest: what is below has the size 1 anyway
@@ -127,6 +127,14 @@ class SizedTables(EmbeddingTables):
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
         self.values.copy_(torch.randn(self.values.shape, generator=generator) * std)
 
+    @torch.no_grad()
+    def start_near(self, embeddings: Embeddings, rms: float) -> None:
+        """Add to each id's values the first entries of its embedding, as many as it has."""
+        added = np.concatenate(embeddings(self.dim)).ravel()[self.positions.cpu().numpy()]
+        of_users = int(self.sizes[: self.num_ids[0]].sum())
+        add_scaled(self.values[:of_users], added[:of_users], rms)
+        add_scaled(self.values[of_users:], added[of_users:], rms)
+
     def ledger(self) -> Ledger:
         floats = len(self.values)
         return Ledger(parameters=floats, bytes=FLOAT_BYTES * floats + sum(self.num_ids), training_floats=floats)
@@ -158,6 +166,7 @@ class EqualSizes(Compressor):
     """
 
     label = "SU"
+    has_start = True
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SizedTables:
         return by_frequency(train, budget, np.ones(train.num_nodes))
@@ -171,6 +180,7 @@ class RandomSizes(Compressor):
     """
 
     label = "SR"
+    has_start = True
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SizedTables:
         total = affordable_size(budget, train.num_nodes)
@@ -189,6 +199,7 @@ class PowerSizes(Compressor):
     """
 
     label = "Mixed dimensions"
+    has_start = True
 
     @dataclass(frozen=True)
     class Config:

@@ -281,6 +281,15 @@ def test_methods_with_rows_of_other_widths_fill_the_budget_as_they_are_stored(na
     assert 0.9 < share <= 1
 
 
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+def test_each_of_the_four_codebooks_of_qr_pays_for_its_centroids(unit, planted):
+    train, quantizer = planted.train, ProductQuantizer(8, 4)
+    budget = Budget.parse(0.3 if unit == "parameters" else 0.12, unit, train.num_users, train.num_items, DIM, quantizer)
+    tables = METHODS["qr"]().fit(train, budget, stream(0, "assign"))
+    assert len(tables.quantizable()) == 4
+    assert 0.9 < budget.share(QuantizedTables(tables, quantizer, 0).ledger()) <= 1
+
+
 # Tables --------------------------------------------------------------------------------------------------------------
 
 ASSIGNMENT = Assignment(

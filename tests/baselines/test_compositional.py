@@ -160,6 +160,11 @@ def test_a_small_budget_is_refused(planted, method):
         method.fit(planted.train, budget_of(planted, 0.005), stream(0, "assign"))
 
 
+def test_a_budget_that_second_codes_use_up_buys_no_quotients(planted):
+    with pytest.raises(UserError, match="buys method=qr, beside second codes, 0 rows for 400 ids"):
+        QuotientRemainder().fit(planted.train, budget_of(planted, 0.05), stream(0, "assign"))
+
+
 def test_impossible_settings_are_named(planted):
     with pytest.raises(UserError, match="concat"):
         QuotientRemainder.Config(operation="concatenate")

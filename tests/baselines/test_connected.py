@@ -51,5 +51,5 @@ def test_what_cannot_be_clustered_is_refused():
     with pytest.raises(UserError, match="no interactions"):
         Connected(nothing)
     pair = Biadjacency.from_pairs(np.array([0]), np.array([0]), 3, 1)
-    with pytest.raises(UserError, match="raise budget="):
+    with pytest.raises(UserError, match="buys 2 codebook rows, but 3 are needed"):
         Connected(pair).clusters_within(Budget.parse(2, "parameters", 3, 1, 4))

@@ -15,7 +15,7 @@ from baco.graph import Biadjacency
 from baco.propagation import bipartite_adjacency
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
-from baselines.legcf import BLOCK, Legcf, Settings, closest_rows, give_to_empty, metis_parts, refitted
+from baselines.legcf import BLOCK, Legcf, LegcfTables, Settings, closest_rows, give_to_empty, metis_parts, refitted
 from tests.conftest import QUICK
 
 DIM = 16
@@ -39,8 +39,10 @@ def test_one_row_more_would_not_fit(planted, unit, settings):
 def test_ledger_by_hand(planted):
     learned, _ = tables_of(planted)
     rows = len(learned.codebook.rows)
-    assert learned.ledger().parameters == DIM * rows + 3 * 700
-    assert learned.ledger().bytes == 4 * DIM * rows + (2 * 700 * (rows - 1).bit_length() + 7) // 8 + 8 * 700
+    assert learned.ledger().parameters == DIM * rows + 3 * 700 + 1
+    assert learned.ledger().bytes == 4 * DIM * rows + (2 * 700 * (rows - 1).bit_length() + 7) // 8 + 8 * 700 + 4
+    plain, _ = tables_of(planted, graph="plain")  # no edges to codebook rows, so no scale of them
+    assert plain.ledger().parameters == DIM * len(plain.codebook.rows) + 3 * 700
     fixed, _ = tables_of(planted, update_until=0)  # two constants in place of weights
     rows = len(fixed.codebook.rows)
     assert fixed.ledger().parameters == DIM * rows + 700
@@ -95,7 +97,8 @@ def dense_final(train: Biadjacency, tables, num_layers: int) -> torch.Tensor:
             assignment[x, code] += weight
     adjacency = normalised(torch.as_tensor(bipartite_adjacency(train).toarray(), dtype=torch.float64))
     bottom = torch.zeros(codes.num_rows, codes.num_rows, dtype=torch.float64)
-    graph = normalised(torch.cat([torch.cat([adjacency, assignment], 1), torch.cat([assignment.T, bottom], 1)]))
+    edges = assignment * tables.edge_scale
+    graph = normalised(torch.cat([torch.cat([adjacency, edges], 1), torch.cat([edges.T, bottom], 1)]))
     layers = [torch.cat([torch.tanh(assignment @ rows), rows])]
     for _ in range(num_layers):
         layers.append(graph @ layers[-1])
@@ -121,6 +124,25 @@ def test_published_update_and_graph_by_dense_matrices(planted, backbone):
     again = torch.cat(backbone.final_embeddings(tables)).detach().double()
     expected = dense_final(planted.train, tables, backbone.num_layers)[:700].detach()
     torch.testing.assert_close(again, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_are_fitted_again_in_layer_0_and_edges_keep_the_published_sum(planted):
+    backbone = LightGCN(planted.train, LightGCN.Config())
+    published, fitted = (tables_of(planted, rescale=rescale)[0] for rescale in ("none", "layer0"))
+    for tables in (published, fitted):
+        before = torch.cat(backbone.final_embeddings(tables)).detach()
+        tables.on_epoch_end(0, backbone)
+    np.testing.assert_array_equal(published.codes().index, fitted.codes().index)
+    sums = [float(tables.codes().weights.sum() * tables.edge_scale) for tables in (published, fitted)]
+    assert sums[0] == pytest.approx(sums[1], rel=1e-5) and 0 < fitted.edge_scale < 1 and published.edge_scale == 1
+    errors = [(tables.codebook(torch.arange(700)) - before).square().sum().item() for tables in (published, fitted)]
+    assert errors[1] < 0.9 * errors[0]
+    final = torch.cat(backbone.final_embeddings(fitted)).detach().double()
+    expected = dense_final(planted.train, fitted, backbone.num_layers)[:700].detach()
+    torch.testing.assert_close(final, expected, rtol=1e-4, atol=1e-6)
+    again = LegcfTables.from_export(fitted.export())
+    backbone.attach(again)
+    torch.testing.assert_close(torch.cat(backbone.final_embeddings(again)).detach().double(), final)
 
 
 def test_the_plain_graph_has_no_further_nodes(planted):
@@ -156,7 +178,7 @@ def test_refitted_weights_are_the_best_that_are_not_negative():
     assert (found == 0).any(), "some weights would be negative"
 
 
-@pytest.mark.parametrize(("rescale", "least", "most"), [("none", 0, 0.1), ("refit", 0.9, 1.1)])
+@pytest.mark.parametrize(("rescale", "least", "most"), [("none", 0, 0.1), ("layer0", 0.9, 1.1)])
 def test_refitting_keeps_the_norm_that_the_published_update_loses(rescale, least, most):
     """2000 rows of width 64, and embeddings near pairs of them."""
     generator = torch.Generator().manual_seed(2)
@@ -164,7 +186,7 @@ def test_refitting_keeps_the_norm_that_the_published_update_loses(rescale, least
     pairs = torch.randint(2000, (1000, 2), generator=generator)
     nodes = 0.9 * rows[pairs[:, 0]] + 0.1 * rows[pairs[:, 1]]
     codes, weights = closest_rows(nodes, rows, 2)
-    if rescale == "refit":
+    if rescale == "layer0":
         weights = refitted(nodes, rows, codes)
     share = (weights[:, :, None] * rows[codes]).sum(1).norm() / nodes.norm()
     assert least < share < most
@@ -201,7 +223,7 @@ def test_a_budget_without_enough_rows_is_refused(planted):
     [
         ({"codes_per_id": 0}, "method.codes_per_id=0 must be"),
         ({"own_weight": 1.0}, "method.own_weight=1.0 must be"),
-        ({"rescale": "refitt"}, "refit"),
+        ({"rescale": "layer"}, "layer0"),
         ({"graph": "plane"}, "plain"),
     ],
 )

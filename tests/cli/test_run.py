@@ -462,10 +462,10 @@ def test_baco_plus_starts_near_singular_vectors_and_others_can(workplace):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["method=pq", "popularity=0.25"], "popularity=0.25 scales the rows that ids share; 'pq' shares none"),
+        (["method=pq", "popularity=0.25"], "popularity=0.25 is for methods that assign codes; 'pq' does not"),
         (["method=baco", "popularity=2"], "popularity=2.0 must be in [0, 1]"),
         (["method=baco_plus", "backbone=mf", "method.mf_popularity=much"], "popularity=much must be of the type float"),
-        (["method=bet", "start=spectral"], "start=spectral is for rows that ids share; 'bet' shares none"),
+        (["method=cce", "start=spectral"], "start=spectral is not to be had with method=cce; take start=normal"),
         (["method=baco", "start=spectre"], "start 'spectre' is unknown; did you mean 'spectral'?"),
     ],
 )
