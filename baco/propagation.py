@@ -13,6 +13,9 @@ of it:
 
 again a chain of products, whose last is that of [S^T | (A S)^T] with G on top of T. MF is the chain with L = 0.
 
+Ids with many codes turn this around: their A S has more entries than A, up to ten times. Then layer 0 is made, by one
+more product with S, the chains are those of one row per node, and one with S^T ends the way back.
+
 Where only some nodes are asked for, as by a small batch, the last product of the way forward is taken for those nodes
 alone, and the first of the way back skips all the others, whose gradient is zero. Both are exact.
 """
@@ -28,6 +31,8 @@ from torch.nn.functional import embedding
 from baco.graph import Biadjacency
 from baco.scores import Batch, batch_matrix, compact, differences
 from baco.sparse import Csr, multiply
+
+DENSER = 2  # A S than A, in entries, from where layer 0 is made: below, either way may be the faster one
 
 
 def bipartite_adjacency(graph: Biadjacency) -> csr_array:
@@ -64,7 +69,13 @@ class Propagation:
         self.num_users = num_users
         self.num_nodes, self.num_rows = shared.shape
         self.factor = 1 / (num_layers + 1)
-        self.forward_chain, self.backward_chain = _chains(adjacency, shared, identity, num_layers)
+        lifted = adjacency @ shared
+        self.pooling: tuple[Csr, Csr] | None = None  # S and S^T, where layer 0 is made
+        if num_layers > 0 and lifted.nnz > DENSER * adjacency.nnz:
+            self.pooling = Csr.from_scipy(shared), Csr.from_scipy(shared.T)
+            shared, lifted = identity, adjacency
+        self.head_size = shared.shape[1]  # rows that the forward chain starts from
+        self.forward_chain, self.backward_chain = _chains(adjacency, shared, lifted, identity, num_layers)
         self._scratch: dict[str, np.ndarray] = {}
 
     def __call__(self, *tables: Tensor) -> Tensor:
@@ -93,10 +104,9 @@ class Propagation:
         return kept[:num_rows]
 
 
-def _chains(adjacency, shared, identity, num_layers: int) -> tuple[list[Csr], list[Csr]]:
-    """The matrices of the way forward and of the way back. The first is applied to the head (C, or the gradient of
-    Z), each further one to the head on top of the result before."""
-    lifted = adjacency @ shared
+def _chains(adjacency, shared, lifted, identity, num_layers: int) -> tuple[list[Csr], list[Csr]]:
+    """The matrices of the way forward and of the way back, with `lifted` = A S. The first is applied to the head (C, or
+    the gradient of Z), each further one to the head on top of the result before."""
     if num_layers < 2:
         only = shared if num_layers == 0 else shared + lifted
         return [Csr.from_scipy(only)], [Csr.from_scipy(only.T)]
@@ -146,11 +156,38 @@ def _run_in_torch(propagation: Propagation, chain: list[Csr], head: Tensor) -> T
     return result.mul_(propagation.factor)
 
 
+def _forward_in_torch(propagation: Propagation, rows: Tensor) -> Tensor:
+    """(n, dim): Z, from C."""
+    head = rows if propagation.pooling is None else propagation.pooling[0].on(rows.device) @ rows
+    return _run_in_torch(propagation, propagation.forward_chain, head)
+
+
+def _back_in_torch(propagation: Propagation, gradient: Tensor) -> Tensor:
+    """(K, dim): the gradient of C, from that of Z."""
+    head = _run_in_torch(propagation, propagation.backward_chain, gradient)
+    return head if propagation.pooling is None else propagation.pooling[1].on(head.device) @ head
+
+
 def _stacked(propagation: Propagation, tables: tuple[Tensor, ...]) -> np.ndarray:
-    """The scratch with the rows C at its head."""
-    stack = propagation.scratch("stack", propagation.num_rows + propagation.num_nodes, tables[0].shape[1])
-    np.concatenate([table.detach().numpy() for table in tables], out=stack[: propagation.num_rows])
+    """The scratch with the rows C, or layer 0, at its head."""
+    size, dim = propagation.head_size, tables[0].shape[1]
+    stack = propagation.scratch("stack", size + propagation.num_nodes, dim)
+    rows = stack[:size] if propagation.pooling is None else propagation.scratch("rows", propagation.num_rows, dim)
+    np.concatenate([table.detach().numpy() for table in tables], out=rows)
+    if propagation.pooling is not None:
+        multiply(propagation.pooling[0], rows, stack[:size])
     return stack
+
+
+def _back(propagation: Propagation, stack: np.ndarray, size: int, slots: np.ndarray | None = None) -> Tensor:
+    """(K, dim): the gradient of C, from that of Z in the first `size` rows of a stack."""
+    dim = stack.shape[1]
+    out = torch.empty(propagation.num_rows, dim)
+    head = out.numpy() if propagation.pooling is None else propagation.scratch("head", propagation.head_size, dim)
+    _run(propagation, propagation.backward_chain, stack, size, head, slots=slots)
+    if propagation.pooling is not None:
+        multiply(propagation.pooling[1], head, out.numpy())
+    return out
 
 
 class _FinalEmbeddings(torch.autograd.Function):
@@ -158,22 +195,20 @@ class _FinalEmbeddings(torch.autograd.Function):
     def forward(ctx, propagation: Propagation, *tables: Tensor) -> Tensor:
         ctx.propagation, ctx.sizes = propagation, [len(table) for table in tables]
         if tables[0].device.type != "cpu":
-            return _run_in_torch(propagation, propagation.forward_chain, torch.cat(tables))
+            return _forward_in_torch(propagation, torch.cat(tables))
         out = torch.empty(propagation.num_nodes, tables[0].shape[1])
         stack = _stacked(propagation, tables)
-        _run(propagation, propagation.forward_chain, stack, propagation.num_rows, out.numpy())
+        _run(propagation, propagation.forward_chain, stack, propagation.head_size, out.numpy())
         return out
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         propagation, (num_nodes, dim) = ctx.propagation, gradient.shape
         if gradient.device.type != "cpu":
-            return None, *_run_in_torch(propagation, propagation.backward_chain, gradient).split(ctx.sizes)
-        out = torch.empty(propagation.num_rows, dim)
+            return None, *_back_in_torch(propagation, gradient).split(ctx.sizes)
         stack = propagation.scratch("stack", 2 * num_nodes, dim)
         stack[:num_nodes] = gradient.numpy()
-        _run(propagation, propagation.backward_chain, stack, num_nodes, out.numpy())
-        return None, *out.split(ctx.sizes)
+        return None, *_back(propagation, stack, num_nodes).split(ctx.sizes)
 
 
 class _ScoreDifferences(torch.autograd.Function):
@@ -187,7 +222,7 @@ class _ScoreDifferences(torch.autograd.Function):
             triples, nodes, slots = compact(triples, num_nodes)
         final = np.empty((num_nodes if nodes is None else len(nodes), dim), np.float32)
         stack = _stacked(propagation, tables)
-        _run(propagation, propagation.forward_chain, stack, propagation.num_rows, final, nodes)
+        _run(propagation, propagation.forward_chain, stack, propagation.head_size, final, nodes)
         ctx.propagation, ctx.sizes = propagation, [len(table) for table in tables]
         ctx.triples, ctx.final, ctx.slots = triples, final, slots
         return torch.from_numpy(differences(final, triples))
@@ -195,8 +230,6 @@ class _ScoreDifferences(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         propagation, (size, dim) = ctx.propagation, ctx.final.shape
-        out = torch.empty(propagation.num_rows, dim)
         stack = propagation.scratch("stack", size + propagation.num_nodes, dim)
         multiply(batch_matrix(ctx.triples, gradient.contiguous().numpy(), size), ctx.final, stack[:size])
-        _run(propagation, propagation.backward_chain, stack, size, out.numpy(), slots=ctx.slots)
-        return None, None, *out.split(ctx.sizes)
+        return None, None, *_back(propagation, stack, size, ctx.slots).split(ctx.sizes)

@@ -1,10 +1,10 @@
 """Time training steps side by side: `python scripts/bench_training.py beauty gowalla`.
 
-LightGCN trainers take steps on the same batches in turn: ours with the full model, BACO's and random codes under the
-dataset's budget; a plain version that leaves everything to torch's autograd and sparse product; the same with a
-symmetric backward pass; and the peers whose folders are named. Peers get their batches ready-made, although their own
-sampling takes longer still. Prints medians, ratios to our full model, and how far a step is from the time that its
-memory traffic needs at the bandwidth measured.
+LightGCN trainers take steps on the same batches in turn: ours with the full model, and with random codes, BACO's and
+BACO+'s under the dataset's budget; a plain version that leaves everything to torch's autograd and sparse product; the
+same with a symmetric backward pass; and the peers whose folders are named. Peers get their batches ready-made, although
+their own sampling takes longer still. Prints medians, ratios to our full model, and how far a step is from the time
+that its memory traffic needs at the bandwidth measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from baco.training.loss import bpr_loss
 from baco.training.sampler import Sampler
 
 OURS = "ours, full"
-METHODS = ("full", "random", "baco")
+METHODS = ("full", "random", "baco", "baco_plus")
 
 
 class SymmetricProduct(torch.autograd.Function):
@@ -87,7 +87,8 @@ def step_bytes(propagation: Propagation, batch_size: int, parameters: int) -> in
         return share * (len(matrix.indices) * (4 * DIM + 8) + matrix.shape[0] * 4 * DIM)
 
     forward, backward = propagation.forward_chain, propagation.backward_chain
-    products = sum(map(product, forward[:-1])) + product(forward[-1], touched) + sum(map(product, backward))
+    whole = [*(propagation.pooling or ()), *forward[:-1], *backward]
+    products = sum(map(product, whole)) + product(forward[-1], touched)
     scores = batch_size * (3 * 4 * DIM + 4 * (4 * DIM + 8)) + touched * propagation.num_nodes * 4 * DIM
     return round(products + scores + 7 * 4 * parameters)
 

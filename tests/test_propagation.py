@@ -15,6 +15,7 @@ from baco.scores import Batch
 from baco.tables import CodebookTables
 
 USERS, ITEMS = 400, 250  # of sparse_graph
+CODES = [0, 1, 12]  # twelve are so many that layer 0 is made
 
 
 def tables_of(graph, dim=8, rows=None) -> CodebookTables:
@@ -63,8 +64,8 @@ class Dense:
         return (users * (positives - negatives)).sum(1)
 
 
-def cases(graph, num_layers, pooled, weighted=False):
-    """A propagation and its dense counterpart, and first values of the rows."""
+def cases(graph, num_layers, codes, weighted=False):
+    """A propagation with so many codes per id (0: rows of their own), its dense counterpart, and values of the rows."""
     rng = np.random.default_rng(0)
     if weighted:  # five nodes more than users and items
         size = USERS + ITEMS + 5
@@ -76,10 +77,10 @@ def cases(graph, num_layers, pooled, weighted=False):
         block = graph.to_matrix().toarray()
         dense = np.block([[np.zeros((USERS, USERS)), block], [block.T, np.zeros((ITEMS, ITEMS))]])
     pooling = None
-    if pooled:
-        codes = rng.integers(90, size=(len(dense), 2))
-        ends = np.arange(0, codes.size + 1, 2)
-        pooling = csr_array((rng.random(codes.size).astype(np.float32), codes.ravel(), ends), shape=(len(dense), 90))
+    if codes:
+        index = rng.integers(90, size=(len(dense), codes))
+        ends = np.arange(0, index.size + 1, codes)
+        pooling = csr_array((rng.random(index.size).astype(np.float32), index.ravel(), ends), shape=(len(dense), 90))
     ours = Propagation(normalised(matrix), num_layers, USERS, pooling)
     rows = rng.standard_normal((ours.num_rows, 24))
     return ours, Dense(dense_normalised(dense), num_layers, pooling), rows
@@ -95,26 +96,26 @@ def gradients(function, rows, dtype) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2, 3, 4])
-@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_final_embeddings_and_their_gradient(sparse_graph, num_layers, pooled, weighted):
-    ours, dense, rows = cases(sparse_graph, num_layers, pooled, weighted)
+def test_final_embeddings_and_their_gradient(sparse_graph, num_layers, codes, weighted):
+    ours, dense, rows = cases(sparse_graph, num_layers, codes, weighted)
     expected = gradients(lambda *tables: dense(torch.cat(tables)), rows, torch.float64)
     for found, wanted in zip(gradients(ours, rows, torch.float32), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     start = torch.as_tensor(rows, dtype=torch.float32)  # what a GPU does, on the CPU
-    forward = propagation._run_in_torch(ours, ours.forward_chain, start)
+    forward = propagation._forward_in_torch(ours, start)
     torch.testing.assert_close(forward.double(), expected[0], rtol=1e-4, atol=1e-5)
     factor = torch.randn(forward.shape, generator=torch.Generator().manual_seed(1))
-    backward = propagation._run_in_torch(ours, ours.backward_chain, factor)
+    backward = propagation._back_in_torch(ours, factor)
     torch.testing.assert_close(backward.double(), expected[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 60, 5000])  # a large batch touches every node, a small one a few
 @pytest.mark.parametrize("num_layers", [0, 1, 2, 3, 4])
-@pytest.mark.parametrize("pooled", [False, True])
-def test_score_differences_and_their_gradient(sparse_graph, size, num_layers, pooled):
-    ours, dense, rows = cases(sparse_graph, num_layers, pooled)
+@pytest.mark.parametrize("codes", CODES)
+def test_score_differences_and_their_gradient(sparse_graph, size, num_layers, codes):
+    ours, dense, rows = cases(sparse_graph, num_layers, codes)
     batch = random_batch(size, seed=3)
     expected = gradients(lambda *tables: dense.score_differences(batch, torch.cat(tables)), rows, torch.float64)
     found = gradients(lambda *tables: ours.score_differences(batch, *tables), rows, torch.float32)
@@ -122,9 +123,10 @@ def test_score_differences_and_their_gradient(sparse_graph, size, num_layers, po
         torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-4)
 
 
-def test_two_batches_at_once(sparse_graph):
+@pytest.mark.parametrize("codes", [1, 12])
+def test_two_batches_at_once(sparse_graph, codes):
     """Both are differentiated after both were scored: scratch memory must not carry anything between them."""
-    ours, dense, rows = cases(sparse_graph, 2, pooled=True)
+    ours, dense, rows = cases(sparse_graph, 2, codes)
     batches = random_batch(5000, 1), random_batch(40, 2), random_batch(5000, 3)
 
     def all_of(score):
@@ -137,19 +139,27 @@ def test_two_batches_at_once(sparse_graph):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("codes", CODES)
+@pytest.mark.parametrize("num_layers", [0, 1, 2])
+def test_layer_0_is_made_where_ids_have_many_codes_and_are_propagated(sparse_graph, num_layers, codes):
+    ours, _, _ = cases(sparse_graph, num_layers, codes)
+    assert (ours.pooling is not None) == (codes == 12 and num_layers > 0)
+
+
 @pytest.mark.parametrize("dim", [1, 7, 48, 64])
 def test_any_width(sparse_graph, dim):
-    ours, dense, rows = cases(sparse_graph, 2, pooled=False)
+    ours, dense, rows = cases(sparse_graph, 2, 0)
     rows = np.random.default_rng(1).standard_normal((len(rows), dim))
     expected = gradients(lambda *tables: dense(torch.cat(tables)), rows, torch.float64)
     for found, wanted in zip(gradients(ours, rows, torch.float32), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("codes", [1, 12])
 @pytest.mark.parametrize("size", [100, 5000])
-def test_threads_do_not_change_a_bit(sparse_graph, size):
+def test_threads_do_not_change_a_bit(sparse_graph, size, codes):
     available = numba.get_num_threads()
-    ours, _, rows = cases(sparse_graph, 3, pooled=True)
+    ours, _, rows = cases(sparse_graph, 3, codes)
     results = []
     try:
         for threads in (1, available):
