@@ -82,8 +82,9 @@ def run_experiment(seconds_left: Callable[[], float]) -> None:
     except TimeUp as reason:
         stopped = reason
         log.info("stopped: %s", reason)
-    records.extend(grid.records)
-    log.info("%s", grid.summary())
+    finally:  # also when it is interrupted
+        records.extend(grid.records)
+        log.info("%s", grid.summary())
     if isinstance(stopped, AskedToEnd) and hydra_config.mode is RunMode.MULTIRUN and not in_worker():
         raise stopped  # a sweep over grids: the next must not begin
     if "failed" in grid.states:

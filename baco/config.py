@@ -104,11 +104,11 @@ def parse(cfg: DictConfig) -> RunConfig:
     except InterpolationResolutionError as error:
         raise UserError(f"a setting refers to what is not there: {str(error).splitlines()[0]}") from None
     sections = {group: dict(plain.pop(group)) for group in GROUPS}
-    source = sections["dataset"].pop("source")
+    source = _taken(sections, "dataset", "source")
     if source not in SOURCES:
         raise unknown("dataset.source", source, SOURCES)
-    backbone = backbone_class(sections["backbone"].pop("name"))
-    method = method_class(sections["method"].pop("name"))
+    backbone = backbone_class(_taken(sections, "backbone", "name"))
+    method = method_class(_taken(sections, "method", "name"))
     dataset = typed(SOURCES[source], sections["dataset"], "dataset.")
     if not re.fullmatch(r"\w[\w.-]*", dataset.name):
         raise UserError(f"dataset.name={dataset.name} names files: it must be of letters, digits, '_', '-' and '.'")
@@ -124,13 +124,19 @@ def parse(cfg: DictConfig) -> RunConfig:
         backbone_config=backbone_config,
         method=method(typed(method.Config, sections["method"], "method.")),
         protocol=typed(Protocol, sections["protocol"], "protocol."),
-        quantize=_quantizer(sections["quantize"]),
+        quantize=_quantizer(_taken(sections, "quantize", "name"), sections["quantize"]),
         **asdict(scalars),
     )
 
 
-def _quantizer(section: dict) -> Quantizer | None:
-    name = section.pop("name")
+def _taken(sections: dict[str, dict], group: str, key: str) -> str:
+    """What says which class a section configures, taken out of it."""
+    if key not in sections[group]:
+        raise UserError(f"{group}.{key} is missing; the file of conf/{group} that was chosen must have it")
+    return sections[group].pop(key)
+
+
+def _quantizer(name: str, section: dict) -> Quantizer | None:
     if name not in ("none", *QUANTIZERS):
         raise unknown("quantize.name", name, ["none", *QUANTIZERS])
     if name == "none":

@@ -21,6 +21,7 @@ from baco.codes import SIDES, Assignment
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
+from baco.errors import UserError
 from baco.evaluation.distance import distances, embeddings, load_full
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
@@ -38,7 +39,7 @@ from baco.machine import (
 )
 from baco.popularity import budget_beside, popularity_scale, scaled
 from baco.quantized import QuantizedTables
-from baco.recommender import export_model, exported_config
+from baco.recommender import export_model, exported_config, has_ids_of
 from baco.results.record import (
     RECORD_SCHEMA,
     RESULTS_VERSION,
@@ -111,6 +112,8 @@ class Plan:
             exported = exported_config(config.export)
             if exported is None or record_id(exported) != record_id(self.decides):
                 return None
+            if not has_ids_of(config.export, self.data):
+                return None
         return None if config.full_export is not None and "distance" not in record else record
 
 
@@ -136,6 +139,7 @@ def run(plan: Plan) -> dict:
     check_writable(plan.log_path, "runs_dir")
     if config.export is not None:
         check_writable(config.export, "export")
+        check_replaceable(config.export, plan.decides)
     full = None if config.full_export is None else load_full(config.full_export, plan.decides)
     with claim(plan.lock_path):
         return plan.done() or _run(plan, device, full)  # whoever had the claim until now may have recorded it
@@ -186,6 +190,22 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
         for checkpoint in checkpoints:
             checkpoint.remove()
     return record
+
+
+def check_replaceable(export: Path, decides: dict) -> None:
+    """Refuse to write an export over a file that is none, and tell if it is of another run.
+
+    Raises
+    ------
+    UserError
+    """
+    if not export.exists():
+        return
+    there = exported_config(export)
+    if there is None:
+        raise UserError(f"export: {export} is there and no export of a run; remove it or give another path")
+    if record_id(there) != record_id(decides):
+        log.warning("%s holds the tables of another run; these will take their place", export)
 
 
 def assign(plan: Plan) -> None:

@@ -216,7 +216,7 @@ def failure_path(plan: Plan) -> Path:
 
 def saved_at(plan: Plan) -> int | None:
     """When a checkpoint of the run was written, in nanoseconds; None where there is none."""
-    return max((path.stat().st_mtime_ns for path in plan.checkpoint_paths if path.exists()), default=None)
+    return max(filter(None, map(_modified_ns, plan.checkpoint_paths)), default=None)
 
 
 def save_failure(plan: Plan, run: list[str], reason: str) -> None:
@@ -228,5 +228,13 @@ def save_failure(plan: Plan, run: list[str], reason: str) -> None:
 
 def when_failed(plan: Plan) -> float | None:
     """When a run failed last, in seconds of the epoch; None if it did not."""
-    path = failure_path(plan)
-    return path.stat().st_mtime if path.exists() else None
+    modified = _modified_ns(failure_path(plan))
+    return None if modified is None else modified / 1e9
+
+
+def _modified_ns(path: Path) -> int | None:
+    """When a file was written; None where there is none, or no longer: another worker may have removed it just now."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

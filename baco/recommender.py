@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -55,6 +55,17 @@ def exported_config(path: Path) -> dict | None:
         return None
 
 
+def has_ids_of(path: Path, data: Interactions) -> bool:
+    """Whether an export has the ids of these data, if they have any: a fingerprint is of positions only."""
+    if data.user_ids is None:
+        return True
+    try:
+        found = read_arrays(path, ["user_ids", "item_ids"])
+    except KeyError:
+        return False
+    return np.array_equal(found["user_ids"], data.user_ids) and np.array_equal(found["item_ids"], data.item_ids)
+
+
 class Recommender:
     """The final embeddings of a model, and what its users have already.
 
@@ -96,6 +107,8 @@ class Recommender:
             raise UserError(f"{path} does not say of which model it is; {advice}")
         model = from_json_array(arrays["model"])
         data = _data(model, path, Path(data_dir))
+        if "user_ids" in arrays:  # those of the log it was trained on: the same data may be there under other ids, too
+            data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
         tables = tables_class(model["tables"]).from_export(unpack_export(arrays))
         settings = model["config"]["backbone"]
         backbone = backbone_class(settings.pop("name"))

@@ -69,7 +69,8 @@ def main() -> None:
             for repeat in range(arguments.repeats):
                 seconds["ours"].append(seconds_of(evaluate, device))
                 for peer, (block, rank) in rankers.items():
-                    chosen = users[repeat * block : (repeat + 1) * block]
+                    start = repeat * block % max(1, len(users) - block)
+                    chosen = users[start : start + block]
                     per_user = seconds_of(lambda rank=rank, chosen=chosen: rank(chosen), device) / len(chosen)
                     seconds[peer].append(per_user * len(users))
         print(f"\n{name}: {len(users)} users x {data.num_items} items, k = {arguments.k}, {device.type}")

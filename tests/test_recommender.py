@@ -11,7 +11,7 @@ from baco.data.logs import Log
 from baco.data.synthetic import Synthetic
 from baco.errors import UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
-from baco.recommender import Recommender, export_model
+from baco.recommender import Recommender, export_model, has_ids_of
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
 
@@ -124,6 +124,23 @@ def test_the_prepared_data_serve_where_the_log_is_gone(exported, tmp_path):
     save_interactions(data, moved / "custom" / "any" / "interactions.npz")
     (moved / "custom" / "any" / "other.npz").write_bytes(b"no archive")
     pd.testing.assert_frame_equal(Recommender.load(path, moved).recommend(k=4), expected)
+
+
+def test_ids_are_those_of_the_log_it_was_trained_on(exported, log, tmp_path):
+    """Another log of the same interactions, with other ids in the same order, is prepared beside it."""
+    path, data, _ = exported
+    expected = Recommender.load(path, tmp_path).recommend(k=2)
+    frame = pd.read_csv(log.path)
+    frame["user"] = [f"new_{user}" for user in frame["user"]]
+    frame["item"] += 7000
+    frame.to_csv(tmp_path / "a_log.csv", index=False)
+    renamed = Log(path=str(tmp_path / "a_log.csv")).load(tmp_path)
+    assert renamed.fingerprint == data.fingerprint and renamed.user_ids[0] == "new_u0"
+    assert has_ids_of(path, data) and not has_ids_of(path, renamed)
+    for prepared in (tmp_path / "custom").rglob("*.npz"):
+        if not prepared.parent.name.startswith("a_log"):
+            prepared.unlink()
+    pd.testing.assert_frame_equal(Recommender.load(path, tmp_path).recommend(k=2), expected)
 
 
 def test_other_data_are_refused(exported, tmp_path):

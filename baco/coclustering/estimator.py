@@ -86,9 +86,13 @@ class BalancedCoClustering:
             if not isinstance(value, kind) or value < least:
                 what = "a whole number" if kind is Integral else "a number"
                 raise UserError(f"{key}={value!r} must be {what} of {least} or more")
+        if not isinstance(self.popularity, Real):
+            raise UserError(f"popularity={self.popularity!r} must be a number")
         check_popularity(self.popularity)
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
+        if not isinstance(self.settings, dict):
+            raise UserError(f"settings={self.settings!r} must be a dictionary of settings of the method")
 
     def _fit(self, matrix) -> BalancedCoClustering:
         method = METHODS[self.method]

@@ -58,7 +58,11 @@ class Baco(CodeCompressor):
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        return fill_budget(at, budget, start=1.0, mend="raise budget= or method.num_rounds=")
+        isolated = np.count_nonzero(train.joint_degrees == 0)
+        mend = "raise budget= or method.num_rounds="
+        if isolated:
+            mend += f" ({isolated:,} ids without interactions have a row each; with method=baco_plus they share one)"
+        return fill_budget(at, budget, start=1.0, mend=mend)
 
     @property
     def settings(self) -> Settings:

@@ -24,6 +24,7 @@ from baco.rng import stream
 log = logging.getLogger(__name__)
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+CHUNK = 2**18  # rows of a text file that are parsed at once
 
 
 @dataclass(frozen=True)
@@ -193,14 +194,17 @@ class Log:
         return pd.read_parquet(source, columns=self._columns_among(read_schema(source).names, source))
 
     def _read_text(self, source: Path) -> pd.DataFrame:
-        """The columns as text, rows with more fields than the header refused."""
+        """The columns as text, rows with more fields than the header refused.
+
+        All columns are parsed, since only so the number of fields is checked, but few rows of the others kept at once.
+        """
         separator = self.separator or SEPARATORS.get(source.suffix)
         if separator is None:
             raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs dataset.separator")
         quoted = len(separator) == 1 and separator != "\t"
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
+            reader = pd.read_csv(
                 source,
                 sep=separator if len(separator) == 1 else re.escape(separator),  # pandas takes it as an expression
                 header=0 if self.header else None,
@@ -211,9 +215,14 @@ class Log:
                 na_values=[""],
                 skip_blank_lines=False,
                 engine="c" if len(separator) == 1 else "python",
+                chunksize=CHUNK,
             )
-        frame.columns = [str(column) for column in frame.columns]
-        return frame[self._columns_among(frame.columns, source)]
+            parts = []
+            with reader:
+                for part in reader:
+                    part.columns = [str(column) for column in part.columns]
+                    parts.append(part[self._columns_among(part.columns, source)])
+        return pd.concat(parts, ignore_index=True)
 
     def _columns_among(self, names: Collection[str], source: Path) -> list[str]:
         """The columns that are read, all of which the file must have."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from baco.graph import Neighbors
 
 CPU_USERS, CPU_ITEMS = 256, 2048  # of a block: its scores stay in the cache
+GPU_USERS = 2**14  # of a block at most, where items are few
 GPU_BLOCK_SCORES = 2**26  # scores alive at once: 256 MiB of float32 and about eight times that of sort keys
 LANES = 64  # scores looked at together
 NO_ITEM = -1
@@ -132,7 +133,8 @@ def _rank_on_gpu(
     position = np.empty(num_items, np.int64)
     position[tie_order] = np.arange(num_items)
     best = np.empty((len(users), k), np.int64)
-    for chosen, rows in _blocks(user_rows, users, max(1, GPU_BLOCK_SCORES // num_items)):
+    size = min(GPU_USERS, max(1, GPU_BLOCK_SCORES // num_items))  # whatever `users`: it may decide last bits of scores
+    for chosen, rows in _blocks(user_rows, users, size):
         scores = (rows @ distinct.T)[: chosen.stop - chosen.start]
         best[chosen] = _top_positions(scores, column, users[chosen], seen, position, k)
     return best

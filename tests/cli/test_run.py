@@ -169,10 +169,18 @@ def test_an_export_asked_for_later_is_made(workplace):
     workplace.succeeds(*TINY, "method=random", "export=tables.npz")
     made = (workplace.path / "tables.npz").read_bytes()
     assert "already recorded" in workplace.succeeds(*TINY, "method=random", "export=tables.npz").stderr
-    workplace.succeeds(*TINY, "method=full", "export=tables.npz")
+    done = workplace.succeeds(*TINY, "method=full", "export=tables.npz")
+    assert "tables.npz holds the tables of another run; these will take their place" in done.stderr
     assert (workplace.path / "tables.npz").read_bytes() != made
     workplace.succeeds(*TINY, "method=random", "export=tables.npz")
     assert (workplace.path / "tables.npz").read_bytes() == made, "an export of another run does not count"
+
+
+def test_a_file_that_is_no_export_is_not_replaced_by_one(workplace):
+    (workplace.path / "mine.npz").write_bytes(b"mine")
+    error = workplace.fails(*TINY, "method=random", "export=mine.npz")
+    assert "mine.npz is there and no export of a run; remove it or give another path" in error
+    assert (workplace.path / "mine.npz").read_bytes() == b"mine"
 
 
 def test_the_distance_to_a_full_model_is_added_to_a_record_that_is_there(workplace):
@@ -269,6 +277,8 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["dim=0"], "dim=0 must be 1 or more"),
         (["seed=-1"], "seed=-1 must be 0 or more"),
         (["seed=x"], "seed=x must be of the type int"),
+        (["~dataset.source"], r"dataset\.source is missing; the file of conf/dataset that was chosen must have it"),
+        (["~quantize.name"], r"quantize\.name is missing"),
         (["device=cuda:99"], "device=cuda:99 is not to be had"),
         (["threads=0"], "threads=0 must lie between 1 and"),
         (["protocol.learning_rate=0"], r"protocol\.learning_rate=0\.0 must be positive"),

@@ -173,6 +173,8 @@ def test_estimator_refuses_a_resolution_over_budget(planted):
         ({"budget": "a"}, "budget='a' must be a number of 0 or more"),
         ({"dim": 2.5}, "dim=2.5 must be a whole number of 1 or more"),
         ({"random_state": None}, "random_state=None must be a whole number of 0 or more"),
+        ({"popularity": "a"}, "popularity='a' must be a number"),
+        ({"settings": None}, "settings=None must be a dictionary"),
         ({"settings": {"resolution": -1.0}}, "^settings.resolution=-1.0 must be 0 or a positive number"),
         ({"settings": {"code_share": 2.0}}, "^settings.code_share=2.0 must be in"),
     ],
@@ -186,6 +188,16 @@ def test_estimator_says_what_lowers_the_least_size():
     with pytest.raises(UserError, match=r"raise budget= or lower settings.code_share="):
         BalancedCoClustering(budget=2).fit(np.ones((8, 8)))
     BalancedCoClustering(budget=2, settings={"code_share": 0.0}).fit(np.ones((8, 8)))
+
+
+def test_baco_counts_the_ids_whose_rows_no_setting_saves():
+    matrix = np.zeros((40, 30))
+    matrix[:8, :8] = 1
+    with pytest.raises(
+        UserError, match="54 ids without interactions have a row each; with method=baco_plus they share"
+    ):
+        BalancedCoClustering(budget=0.25, dim=8, method="baco").fit(matrix)
+    BalancedCoClustering(budget=0.25, dim=8, method="baco_plus").fit(matrix)
 
 
 def test_estimator_has_no_tables_before_fit():

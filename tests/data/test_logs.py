@@ -7,6 +7,12 @@ from baco.data.logs import Log, _k_core
 from baco.errors import UserError
 
 
+@pytest.fixture(autouse=True, params=[2**18, 3], ids=["at once", "by three rows"])
+def chunk(request, monkeypatch):
+    """How many rows of a text file are parsed at once."""
+    monkeypatch.setattr("baco.data.logs.CHUNK", request.param)
+
+
 @pytest.fixture
 def table() -> pd.DataFrame:
     """A log of 12 users and 9 items with odd ids, ratings and times, and one repeated pair."""

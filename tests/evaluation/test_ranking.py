@@ -64,6 +64,20 @@ def test_the_gpus_algorithm_gives_the_same_ranking(problem):
     np.testing.assert_array_equal(found, sorted_ranking(users @ items.T, seen, tie_order, k))
 
 
+def test_few_items_make_no_huge_blocks_on_a_gpu():
+    sizes = []
+
+    def blocks(user_rows, users, size):
+        sizes.append(size)
+        return iter(())
+
+    with patch.object(ranking, "_blocks", blocks):
+        for num_items in (2, 2**16, 2**27):
+            column = torch.zeros(num_items, dtype=torch.int64)
+            ranking._rank_on_gpu(torch.zeros(3, 1), torch.zeros(1, 1), column, np.arange(3), None, column.numpy(), 1)
+    assert sizes == [ranking.GPU_USERS, ranking.GPU_BLOCK_SCORES // 2**16, 1]
+
+
 def test_users_rank_the_same_alone_or_together():
     """Whatever the block a user falls into: real-valued embeddings, more users than a block holds."""
     generator = torch.Generator().manual_seed(0)
