@@ -9,6 +9,10 @@ from threadpoolctl import threadpool_limits
 
 from baco.graph import Biadjacency
 
+# Entries of matrices that are decomposed densely. ARPACK needs some size, and at a low rank, as toy data have, it goes
+# on from random vectors that SciPy does not let us seed.
+DENSE = 2**20
+
 
 def spectral_factors(graph: Biadjacency, dim: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings whose dot products approximate D_U^(-1/2) B D_V^(-1/2) best: its singular vectors by sqrt(values).
@@ -20,6 +24,7 @@ def spectral_factors(graph: Biadjacency, dim: int, rng: np.random.Generator) -> 
     (num_users, dim) and (num_items, dim) float32
     """
     left, values, right = singular_vectors(graph, dim, rng, np.float32)
+    left[graph.user_degrees == 0], right[graph.item_degrees == 0] = 0, 0  # but for rounding, they are
     return tuple(np.pad(side * np.sqrt(values), ((0, 0), (0, dim - len(values)))) for side in (left, right))
 
 
@@ -41,7 +46,7 @@ def singular_vectors(
     matrix = normalised_interactions(graph).astype(dtype)
     smaller = min(matrix.shape)
     with threadpool_limits(1, "blas"):  # with more threads, sums of another order
-        if smaller <= 2 * count:  # too small for ARPACK
+        if smaller <= 2 * count or graph.num_users * graph.num_items <= DENSE:
             left, values, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
         else:
             left, values, right = svds(matrix, count, v0=rng.standard_normal(smaller).astype(dtype))
