@@ -203,3 +203,21 @@ def test_what_a_row_does_not_have_cannot_be_protected(planted):
 def test_positions_fit_a_byte(planted):
     with pytest.raises(UserError, match="dim=257 is more than 256"):
         fitted(planted, Budget(10**6, "parameters", 257))
+
+
+def test_pruned_entries_stay_zero_at_the_start_and_dense_ones_move(planted):
+    method, tables = fitted(planted)
+    ones = [np.ones((size, DIM), np.float32) for size in (planted.num_users, planted.num_items)]
+    before = torch.cat(tables()).detach().clone()
+    tables.start_near(lambda dim: ones, 3.0)
+    torch.testing.assert_close(torch.cat(tables()).detach(), (before + 3) * tables.kept)
+    trainer = trainer_for(planted)
+    dense = method.search(tables, trainer)
+    dense.start_near(lambda dim: ones, 3.0)
+    assert nonzero(dense) == 700 * DIM
+
+
+def test_tables_meet_the_budget_before_their_first_values(planted):
+    budget = budget_of(planted)
+    tables = Prune().fit(planted.train, budget, stream(0, "assign"))
+    assert budget.share(tables.ledger()) == 1

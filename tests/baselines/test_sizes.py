@@ -176,3 +176,13 @@ def test_training_moves_the_sizes_floats_and_no_others(planted):
     assert (tables.values != before).float().mean() > 0.99
     widths = torch.cat(tables()).ne(0) * torch.arange(1, 17)
     assert (widths.amax(1).numpy() <= sizes).all()
+
+
+def test_ids_start_near_the_first_entries_of_their_embeddings():
+    tables = SizedTables(np.array([3, 1]), np.array([2]), 4)
+    users = np.array([[1.0, 2.0, 3.0, 9.0], [4.0, 9.0, 9.0, 9.0]], np.float32)
+    items = np.array([[5.0, 6.0, 9.0, 9.0]], np.float32)
+    tables.start_near(lambda dim: (users[:, :dim], items[:, :dim]), 2.0)
+    own = [np.array([1.0, 2, 3, 4]), np.array([5.0, 6])]
+    expected = np.concatenate([side * 2 / np.sqrt(np.mean(side**2)) for side in own])
+    np.testing.assert_allclose(tables.values.detach(), expected, rtol=1e-6)
