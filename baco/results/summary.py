@@ -256,9 +256,9 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
         by_shared.setdefault(wanted.shared, []).append(wanted)
     made = []
     for runs in by_shared.values():
-        alike: dict[tuple, list[Wanted]] = {}  # runs that differ in their split only
+        alike: dict[tuple, list[Wanted]] = {}  # runs that differ in their split, or the order of settings, only
         for wanted in runs:
-            alike.setdefault((wanted.seed, *wanted.row.items()), []).append(wanted)
+            alike.setdefault((wanted.seed, frozenset(wanted.row.items())), []).append(wanted)
         found = [
             {one["dataset"]["fingerprint"]: one for one in reversed(records) if group[0].matches(one)}
             for group in alike.values()
@@ -267,13 +267,13 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
         splits = sorted(set().union(*found)) or [None]
         about = replace(runs[0], settings=_agreed(runs))
         for split in splits:
-            rows: dict[tuple, Row] = {}
+            rows: dict[frozenset, Row] = {}
             for group, by_split in zip(alike.values(), found, strict=True):
                 wanted = group[0]
                 method = wanted.row.get("method", OURS)
                 label = names.get(method) or method_label(method)
                 new = Row(wanted.row, wanted.method is not None, label, experiment.name)
-                row = rows.setdefault(tuple(wanted.row.items()), new)
+                row = rows.setdefault(frozenset(wanted.row.items()), new)
                 if split in by_split:
                     row.records.append(by_split[split])
                 else:

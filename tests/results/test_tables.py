@@ -97,6 +97,15 @@ def test_seeds_are_joined_and_what_is_missing_is_told(tmp_path):
     assert document.data["R@10 sd"].tolist() == pytest.approx([1.0, np.nan], nan_ok=True)
 
 
+def test_seeds_are_joined_whatever_the_order_of_their_settings(tmp_path):
+    runs = experiment(
+        {"method": "baco", "start": "spectral", "budget": 0.2, "seed": 0},
+        {"budget": 0.2, "start": "spectral", "method": "baco", "seed": 1},
+    )
+    (section,) = sections(runs, [], tmp_path)
+    assert [len(row.missing) for row in section.rows] == [2]
+
+
 def test_a_run_is_found_by_every_setting_that_decides(tmp_path):
     wanted = experiment({"method": "baco", "method.secondary": False, "budget": 0.1})
     others = [
