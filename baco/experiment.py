@@ -21,7 +21,6 @@ from baco.codes import SIDES, Assignment
 from baco.compressor import CodeCompressor
 from baco.config import RunConfig
 from baco.data.interactions import SPLITS, Interactions
-from baco.errors import UserError
 from baco.evaluation.distance import distances, embeddings, load_full
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
@@ -39,7 +38,7 @@ from baco.machine import (
 )
 from baco.popularity import budget_beside, popularity_scale, scaled
 from baco.quantized import QuantizedTables
-from baco.recommender import export_model, exported_config, has_ids_of
+from baco.recommender import check_replaceable, export_model, exported_config, has_ids_of
 from baco.results.record import (
     RECORD_SCHEMA,
     RESULTS_VERSION,
@@ -110,9 +109,8 @@ class Plan:
             return None
         if config.export is not None:
             exported = exported_config(config.export)
-            if exported is None or record_id(exported) != record_id(self.decides):
-                return None
-            if not has_ids_of(config.export, self.data):
+            same_run = exported is not None and record_id(exported) == record_id(self.decides)
+            if not (same_run and has_ids_of(config.export, self.data)):
                 return None
         return None if config.full_export is not None and "distance" not in record else record
 
@@ -190,22 +188,6 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
         for checkpoint in checkpoints:
             checkpoint.remove()
     return record
-
-
-def check_replaceable(export: Path, decides: dict) -> None:
-    """Refuse to write an export over a file that is none, and tell if it is of another run.
-
-    Raises
-    ------
-    UserError
-    """
-    if not export.exists():
-        return
-    there = exported_config(export)
-    if there is None:
-        raise UserError(f"export: {export} is there and no export of a run; remove it or give another path")
-    if record_id(there) != record_id(decides):
-        log.warning("%s holds the tables of another run; these will take their place", export)
 
 
 def assign(plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -21,7 +22,10 @@ from baco.evaluation.ranking import NO_ITEM, rank_items
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.quantization import unpack_export
 from baco.registry import backbone_class, tables_class
+from baco.results.record import record_id
 from baco.tables import EmbeddingTables
+
+log = logging.getLogger(__name__)
 
 PAIRS = 2**18  # whose scores are worked out at once
 
@@ -64,6 +68,23 @@ def has_ids_of(path: Path, data: Interactions) -> bool:
     except KeyError:
         return False
     return np.array_equal(found["user_ids"], data.user_ids) and np.array_equal(found["item_ids"], data.item_ids)
+
+
+def check_replaceable(path: Path, config: dict) -> None:
+    """Before an export is written: tell if another run's is there, whose place it will take.
+
+    Raises
+    ------
+    UserError
+        When what is there is no export.
+    """
+    if not path.exists():
+        return
+    there = exported_config(path)
+    if there is None:
+        raise UserError(f"export: {path} is there and no export of a run; remove it or give another path")
+    if record_id(there) != record_id(config):
+        log.warning("%s holds the tables of another run; these will take their place", path)
 
 
 class Recommender:
