@@ -1,9 +1,11 @@
 """Experiments: files of sweeps, expanded to runs."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from baco.config import parse
 from baco.errors import UserError
@@ -91,16 +93,23 @@ def test_everything_the_experiments_choose_is_understood():
     """Every method with its settings, dataset, backbone and protocol; methods that do not exist yet are left out."""
     assert {"main_table", "budgets", "rounds", "all", "smoke"} <= set(experiment_names())
     known = {path.stem for path in (CONF / "method").glob("*.yaml")}
-    distinct = set()
+    choices, changed = set(), set()
     for run in load_experiment("all").runs:
         if run["method"] in known:
-            method = tuple(item for item in run.items() if item[0].startswith("method"))
-            others = ((item,) for item in run.items() if item[0] in ("dataset", "backbone", "protocol", "budget"))
-            distinct |= {method, *others}
+            groups = ("dataset", "backbone", "protocol", "method")
+            choices |= {(key, value) for key, value in run.items() if key in groups}
+            own = tuple((key, value) for key, value in run.items() if key.startswith("method."))
+            changed |= {(run["method"], own), ("baco", (("budget", run.get("budget")),))}
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        for settings in distinct:
-            parse(compose("config", overrides(dict(settings))))
-    assert len(distinct) > 25
+        chosen = {choice: compose("config", overrides(dict([choice]))) for choice in choices}
+    for config in chosen.values():
+        parse(config)
+    for method, settings in changed:
+        config = deepcopy(chosen["method", method])
+        for key, value in settings:
+            OmegaConf.update(config, key, value)  # an unknown key is an error
+        parse(config)
+    assert len(choices) > 25 and len(changed) > len(known)
 
 
 def test_the_first_runs_are_those_of_the_main_table_with_one_seed():

@@ -45,18 +45,20 @@ def user_metrics(hits: np.ndarray, num_relevant: np.ndarray, k: int) -> dict[str
     ----------
     hits : (m, at least k) bool
     num_relevant : (m,) integers, 1 or more
+    k : int, 1 or more
     """
-    hits = hits[:, :k]
-    found = hits.sum(1)
+    users, ranks = np.divmod(np.flatnonzero(hits[:, :k]), k)  # few of the m k places; np.nonzero is much slower
+    found = np.bincount(users, minlength=len(hits))
     attainable = np.minimum(k, num_relevant)
     discounts = 1 / np.log2(np.arange(k) + 2)
     ideal = np.concatenate([[0], np.cumsum(discounts)])[attainable]
-    first = hits.argmax(1)
+    reciprocal = np.zeros(len(hits))
+    reciprocal[users[::-1]] = 1 / (ranks[::-1] + 1)  # the first rank of a user is assigned last
     return {
         "recall": found / attainable,
         "recall_untruncated": found / num_relevant,
-        "ndcg": hits @ discounts / ideal,
+        "ndcg": np.bincount(users, discounts[ranks], len(hits)) / ideal,
         "hit_rate": (found > 0).astype(np.float64),
         "precision": found / k,
-        "mrr": np.where(found > 0, 1 / (first + 1), 0),
+        "mrr": reciprocal,
     }

@@ -250,6 +250,9 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
     plain = (record for record in records if "quantize" not in record["config"])
     names = {record["names"]["method"]: record["labels"]["method"] for record in plain}
     backbones = {record["names"]["backbone"]: record["labels"]["backbone"] for record in records}
+    recorded: dict[tuple[str, str], list[dict]] = {}  # by dataset and method, to look through few for each run
+    for record in reversed(records):
+        recorded.setdefault((record["names"]["dataset"], record["config"]["method"]["name"]), []).append(record)
     by_shared: dict[str, list[Wanted]] = {}
     for settings in experiment.runs:
         wanted = Wanted.of(settings, conf)
@@ -260,8 +263,8 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
         for wanted in runs:
             alike.setdefault((wanted.seed, frozenset(wanted.row.items())), []).append(wanted)
         found = [
-            {one["dataset"]["fingerprint"]: one for one in reversed(records) if group[0].matches(one)}
-            for group in alike.values()
+            {one["dataset"]["fingerprint"]: one for one in recorded.get(wanted.key, ()) if wanted.matches(one)}
+            for wanted, *_ in alike.values()
         ]
         backbone = backbones.get(runs[0].backbone["name"], runs[0].backbone["name"])
         splits = sorted(set().union(*found)) or [None]

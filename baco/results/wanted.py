@@ -81,6 +81,11 @@ class Wanted:
         own = {key: scalars[key] for key in ("popularity", "start", "dim", "seed", "budget", "budget_unit")}
         return cls(settings, **sections, **own)
 
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """The names of dataset and method: what records of this run have for sure."""
+        return self.dataset["name"], None if self.method is None else self.method["name"]
+
     def matches(self, record: dict) -> bool:
         """Whether the record is of this run, on whatever split of the dataset."""
         config = record["config"]

@@ -38,6 +38,7 @@ def pairs(users, items, num_users, num_items) -> Biadjacency:
     return Biadjacency.from_pairs(np.array(users), np.array(items), num_users, num_items)
 
 
+SHORTER = {"bet": {"probes": 4, "candidates": 10, "retrained": 1}}  # of a search whose length proves nothing here
 DEGENERATE = {
     "one pair": pairs([0], [0], 1, 1),
     "one item": pairs(range(6), [0] * 6, 6, 1),
@@ -51,7 +52,8 @@ DEGENERATE = {
 
 @pytest.fixture(params=NAMES)
 def method(request):
-    return METHODS[request.param]()
+    cls = METHODS[request.param]
+    return cls(cls.Config(**SHORTER.get(request.param, {})))
 
 
 def those_that(condition) -> pytest.MarkDecorator:

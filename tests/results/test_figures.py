@@ -16,7 +16,7 @@ from baco.results.record import load_records, record_name, save_record
 from baco.results.reference import published_result
 from baco.results.report import report
 from baco.results.tables import documents
-from tests.results.test_tables import FULL, RECORDS, a_record, full
+from tests.results.test_tables import FULL, RECORDS, a_record, committed_records, full
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
@@ -170,7 +170,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_and_needs_nothing_from_outside():
-    records = load_records(RECORDS)
+    records = committed_records("full", "baco", "baco_plus")
     made = documents(records, RECORDS)
     text = report(made, Gallery(records, RECORDS).pictures())
     assert "`" not in text  # what Markdown shows as code is <code> here
