@@ -32,10 +32,11 @@ from baco.results.parts import (
 from baco.results.reference import published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
-from baco.results.summary import OURS, Section, Tests, first_of, joined, sections
+from baco.results.summary import OURS, Row, Section, Tests, first_of, joined, sections
 
 ALPHA = 0.05
 PLUS, NEAR = "baco_plus", ("full", "pq", "mec", "su", "bet", "baco")
+DECAY, VALIDATION = "decay_per_epoch", "metrics.val.recall@20"
 WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a meaning
 RECALL = RANKING["R@20"]
 METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) for path in RANKING.values()]
@@ -75,7 +76,7 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
     for name in sorted(set(experiment_names(conf)) - WITHOUT_TABLE, key=lambda name: (name != "main_table", name)):
         experiment = load_experiment(name, conf)
         found[name] = sections(experiment, records, folder, conf)
-        made[name] = (speed if name == "speed" else comparison)(experiment, found[name])
+        made[name] = OWN.get(name, comparison)(experiment, found[name])
     main, compared = made.pop("main_table"), found["main_table"]
     published_beside = beside_published(joined(compared + found["protocols"]))
     plus = against_plus(joined(compared + found["start"] + found["epochs"]))
@@ -269,6 +270,47 @@ def speed(experiment: Experiment, found: list[Section]) -> Document:
     return Document(experiment.name, experiment.title, about, tuple(tables), pd.DataFrame(lines))
 
 
+# Each method at its best ----------------------------------------------------------------------------------------------
+
+
+def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
+    """For each method the decay that is best on the validation split, and what it gives on the test split."""
+    compared: dict[tuple, dict[float, Section]] = {}  # sections that differ in the decay only
+    for section in (section for section in found if section.records):
+        about = section.about
+        key = about.dataset["name"], about.backbone["name"], section.fingerprint
+        compared.setdefault(key, {})[about.protocol[DECAY]] = section
+    tables, lines = [], []
+    for by_decay in compared.values():
+        usual, decays = next(iter(by_decay)), sorted(by_decay)  # the experiment names that of all other tables first
+        rows = []
+        for row in by_decay[usual].rows:
+            same = {decay: _row_like(row, by_decay[decay]) for decay in decays}
+            validation = {decay: 100 * one.mean(VALIDATION) for decay, one in same.items()}
+            whole = not any(map(math.isnan, validation.values()))
+            best = max(validation, key=validation.__getitem__) if whole else None
+            before, after = (100 * one.mean(RECALL) if one else math.nan for one in (row, same.get(best)))
+            cells = [*map(decimal, validation.values()), MISSING if best is None else f"{best:g}"]
+            cells += [percent(row, RECALL), decimal(after), decimal(after - before, "+")]
+            rows.append((Cell(row_label(row)), *map(Cell, cells)))
+            line = {f"R@20 val, {decay:g}": value for decay, value in validation.items()}
+            line |= {"best": math.nan if best is None else best, "R@20": before, "R@20 at best": after}
+            lines.append(row_keys(by_decay[usual], row) | line)
+        columns = ("method", *(f"val, {decay:g}" for decay in decays), "best", f"test, {usual:g}", "test, best", "gain")
+        about_data, *_ = section_notes(by_decay[usual])
+        missing = [note for section in by_decay.values() for note in section_notes(section) if "Missing" in note]
+        title = ", ".join(by_decay[usual].name.split(", ")[:3])
+        tables.append(Table(title, (about_data, *missing), columns, 1, tuple(rows)))
+    about = f"{experiment.about} R@20 in percent; on the validation split (val) at each decay, and on the test split."
+    return Document(experiment.name, experiment.title, about, (*tables, *nothing_recorded(found)), pd.DataFrame(lines))
+
+
+def _row_like(row: Row, section: Section) -> Row:
+    """The row of another section with the same settings; one without records where it has none."""
+    alike = (other for other in section.rows if other.settings == row.settings)
+    return next(alike, replace(row, records=[]))
+
+
 # Ours beside the paper's ---------------------------------------------------------------------------------------------
 
 
@@ -305,3 +347,6 @@ def beside_published(found: list[Section]) -> Document:
         "mean ± standard deviation over seeds. The paper's protocol is `paper`; where ours is another, both differ."
     )
     return Document("published", "Beside the published numbers", about, tuple(tables), pd.DataFrame(lines))
+
+
+OWN = {"speed": speed, "decay": each_at_its_best}  # experiments whose table is no plain comparison

@@ -17,7 +17,7 @@ from baco.results.parts import section_notes
 from baco.results.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
 from baco.results.summary import joined, sections
-from baco.results.tables import against_plus, comparison, documents, overview, write_tables
+from baco.results.tables import against_plus, comparison, documents, each_at_its_best, overview, write_tables
 from baco.results.wanted import Wanted
 
 ROOT = Path(__file__).parents[2]
@@ -355,6 +355,33 @@ def test_baco_plus_is_tested_against_what_comes_near_it_over_common_seeds(tmp_pa
     assert line["R@20 p"] == pytest.approx(ttest_rel(plus, of_full).pvalue)
     (table,) = document.tables
     assert not any("Missing" in note for note in table.notes), "the tables of all rows tell that"
+
+
+def test_each_method_has_the_decay_that_validation_chooses(tmp_path):
+    decays = (0.24, 0.12)
+    on_validation = {"full": (0.20, 0.30), "random": (0.10, 0.05), "baco": (0.2, None)}
+    runs = experiment(
+        *({"method": method, "protocol.decay_per_epoch": decay} for decay in decays for method in on_validation)
+    )
+    made = []
+    for method, values in on_validation.items():
+        for decay, value in zip(decays, values, strict=True):
+            if value is not None:
+                record = a_record(value / 2, method=method, **{"protocol.decay_per_epoch": decay})
+                record["metrics"]["val"] = {"recall@20": value}
+                made.append(record)
+    document = each_at_its_best(runs, sections(runs, made, tmp_path))
+    names = ("method", "val, 0.12", "val, 0.24", "best", "test, 0.24", "test, best", "gain")
+    assert [tuple(row[name] for name in names) for row in rows_of(document)] == [
+        ("FULL", "30.00", "20.00", "0.12", "10.00", "15.00", "+5.00"),
+        ("RANDOM", "5.00", "10.00", "0.24", "5.00", "5.00", "+0.00"),
+        ("BACO", "—", "20.00", "—", "10.00", "—", "—"),
+    ]
+    (table,) = document.tables
+    assert [note for note in table.notes if "Missing" in note] == [
+        "Missing: BACO (seed 0). `python run.py +experiment=main_table dataset=beauty protocol.decay_per_epoch=0.12` "
+        "runs them."
+    ]
 
 
 TABLE = Table(
