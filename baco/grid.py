@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 
 from hydra import compose
 from hydra.errors import HydraException, MissingConfigException
@@ -183,22 +184,27 @@ class Grid:
         return Plan.of(config, self.datasets[key])
 
     def expected_seconds(self, plan: Plan) -> float:
-        """The longest that the like of it took on such a device, or its clustering; 0 where nothing is known."""
+        """The longest that the like of it took on such a device, or, of a method that has no such run, the median of
+        the others, and the longest of its clustering; 0 where nothing is known.
+        """
         if self.earlier is None:
             self.earlier = load_records(plan.config.results_dir)
         device = resolve_device(plan.config.device).type
-        alike, clustering = [0.0], [0.0]
+        own, others, clustering = [], [], [0.0]
         for record in self.earlier + self.records:
             config, seconds = record["config"], record["seconds"]
             if config["dataset"] != plan.decides["dataset"]:
                 continue
-            if config["method"]["name"] == plan.config.method.name:
+            same_method = config["method"]["name"] == plan.config.method.name
+            if same_method:
                 clustering.append(seconds["clustering"] + (0.0 if plan.config.assign_only else seconds["search"]))
             if record["environment"]["device"] == device and all(
                 config[key] == plan.decides[key] for key in ("backbone", "protocol", "dim")
             ):
+                alike = own if same_method else others
                 alike.append(sum(seconds[phase] for phase in ("training", "validation", "test")))
-        return max(clustering) + (0.0 if plan.config.assign_only else max(alike))
+        trained = max(own) if own else median(others or [0.0])
+        return max(clustering) + (0.0 if plan.config.assign_only else trained)
 
     def say(self, place: int, what: str = "") -> None:
         separator = "\n  " if what else ""

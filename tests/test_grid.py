@@ -159,6 +159,14 @@ def test_what_is_known_to_take_longer_is_not_started(lab):
     assert lab.work(*runs, seconds=60).states == ["done", "recorded", "done"]
 
 
+def test_a_method_that_never_ran_is_expected_to_take_what_most_others_do(lab):
+    for method, lab.seconds in (("full", 50.0), ("random", 10.0), ("double", 12.0)):
+        lab.work(f"method={method}")
+    runs = ("method=full seed=1", "method=baco")
+    assert lab.work(*runs, seconds=40).states == ["too long", "done"], "its own run counts more than others'"
+    assert lab.work("method=lsh", seconds=11).states == ["too long"]
+
+
 def test_what_takes_longer_than_all_the_time_is_started_all_the_same(lab):
     """It continues from its checkpoint the next time."""
     lab.seconds = 50.0
