@@ -281,7 +281,7 @@ def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
         key = about.dataset["name"], about.backbone["name"], section.fingerprint
         compared.setdefault(key, {})[about.protocol[DECAY]] = section
     tables, lines = [], []
-    for by_decay in compared.values():
+    for by_decay in (several for several in compared.values() if len(several) > 1):
         usual, decays = next(iter(by_decay)), sorted(by_decay)  # the experiment names that of all other tables first
         rows = []
         for row in by_decay[usual].rows:
