@@ -287,18 +287,19 @@ def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
         for row in by_decay[usual].rows:
             same = {decay: _row_like(row, by_decay[decay]) for decay in decays}
             validation = {decay: 100 * one.mean(VALIDATION) for decay, one in same.items()}
-            whole = not any(map(math.isnan, validation.values()))
-            best = max(validation, key=validation.__getitem__) if whole else None
-            before, after = (100 * one.mean(RECALL) if one else math.nan for one in (row, same.get(best)))
-            cells = [*map(decimal, validation.values()), MISSING if best is None else f"{best:g}"]
+            best, before, after = math.nan, 100 * row.mean(RECALL), math.nan
+            if not any(map(math.isnan, validation.values())):
+                best = max(validation, key=validation.__getitem__)
+                after = 100 * same[best].mean(RECALL)
+            cells = [*map(decimal, validation.values()), MISSING if math.isnan(best) else f"{best:g}"]
             cells += [percent(row, RECALL), decimal(after), decimal(after - before, "+")]
             rows.append((Cell(row_label(row)), *map(Cell, cells)))
             line = {f"R@20 val, {decay:g}": value for decay, value in validation.items()}
-            line |= {"best": math.nan if best is None else best, "R@20": before, "R@20 at best": after}
+            line |= {"best": best, "R@20": before, "R@20 at best": after}
             lines.append(row_keys(by_decay[usual], row) | line)
         columns = ("method", *(f"val, {decay:g}" for decay in decays), "best", f"test, {usual:g}", "test, best", "gain")
-        about_data, *_ = section_notes(by_decay[usual])
-        missing = [note for section in by_decay.values() for note in section_notes(section) if "Missing" in note]
+        about_data, *notes = [note for section in by_decay.values() for note in section_notes(section)]
+        missing = [note for note in notes if note.startswith("Missing")]
         title = ", ".join(by_decay[usual].name.split(", ")[:3])
         tables.append(Table(title, (about_data, *missing), columns, 1, tuple(rows)))
     about = f"{experiment.about} R@20 in percent; on the validation split (val) at each decay, and on the test split."
