@@ -438,11 +438,6 @@ def test_html_is_escaped_and_marked():
     assert '<td class="n"><b>1.00 ± 0.10</b><sup>*</sup></td>' in text
 
 
-@pytest.fixture(scope="module")
-def committed() -> dict:
-    return {document.name: document for document in documents(load_records(RECORDS), RECORDS)}
-
-
 def test_the_committed_records_are_found(committed):
     main = committed["main_table"].data.query("dataset == 'beauty' and backbone == 'lightgcn'").set_index("method")
     assert main.loc[["full", "baco", "random"], "seeds"].tolist() == [3, 3, 3]

@@ -1,0 +1,12 @@
+"""What the committed records give, made once for all tests of a process: it takes seconds."""
+
+import pytest
+
+from baco.results.record import load_records
+from baco.results.tables import Document, documents
+from tests.results.test_tables import RECORDS
+
+
+@pytest.fixture(scope="session")
+def committed() -> dict[str, Document]:
+    return {document.name: document for document in documents(load_records(RECORDS), RECORDS)}
