@@ -14,10 +14,10 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from baco.command_line import log_to_console, reworded
 from baco.errors import UserError
-from baco.experiments import CONF, load_experiment
-from baco.limits import AskedToEnd, TimeUp, time_limit
+from baco.runs.command_line import log_to_console, reworded
+from baco.runs.experiments import CONF, load_experiment
+from baco.runs.time_limit import AskedToEnd, TimeUp, time_limit
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
 
@@ -41,8 +41,8 @@ OmegaConf.register_new_resolver("listing", listing)
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
     """One run, or a grid of them. A failed one says why where it happens, and a sweep goes on with the next."""
-    from baco.config import parse  # here, so that --help need not wait for torch
-    from baco.experiment import Plan, assign, run
+    from baco.runs.run import Plan, assign, run
+    from baco.runs.settings import parse  # here, so that --help need not wait for torch
 
     if in_worker():
         log_to_console()
@@ -70,7 +70,7 @@ def in_worker() -> bool:
 
 def run_experiment(seconds_left: Callable[[], float]) -> None:
     """The runs of the chosen experiment, under the other overrides of the command line."""
-    from baco.grid import Grid, with_overrides
+    from baco.runs.grid import Grid, with_overrides
 
     hydra_config = HydraConfig.get()
     given = [text for text in hydra_config.overrides.task if not text.startswith("+experiment=")]

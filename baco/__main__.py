@@ -10,7 +10,7 @@ from pathlib import Path
 
 from baco.errors import UserError
 from baco.files import check_folder, check_writable, write_text
-from baco.results.record import load_records
+from baco.runs.record import load_records
 
 FILTERS = ("dataset", "backbone", "method", "protocol")
 RESULTS, RUNS, DATA = Path("results"), Path("runs"), Path(os.environ.get("BACO_DATA_DIR", "data"))
@@ -109,7 +109,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 def batch(arguments: argparse.Namespace) -> None:
     """run an experiment for some minutes, leaving the new records in one small file"""
-    from baco.results.batch import run_batch
+    from baco.runs.batch import run_batch
 
     options = vars(arguments)
     keys = ("experiment", "minutes", "out", "results", "runs", "overrides")
@@ -119,7 +119,7 @@ def batch(arguments: argparse.Namespace) -> None:
 
 def collect(arguments: argparse.Namespace) -> None:
     """merge the files that batches left into the records"""
-    from baco.results import batch
+    from baco.runs import batch
 
     for path in arguments.files:
         recorded, failed = batch.collect(path, arguments.results, arguments.runs)
@@ -128,7 +128,7 @@ def collect(arguments: argparse.Namespace) -> None:
 
 def recommend(arguments: argparse.Namespace) -> None:
     """print the best items for users of an exported model, as CSV"""
-    from baco.recommender import Recommender
+    from baco.serving.recommender import Recommender
 
     recommended = Recommender.load(arguments.tables, arguments.data).recommend(arguments.users, arguments.k)
     print(recommended.to_csv(index=False, float_format="%.6g", lineterminator="\n"), end="")

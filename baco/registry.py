@@ -40,7 +40,7 @@ def backbone_class(name: str) -> type:
 def tables_class(name: str) -> type:
     """The class of embedding tables of that name, as exports spell it."""
     _import_all()
-    known, found = {}, [importlib.import_module("baco.tables").EmbeddingTables]
+    known, found = {}, [importlib.import_module("baco.embedding.tables").EmbeddingTables]
     while found:
         cls = found.pop()
         known[cls.__name__] = cls
@@ -68,9 +68,9 @@ def _find(known: dict[str, type], kind: str, name: str) -> type:
 
 @cache
 def _import_all() -> None:
-    importlib.import_module("baco.backbones")
-    importlib.import_module("baco.coclustering.method")
-    importlib.import_module("baco.coclustering.plus")
+    importlib.import_module("baco.backbones.backbone")
+    importlib.import_module("baco.coclustering.baco")
+    importlib.import_module("baco.coclustering.baco_plus")
     package = importlib.import_module("baselines")
     for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"baselines.{module}")

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
-from baco.budget import Budget
-from baco.compressor import Compressor
+from baco.compressors.budget import Budget
+from baco.compressors.compressor import Compressor
+from baco.embedding.tables import EmbeddingTables, Ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.rng import stream
-from baco.tables import EmbeddingTables, Ledger
 from baco.training.trainer import FitReport, Trainer
 from baselines.full import trained_full
 from baselines.sizes import SizedTables, affordable_size, allocate, ranked

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
-from baco.budget import Budget
-from baco.codes import Assignment
+from baco.compressors.budget import Budget
+from baco.embedding.codes import Assignment
 from baco.graph import SQUARE, Biadjacency, Neighbors
 from baco.registry import register_method
-from baselines.clustering import Clustering
-from baselines.connected import ISOLATED
+from baselines.support.clustering import Clustering
+from baselines.support.connected import ISOLATED
 
 MOST_ROUNDS = 100  # of each phase
 SENT = 7  # lambda: labels that a node passes on

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
-from baco.budget import Budget
-from baco.budget_search import ENOUGH_SHARE, fill_budget
 from baco.coclustering.objective import objective, volumes
 from baco.coclustering.weights import node_weights
-from baco.codes import Assignment
+from baco.compressors.budget import Budget
+from baco.compressors.budget_search import ENOUGH_SHARE, fill_budget
+from baco.embedding.codes import Assignment
+from baco.embedding.tables import code_ledger
 from baco.graph import SQUARE, Biadjacency, Neighbors
 from baco.registry import register_method
-from baco.tables import code_ledger
-from baselines.clustering import MatchedClustering
-from baselines.connected import ISOLATED
+from baselines.support.clustering import MatchedClustering
+from baselines.support.connected import ISOLATED
 
 MOST_ROUNDS = 200
 LEAST_GAIN = 1e-5  # of Q in a round; less ends the iteration

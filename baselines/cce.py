@@ -11,18 +11,18 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from baco.backbones import Backbone
-from baco.budget import Budget, RowFormat, split_rows
-from baco.codes import SIDES, AffineHash, code_bits, pack_bits, packed_code_bytes, unpack_bits
-from baco.compressor import Compressor
+from baco.backbones.backbone import Backbone
+from baco.compressors.budget import Budget, RowFormat, split_rows
+from baco.compressors.compressor import Compressor
+from baco.embedding.codes import SIDES, AffineHash, code_bits, pack_bits, packed_code_bytes, unpack_bits
+from baco.embedding.quantizers import unpack_export
+from baco.embedding.tables import EmbeddingTables, Ledger
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
-from baco.quantization import unpack_export
+from baco.numerics.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
 from baco.registry import register_method
-from baco.tables import EmbeddingTables, Ledger
-from baselines.schedule import CodeUpdates
+from baselines.support.schedule import CodeUpdates
 
 NEVER = CodeUpdates(update_until=0)
 

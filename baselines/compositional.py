@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from baco.budget import FLOAT_BYTES, Budget, split_rows
-from baco.codes import SIDES, AffineHash
-from baco.compressor import Compressor
+from baco.compressors.budget import FLOAT_BYTES, Budget, split_rows
+from baco.compressors.compressor import Compressor
+from baco.embedding.codes import SIDES, AffineHash
+from baco.embedding.quantizers import unpack_export
+from baco.embedding.tables import EmbeddingTables, Ledger
 from baco.errors import UserError, unknown
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.quantization import unpack_export
 from baco.registry import register_method
-from baco.tables import EmbeddingTables, Ledger
 
 OPERATIONS = ("product", "sum", "concat")
 ORDERS = ("permuted", "id")

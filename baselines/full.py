@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from baco.budget import Budget
-from baco.codes import Assignment
-from baco.compressor import CodeCompressor
+from baco.compressors.budget import Budget
+from baco.compressors.compressor import CodeCompressor
+from baco.embedding.codes import Assignment
+from baco.embedding.tables import CodebookTables
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baco.tables import CodebookTables
 
 if TYPE_CHECKING:
     from baco.training.trainer import FitReport, Trainer

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from baco.budget import Budget, split_rows
-from baco.budget_search import fill_budget
-from baco.codes import AffineHash, Assignment, Codes, OwnRows
-from baco.compressor import CodeCompressor
+from baco.compressors.budget import Budget, split_rows
+from baco.compressors.budget_search import fill_budget
+from baco.compressors.compressor import CodeCompressor
+from baco.embedding.codes import AffineHash, Assignment, Codes, OwnRows
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method

@@ -6,14 +6,14 @@ import warnings
 
 import numpy as np
 
-from baco.budget import Budget
-from baco.budget_search import fill_budget
-from baco.codes import Assignment
+from baco.compressors.budget import Budget
+from baco.compressors.budget_search import fill_budget
+from baco.embedding.codes import Assignment
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baselines.clustering import MatchedClustering
-from baselines.connected import ISOLATED
-from baselines.optional import optional_package
+from baselines.support.clustering import MatchedClustering
+from baselines.support.connected import ISOLATED
+from baselines.support.optional import optional_package
 
 
 @register_method("infomap")

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from baco.budget import Budget
-from baco.compressor import Compressor
+from baco.compressors.budget import Budget
+from baco.compressors.compressor import Compressor
+from baco.embedding.quantized import QuantizedTables
+from baco.embedding.quantizers import UniformQuantizer
 from baco.graph import Biadjacency
-from baco.quantization import UniformQuantizer
-from baco.quantized import QuantizedTables
 from baco.registry import register_method
 from baselines.full import full_tables
 

@@ -9,14 +9,14 @@ from numba import get_num_threads, get_thread_id, njit, prange
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from baco.budget import Budget
-from baco.codes import Assignment, Codes
-from baco.compressor import CodeCompressor
+from baco.compressors.budget import Budget
+from baco.compressors.compressor import CodeCompressor
+from baco.embedding.codes import Assignment, Codes
 from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
-from baco.kmeans import fill_empty
+from baco.numerics.kmeans import fill_empty
 from baco.registry import register_method
-from baselines.connected import Connected
+from baselines.support.connected import Connected
 
 MOST_ROUNDS = 20
 LEAST_GAIN = 1e-4  # relative, of the mutual information in a round; less ends the iteration

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from baco.budget import Budget
 from baco.coclustering.objective import count_labels
-from baco.codes import Assignment
+from baco.compressors.budget import Budget
+from baco.embedding.codes import Assignment
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
-from baselines.clustering import MatchedClustering
+from baselines.support.clustering import MatchedClustering
 
 MOST_ROUNDS = 100
 

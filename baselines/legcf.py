@@ -10,19 +10,19 @@ import torch
 from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 
-from baco.backbones import Backbone
-from baco.budget import FLOAT_BYTES, Budget, RowFormat
-from baco.codes import Codes
-from baco.compressor import Compressor
+from baco.backbones.backbone import Backbone
+from baco.backbones.propagation import normalised
+from baco.compressors.budget import FLOAT_BYTES, Budget, RowFormat
+from baco.compressors.compressor import Compressor
+from baco.embedding.codes import Codes
+from baco.embedding.quantizers import unpack_export
+from baco.embedding.tables import Codebook, EmbeddingTables, Ledger
 from baco.errors import UserError, unknown
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.propagation import normalised
-from baco.quantization import unpack_export
 from baco.registry import register_method
-from baco.tables import Codebook, EmbeddingTables, Ledger
-from baselines.optional import optional_package
-from baselines.schedule import CodeUpdates
+from baselines.support.optional import optional_package
+from baselines.support.schedule import CodeUpdates
 
 RESCALES = ("none", "layer0")
 GRAPHS = ("expanded", "plain")

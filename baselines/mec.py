@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, softplus
 
-from baco.budget import Budget
+from baco.compressors.budget import Budget
+from baco.embedding.quantizers import ProductQuantizer, code_dtype
 from baco.errors import UserError
 from baco.graph import Biadjacency
-from baco.quantization import ProductQuantizer, code_dtype
 from baco.registry import register_method
 from baselines.pq import ProductMethod, ProductSettings, ProductTables
 

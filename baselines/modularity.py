@@ -17,15 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from baco.budget import Budget
-from baco.budget_search import fill_budget
-from baco.codes import AffineHash, Assignment, Codes, HashAndLabel
-from baco.compressor import CodeCompressor
+from baco.compressors.budget import Budget
+from baco.compressors.budget_search import fill_budget
+from baco.compressors.compressor import CodeCompressor
+from baco.embedding.codes import AffineHash, Assignment, Codes, HashAndLabel
 from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
-from baselines.clustering import Clustering
-from baselines.optional import optional_package
+from baselines.support.clustering import Clustering
+from baselines.support.optional import optional_package
 
 START = 200.0  # where the search of the resolution begins: the published one
 

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco.budget import Budget
-from baco.codes import SIDES
-from baco.compressor import Compressor
+from baco.compressors.budget import Budget
+from baco.compressors.compressor import Compressor
+from baco.embedding.codes import SIDES
+from baco.embedding.quantized import QuantizedTables
+from baco.embedding.quantizers import MOST_CODE_BITS, ProductQuantizer, code_dtype, pack_rows, unpack_rows
+from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.kmeans import compile_kmeans
-from baco.quantization import MOST_CODE_BITS, ProductQuantizer, code_dtype, pack_rows, unpack_rows
-from baco.quantized import QuantizedTables
+from baco.numerics.kmeans import compile_kmeans
 from baco.registry import register_method
 from baco.rng import stream
-from baco.tables import Embeddings, EmbeddingTables, Ledger
 from baselines.full import full_tables, trained_full
 
 if TYPE_CHECKING:

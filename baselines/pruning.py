@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco.backbones import Backbone
-from baco.budget import FLOAT_BYTES, Budget
-from baco.compressor import Compressor
+from baco.backbones.backbone import Backbone
+from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.compressor import Compressor
+from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baco.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
 from baco.training.trainer import Trainer
 from baselines.sizes import LARGEST_DIM
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco.budget import FLOAT_BYTES, Budget
-from baco.compressor import Compressor
+from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.compressor import Compressor
+from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baco.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
 
 LARGEST_DIM = 256  # sizes and positions are stored as one byte each
 SMALLEST_SHARE = 1e-100  # of the largest: what is below has the size 1 anyway

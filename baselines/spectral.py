@@ -7,16 +7,16 @@ from functools import cache
 
 import numpy as np
 
-from baco.budget import Budget
-from baco.budget_search import fill_budget
-from baco.codes import Assignment, Codes
-from baco.compressor import CodeCompressor
+from baco.compressors.budget import Budget
+from baco.compressors.budget_search import fill_budget
+from baco.compressors.compressor import CodeCompressor
+from baco.embedding.codes import Assignment, Codes
 from baco.graph import Biadjacency
-from baco.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
+from baco.numerics.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
+from baco.numerics.spectral import singular_vectors
 from baco.registry import register_method
-from baco.spectral import singular_vectors
-from baselines.clustering import Clustering
-from baselines.connected import Connected
+from baselines.support.clustering import Clustering
+from baselines.support.connected import Connected
 
 ROWS_PER_CLUSTER = 1.5  # a cluster of one side only costs one row; about what real graphs come to
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from baco.command_line import reworded
-from baco.config import RunConfig, parse
 from baco.data.interactions import Interactions
 from baco.errors import UserError
-from baco.experiments import CONF
+from baco.runs.command_line import reworded
+from baco.runs.experiments import CONF
+from baco.runs.settings import RunConfig, parse
 
 
 def run_script(main: Callable[[], None]) -> None:

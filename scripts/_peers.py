@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baco.codes import Assignment
+from baco.backbones.propagation import bipartite_adjacency, normalised
 from baco.data.interactions import Interactions
-from baco.propagation import bipartite_adjacency, normalised
-from baco.scores import Batch
+from baco.embedding.codes import Assignment
+from baco.numerics.triples import Batch
 
 DIM = 64
 LAYERS = 2

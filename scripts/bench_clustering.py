@@ -14,14 +14,14 @@ import numpy as np
 from _common import configuration, run_script
 from tqdm import tqdm
 
-from baco.budget import Budget
-from baco.codes import Assignment
-from baco.compressor import CodeCompressor
+from baco.compressors.budget import Budget
+from baco.compressors.compressor import CodeCompressor
+from baco.embedding.codes import Assignment
+from baco.embedding.tables import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import METHODS, method_class
 from baco.rng import stream
-from baco.tables import code_ledger
 
 BASELINE = "baco"
 

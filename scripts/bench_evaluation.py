@@ -16,11 +16,11 @@ import torch
 from _common import load, run_script
 from _peers import DIM, LAYERS, add_arguments, evaluator_of, models
 
-from baco.backbones import LightGCN
+from baco.backbones.backbone import LightGCN
 from baco.data.interactions import Interactions
 from baco.evaluation.evaluator import Evaluator
-from baco.machine import peak_memory, reset_peak_memory, resolve_device, synchronize
 from baco.rng import torch_stream
+from baco.runs.provenance import peak_memory, reset_peak_memory, resolve_device, synchronize
 from baselines.full import full_tables
 
 

@@ -21,16 +21,16 @@ from _peers import DIM, LAYERS, add_arguments, loss_of, models
 from numba import njit, prange
 from torch import Tensor
 
-from baco.backbones import LightGCN
-from baco.budget import Budget
+from baco.backbones.backbone import LightGCN
+from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
+from baco.compressors.budget import Budget
 from baco.data.interactions import Interactions
-from baco.machine import resolve_device, synchronize
-from baco.propagation import Propagation, bipartite_adjacency, normalised
+from baco.embedding.tables import EmbeddingTables
+from baco.numerics.sparse import Csr
+from baco.numerics.triples import Batch
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
-from baco.scores import Batch
-from baco.sparse import Csr
-from baco.tables import EmbeddingTables
+from baco.runs.provenance import resolve_device, synchronize
 from baco.training.loss import bpr_loss
 from baco.training.sampler import Sampler
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from baco.budget import Budget
+from baco.compressors.budget import Budget
 from baco.registry import METHODS, method_class
 from baco.rng import stream
 

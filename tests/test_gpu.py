@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from baco.backbones import MF, LightGCN
-from baco.budget import Budget
-from baco.coclustering.method import Baco
+from baco.backbones.backbone import MF, LightGCN
+from baco.coclustering.baco import Baco
+from baco.compressors.budget import Budget
 from baco.evaluation.evaluator import Evaluator
 from baco.evaluation.ranking import rank_items
+from baco.numerics.triples import Batch
 from baco.rng import stream, torch_stream
-from baco.scores import Batch
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
 from baselines.full import Full

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from baco.config import typed
 from baco.data.sources import SOURCES
+from baco.embedding.quantizers import QUANTIZERS
 from baco.errors import UserError
-from baco.experiments import GROUPS
-from baco.quantization import QUANTIZERS
 from baco.registry import BACKBONES, METHODS, backbone_class, method_class, register_method
+from baco.runs.experiments import GROUPS
+from baco.runs.settings import typed
 from baco.training.protocol import Protocol
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -36,7 +36,7 @@ def test_every_method_and_backbone_has_its_file_and_the_reverse():
 def test_the_file_of_a_class_names_each_setting_with_its_default(group, name):
     section = settings_of(files(group)[name])
     assert section.pop("name") == name
-    for key in ("mf_popularity", "start"):  # what the run uses where it is told nothing (baco/defaults.py)
+    for key in ("mf_popularity", "start"):  # what the run uses where it is told nothing (baco/runs/defaults.py)
         section.pop(key, None)
     config = CLASS_OF[group](name).Config
     assert typed(config, section, f"{group}.") == config()

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baco.coclustering.alternating import alternating
-from baco.coclustering.asynchronous import asynchronous
-from baco.coclustering.multilevel import multilevel
 from baco.coclustering.objective import objective
-from baco.coclustering.reference import reference
 from baco.coclustering.secondary import secondary_user_clusters
+from baco.coclustering.solvers.alternating import alternating
+from baco.coclustering.solvers.asynchronous import asynchronous
+from baco.coclustering.solvers.authors import reference
+from baco.coclustering.solvers.multilevel import multilevel
 from baco.coclustering.weights import node_weights
-from baco.codes import Assignment, Codes
+from baco.embedding.codes import Assignment, Codes
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
 

@@ -7,15 +7,15 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from baco.budget import Budget
-from baco.coclustering.method import Baco
-from baco.coclustering.plus import BacoPlus
-from baco.config import typed
+from baco.coclustering.baco import Baco
+from baco.coclustering.baco_plus import BacoPlus
+from baco.compressors.budget import Budget
+from baco.compressors.popularity import budget_beside, check_popularity, popularity_scale, scaled
+from baco.embedding.start import first_values
+from baco.embedding.tables import CodebookTables, code_ledger
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
-from baco.popularity import budget_beside, check_popularity, popularity_scale, scaled
-from baco.start import first_values
-from baco.tables import CodebookTables, code_ledger
+from baco.runs.settings import typed
 
 METHODS = {method.name: method for method in (BacoPlus, Baco)}
 
@@ -35,8 +35,8 @@ class BalancedCoClustering:
     settings : dict
         Of the method: see its `Config`.
     popularity : float
-        Exponent of a scale of the columns' embeddings (`baco.popularity.popularity_scale`), one parameter each. 0.25
-        serves models that score by a dot product of these embeddings; 0, no scale, those that propagate them.
+        Exponent of a scale of the columns' embeddings (`baco.compressors.popularity`), one parameter each. 0.25 serves
+        models that score by a dot product of these embeddings; 0, no scale, those that propagate them.
     random_state : int
         Seed; equal seeds give equal codes.
 
@@ -115,7 +115,7 @@ class BalancedCoClustering:
 
         Parameters
         ----------
-        std, start : see `baco.start.first_values`
+        std, start : see `baco.embedding.start.first_values`
 
         Raises
         ------

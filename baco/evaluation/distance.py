@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
-from baco.codes import SIDES
+from baco.embedding.codes import SIDES
+from baco.embedding.tables import CodebookTables, EmbeddingTables
 from baco.errors import UserError
 from baco.files import read_arrays
-from baco.recommender import exported_config
-from baco.tables import CodebookTables, EmbeddingTables
+from baco.serving.recommender import exported_config
 
 ALTERED = frozenset(("quantize", "popularity", "start"))  # settings that the full model's run must not have
 

@@ -19,14 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from baco.evaluation.groups import QUARTILES
-from baco.experiments import CONF, load_experiment
 from baco.files import write_bytes
+from baco.results.columns import ACTIVITY, of_one_device, row_label
 from baco.results.front import named, pareto, write_names
-from baco.results.parts import ACTIVITY, of_one_device, row_label
-from baco.results.record import record_arrays
-from baco.results.reference import method_label, published, published_result
+from baco.results.published import method_label, published, published_result
 from baco.results.runs import RANKING, SECONDS
 from baco.results.summary import Row, Section, joined, sections
+from baco.runs.experiments import CONF, load_experiment
+from baco.runs.record import record_arrays
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*X<>"

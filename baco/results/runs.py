@@ -7,9 +7,9 @@ from itertools import chain
 
 import pandas as pd
 
-from baco.experiments import CONF
-from baco.results.record import lookup
 from baco.results.wanted import Wanted
+from baco.runs.experiments import CONF
+from baco.runs.record import lookup
 
 RANKING = {
     f"{letter}@{k}": f"metrics.test.{name}@{k}"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from baco.budget import FLOAT_BYTES
+from baco.compressors.budget import FLOAT_BYTES
 from baco.evaluation.metrics import user_metrics
-from baco.experiments import CONF, Experiment, Settings, command, overrides
-from baco.results.record import lookup, record_arrays, unpack_hits
-from baco.results.reference import method_label
+from baco.results.published import method_label
 from baco.results.significance import Comparison, compare, holm
 from baco.results.wanted import Wanted, is_limited
+from baco.runs.experiments import CONF, Experiment, Settings, command, overrides
+from baco.runs.record import lookup, record_arrays, unpack_hits
 
 OURS = "baco"  # rows are tested against the first one of this method
 IN_LABEL = ("quantize.blocks=", "quantize.bits=")  # what the label of a format says by itself

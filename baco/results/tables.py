@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from baco.experiments import CONF, Experiment, experiment_names, load_experiment
 from baco.files import write_text
-from baco.results.parts import (
+from baco.results.columns import (
     ACTIVITY,
     COLUMNS,
     FRACTIONS,
@@ -29,10 +28,11 @@ from baco.results.parts import (
     row_label,
     section_notes,
 )
-from baco.results.reference import published, published_result
+from baco.results.published import published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
 from baco.results.summary import OURS, Row, Section, Tests, first_of, joined, sections
+from baco.runs.experiments import CONF, Experiment, experiment_names, load_experiment
 
 ALPHA = 0.05
 PLUS, NEAR = "baco_plus", ("full", "pq", "mec", "su", "bet", "baco")

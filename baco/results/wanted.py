@@ -13,10 +13,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from baco.budget import Budget
-from baco.defaults import filled
+from baco.compressors.budget import Budget
 from baco.errors import UserError
-from baco.experiments import CONF, Settings
+from baco.runs.defaults import filled
+from baco.runs.experiments import CONF, Settings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from baco.graph import Biadjacency
-from baco.scores import Batch
+from baco.numerics.triples import Batch
 
 
 class Sampler:

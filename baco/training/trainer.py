@@ -13,15 +13,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from tqdm import tqdm
 
-from baco.backbones import Backbone
+from baco.backbones.backbone import Backbone
+from baco.embedding.start import first_values
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.metrics import CUTOFFS
-from baco.machine import synchronize
+from baco.numerics.triples import Batch
 from baco.rng import torch_stream
-from baco.scores import Batch
-from baco.start import first_values
-from baco.tables import EmbeddingTables
+from baco.runs.provenance import synchronize
 from baco.training.checkpoint import Checkpoint
 from baco.training.loss import bpr_loss
 from baco.training.protocol import Protocol

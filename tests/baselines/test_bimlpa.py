@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.bimlpa import KEPT, MOST_ROUNDS, SENT, bimlpa
-from baselines.connected import ISOLATED
+from baselines.support.connected import ISOLATED
 from tests.coclustering.test_solvers import graphs
 
 

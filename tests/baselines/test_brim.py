@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.budget import Budget
+from baco.compressors.budget import Budget
+from baco.embedding.tables import code_ledger
 from baco.rng import stream
-from baco.tables import code_ledger
 from baselines.brim import Brim, brim, half_step
-from baselines.connected import ISOLATED
+from baselines.support.connected import ISOLATED
 from tests.coclustering.test_solvers import graphs
 
 resolutions = st.sampled_from([0.3, 1.0, 4.0, 60.0])

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from baco.backbones import MF, LightGCN
-from baco.budget import Budget
-from baco.codes import AffineHash
+from baco.backbones.backbone import MF, LightGCN
+from baco.compressors.budget import Budget
+from baco.embedding.codes import AffineHash
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
 from baselines.cce import Cce, ChunkedCodebook, means
-from baselines.schedule import CodeUpdates
+from baselines.support.schedule import CodeUpdates
 from tests.conftest import QUICK
 
 DIM = 16

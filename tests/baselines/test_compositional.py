@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.budget import Budget
-from baco.codes import AffineHash
+from baco.compressors.budget import Budget
+from baco.embedding.codes import AffineHash
 from baco.errors import UserError
 from baco.rng import stream, torch_stream
 from baselines.compositional import (

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from baco.budget import Budget
+from baco.compressors.budget import Budget
+from baco.embedding.tables import CodebookTables, code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
-from baco.tables import CodebookTables, code_ledger
 from baselines.hashing import DoubleHash, FrequencyHash, HybridHash, Lsh, RandomHash, fractions
 
 

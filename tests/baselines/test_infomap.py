@@ -5,12 +5,12 @@ import sys
 import numpy as np
 import pytest
 
-from baco.budget import Budget
+from baco.compressors.budget import Budget
+from baco.embedding.tables import code_ledger
 from baco.errors import UserError
 from baco.rng import stream
-from baco.tables import code_ledger
-from baselines.connected import ISOLATED
 from baselines.infomap import Infomap, infomap_labels
+from baselines.support.connected import ISOLATED
 
 
 def test_bicliques_are_two_modules(two_bicliques):

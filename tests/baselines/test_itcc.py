@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.budget import Budget
+from baco.compressors.budget import Budget
 from baco.errors import UserError
 from baco.rng import stream
-from baselines.connected import Connected
 from baselines.itcc import InformationTheoreticCoclustering, half_step, mutual_information
+from baselines.support.connected import Connected
 from tests.coclustering.test_solvers import graphs
 
 

@@ -6,11 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from baco.budget import Budget
+from baco.compressors.budget import Budget
+from baco.embedding.tables import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
-from baco.tables import code_ledger
 from baselines.density import Ebmd, excess_density
 from baselines.labels import LabelPropagation, propagate
 from tests.coclustering.plain import neighbours

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from baco.backbones import MF, LightGCN
-from baco.budget import Budget
+from baco.backbones.backbone import MF, LightGCN
+from baco.backbones.propagation import bipartite_adjacency
+from baco.compressors.budget import Budget
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
-from baco.propagation import bipartite_adjacency
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
 from baselines.legcf import BLOCK, Legcf, LegcfTables, Settings, closest_rows, give_to_empty, metis_parts, refitted

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from baco.embedding.quantizers import ProductQuantizer
 from baco.errors import UserError
-from baco.quantization import ProductQuantizer
 from baselines.mec import Mec, Objective
 
 QUANTIZER = ProductQuantizer(blocks=2, bits=2)

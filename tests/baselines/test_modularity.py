@@ -5,13 +5,13 @@ import sys
 import numpy as np
 import pytest
 
-from baco.budget import Budget
 from baco.coclustering.objective import objective
 from baco.coclustering.weights import node_weights
+from baco.compressors.budget import Budget
+from baco.embedding.tables import CodebookTables, code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
-from baco.tables import CodebookTables, code_ledger
 from baselines.modularity import DoubleGraphHash, GraphHash, Leiden, leiden, louvain
 
 pytest.importorskip("igraph", reason="needs igraph, as in pip install 'baco[gpl]'")

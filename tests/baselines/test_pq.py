@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.backbones import LightGCN
-from baco.budget import Budget
+from baco.backbones.backbone import LightGCN
+from baco.compressors.budget import Budget
+from baco.embedding.quantizers import ProductQuantizer
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
-from baco.quantization import ProductQuantizer
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
 from baselines.full import Full

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from baco.backbones import LightGCN
-from baco.budget import Budget
+from baco.backbones.backbone import LightGCN
+from baco.compressors.budget import Budget
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from baco.backbones import MF, LightGCN
-from baco.budget import Budget
+from baco.backbones.backbone import MF, LightGCN
+from baco.compressors.budget import Budget
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
+from baco.numerics.triples import Batch
 from baco.rng import stream, torch_stream
-from baco.scores import Batch
 from baco.training.trainer import Trainer
 from baselines.full import Full
 from baselines.sizes import EqualSizes, PowerSizes, RandomSizes, SizedTables, affordable_size, allocate, ranked

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from baco.budget import Budget
+from baco.compressors.budget import Budget
+from baco.embedding.tables import code_ledger
 from baco.graph import Biadjacency
 from baco.rng import stream
-from baco.tables import code_ledger
 from baselines.spectral import SpectralBiclustering, SpectralCoclustering
 
 

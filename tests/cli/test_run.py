@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from baco.data.interactions import save_interactions
-from baco.experiments import GROUPS
+from baco.embedding.tables import CodebookTables
 from baco.registry import METHODS, method_class
-from baco.results.record import unpack_hits
-from baco.tables import CodebookTables
+from baco.runs.experiments import GROUPS
+from baco.runs.record import unpack_hits
 from tests.cli.workplace import ROOT, TINY, Workplace, running
 
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from hydra import compose, initialize_config_dir
 
-from baco.experiments import CONF
+from baco.runs.experiments import CONF
 from tests.cli.workplace import TINY
 
 TUNE = "scripts/tune.py"

@@ -18,8 +18,6 @@ from tempfile import TemporaryDirectory
 
 import hydra.main  # noqa: F401
 
-import baco.experiment
-import baco.grid  # noqa: F401
 from baco.registry import method_class
 
 ROOT = Path(__file__).parents[2]

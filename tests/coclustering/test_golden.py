@@ -9,11 +9,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from baco.coclustering.asynchronous import asynchronous
 from baco.coclustering.cocluster import Settings, cocluster
 from baco.coclustering.secondary import secondary_user_clusters
+from baco.coclustering.solvers.asynchronous import asynchronous
 from baco.coclustering.weights import node_weights
-from baco.tables import code_ledger
+from baco.embedding.tables import code_ledger
 
 GAMMA, SEED = 0.1308, 2025  # the authors'
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from baco.coclustering.alternating import alternating
-from baco.coclustering.asynchronous import asynchronous
 from baco.coclustering.cocluster import Settings, cocluster
-from baco.coclustering.multilevel import Links, merged, multilevel
 from baco.coclustering.objective import internal_edges, numbered, objective, volumes
 from baco.coclustering.secondary import secondary_user_clusters
+from baco.coclustering.solvers.alternating import alternating
+from baco.coclustering.solvers.asynchronous import asynchronous
+from baco.coclustering.solvers.multilevel import Links, merged, multilevel
 from baco.coclustering.weights import node_weights
 from baco.errors import UserError
 from baco.graph import Biadjacency

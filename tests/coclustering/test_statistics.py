@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.assignments import cached_assignment
-from baco.budget import Budget
+from baco.coclustering.baco import Baco
 from baco.coclustering.cocluster import Settings, cocluster
-from baco.coclustering.method import Baco
 from baco.coclustering.statistics import cluster_statistics, gini
+from baco.compressors.budget import Budget
 from baco.graph import Biadjacency
+from baco.runs.assignment_cache import cached_assignment
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=30))

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-from baco.backbones import LightGCN
-from baco.budget import Budget
-from baco.compressor import CodeCompressor
+from baco.backbones.backbone import LightGCN
+from baco.compressors.budget import Budget
+from baco.compressors.compressor import CodeCompressor
+from baco.embedding.quantized import QuantizedTables
+from baco.embedding.quantizers import UniformQuantizer, unpack_export
+from baco.embedding.tables import CodebookTables, EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
-from baco.quantization import UniformQuantizer, unpack_export
-from baco.quantized import QuantizedTables
-from baco.recommender import Recommender, export_model
 from baco.registry import METHODS, method_class, tables_class
 from baco.rng import stream, torch_stream
-from baco.tables import CodebookTables, EmbeddingTables
+from baco.serving.recommender import Recommender, export_model
 from baco.training.trainer import Trainer
 from tests.conftest import PLANTED, QUICK
 

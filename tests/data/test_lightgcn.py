@@ -14,8 +14,8 @@ from baco.data import lightgcn, release
 from baco.data.interactions import SPLITS, load_interactions
 from baco.data.lightgcn import pairs_of, prepare, resplit
 from baco.errors import UserError
-from baco.experiments import load_experiment
-from baco.results.record import load_records
+from baco.runs.experiments import load_experiment
+from baco.runs.record import load_records
 from tests.conftest import real_data
 
 FILES = {"train.txt": "0 4 2 3\n1 0 1\n2 1 3 4 0\n3 2 0 1\n\n", "test.txt": "0 1\n1 2 3\n2 2\n3 4\n"}

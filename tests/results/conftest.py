@@ -2,8 +2,8 @@
 
 import pytest
 
-from baco.results.record import load_records
 from baco.results.tables import Document, documents
+from baco.runs.record import load_records
 from tests.results.test_tables import RECORDS
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from baco.results.figures import Gallery, as_bytes, write_figures
 from baco.results.front import pareto
-from baco.results.record import load_records, record_name, save_record
-from baco.results.reference import published_result
+from baco.results.published import published_result
 from baco.results.report import report
+from baco.runs.record import load_records, record_name, save_record
 from tests.results.test_tables import FULL, RECORDS, a_record, full
 
 

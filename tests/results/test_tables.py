@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from baco.budget import Budget
-from baco.experiments import Experiment, load_experiment
-from baco.results.parts import section_notes
-from baco.results.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
+from baco.compressors.budget import Budget
+from baco.results.columns import section_notes
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
 from baco.results.summary import joined, sections
 from baco.results.tables import against_plus, comparison, documents, each_at_its_best, overview, write_tables
 from baco.results.wanted import Wanted
+from baco.runs.experiments import Experiment, load_experiment
+from baco.runs.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "results" / "records"

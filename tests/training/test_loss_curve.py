@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import embedding
 
-from baco.backbones import LightGCN
-from baco.budget import Budget
-from baco.coclustering.method import Baco
+from baco.backbones.backbone import LightGCN
+from baco.coclustering.baco import Baco
+from baco.compressors.budget import Budget
 from baco.rng import stream, torch_stream
 from baco.training.loss import bpr_loss
 from baco.training.sampler import Sampler

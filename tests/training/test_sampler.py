@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from baco.scores import Batch
+from baco.numerics.triples import Batch
 from baco.training.sampler import Sampler
 
 

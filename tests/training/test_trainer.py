@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from baco.backbones import MF, Backbone, LightGCN
-from baco.budget import Budget
+from baco.backbones.backbone import MF, Backbone, LightGCN
+from baco.compressors.budget import Budget
+from baco.embedding.tables import EmbeddingTables, Ledger
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
-from baco.tables import EmbeddingTables, Ledger
 from baco.training.checkpoint import Checkpoint
 from baco.training.sampler import Sampler
 from baco.training.trainer import Trainer

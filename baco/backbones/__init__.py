@@ -1,0 +1,1 @@
+"""Backbones: from layer-0 embeddings to final ones."""

@@ -1,0 +1,94 @@
+"""Backbones: from layer-0 embeddings to the final ones whose dot products are the scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
+from baco.embedding.tables import EmbeddingTables
+from baco.errors import UserError
+from baco.graph import Biadjacency
+from baco.numerics.triples import Batch
+from baco.registry import register_backbone
+
+
+class Backbone:
+    """Turns embedding tables into final embeddings by linear propagation. It has no trainable parameters of its own.
+
+    Attributes
+    ----------
+    num_layers : int
+        L, the number of propagation steps.
+    """
+
+    num_layers = 0
+
+    @dataclass(frozen=True)
+    class Config:
+        """No settings."""
+
+    def __init__(self, train: Biadjacency, config: Config):
+        self.train = train
+        self.config = config
+        self._attached: EmbeddingTables | None = None
+
+    @property
+    def own_share(self) -> float:
+        """The weight of a layer-0 embedding in its own final embedding, its neighbours' part aside."""
+        return 1 / (self.num_layers + 1)
+
+    def attach(self, tables: EmbeddingTables) -> None:
+        """Prepare for these tables: to be called again whenever their codes or their graph have changed."""
+        graph = tables.augment_graph(bipartite_adjacency(self.train))
+        self._propagation = Propagation(normalised(graph), self.num_layers, self.train.num_users, tables.pooling())
+        self._attached = tables
+
+    def propagation(self, tables: EmbeddingTables) -> Propagation:
+        """The propagation for the pooling and the graph of these tables."""
+        if self._attached is not tables:
+            self.attach(tables)
+        return self._propagation
+
+    def final_embeddings(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor]:
+        """((num_users, dim), (num_items, dim)): the embeddings that rank."""
+        nodes = self.propagation(tables)(*tables.shared_rows())
+        users, items, _ = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        return users, items
+
+    def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
+        """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""
+        return self.propagation(tables).score_differences(batch, *tables.shared_rows())
+
+
+@register_backbone("mf")
+class MF(Backbone):
+    """Matrix factorisation: the score is the dot product of the tables' embeddings."""
+
+    label = "MF"
+
+
+@register_backbone("lightgcn")
+class LightGCN(Backbone):
+    """The mean of layers 0..L of the symmetrically normalised propagation (He et al., SIGIR 2020, eq. 7-9).
+
+    The graph is the full graph of users and items, whatever the codes: users who share a row at layer 0 still differ
+    after propagation. A node without interactions ends as 1 / (L + 1) of its layer-0 embedding.
+    """
+
+    label = "LightGCN"
+
+    @dataclass(frozen=True)
+    class Config:
+        """num_layers: L, the number of propagation steps; 0 is MF."""
+
+        num_layers: int = 2
+
+        def __post_init__(self):
+            if self.num_layers < 0:
+                raise UserError(f"backbone.num_layers={self.num_layers} must be 0 or more")
+
+    @property
+    def num_layers(self) -> int:
+        return self.config.num_layers

@@ -1,0 +1,1 @@
+"""Solvers of balanced co-clustering: from a biadjacency to labels."""

@@ -1,0 +1,163 @@
+"""The budget: the most that the embedding tables of both sides may cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from baco.embedding.codes import packed_code_bytes
+from baco.errors import UserError, unknown
+
+if TYPE_CHECKING:  # tables know budgets, not the reverse; and whoever only reads records needs no torch
+    from baco.embedding.quantizers import Quantizer
+    from baco.embedding.tables import Ledger
+
+UNITS = ("parameters", "bytes")
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """What one codebook costs as it is stored: so much for each of its rows, and so much for the whole.
+
+    Attributes
+    ----------
+    row_parameters, row_bytes : int
+    table_parameters, table_bytes : int
+        Whatever the number of rows; each side has a codebook of its own.
+    """
+
+    row_parameters: int
+    row_bytes: int
+    table_parameters: int = 0
+    table_bytes: int = 0
+
+    @classmethod
+    def float32(cls, dim: int) -> RowFormat:
+        """Rows as they are trained."""
+        return cls(dim, FLOAT_BYTES * dim)
+
+    def parameters(self, rows: int) -> int:
+        """Of one codebook, by the paper's rule: each stored number is one, however few bits it has."""
+        return self.table_parameters + rows * self.row_parameters
+
+    def bytes(self, rows: int) -> int:
+        """Of one codebook."""
+        return self.table_bytes + rows * self.row_bytes
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on a ledger.
+
+    Attributes
+    ----------
+    limit : int
+        Parameters by the paper's rule, or bytes at inference.
+    unit : str
+        'parameters' or 'bytes'.
+    dim : int
+        Embedding width.
+    quantizer : Quantizer or None
+        What the rows that it buys are stored with after training; None: in float32. It has no part in the limit.
+    """
+
+    limit: int
+    unit: str
+    dim: int
+    quantizer: Quantizer | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        value: float | None,
+        unit: str,
+        num_users: int,
+        num_items: int,
+        dim: int,
+        quantizer: Quantizer | None = None,
+    ) -> Budget:
+        """Resolve what the user asked for.
+
+        Parameters
+        ----------
+        value : float or int
+            A ratio of the full model in (0, 1], or a whole number of codebook rows above 1. None: no limit but the
+            full model's size.
+        unit : str
+            In 'bytes', a ratio is one of the full model's bytes, and a number of rows stands for the bytes that a
+            method of so many float32 rows and one stored code per id takes.
+
+        Raises
+        ------
+        UserError
+            When the value is neither, or the unit is unknown.
+        """
+        if unit not in UNITS:
+            raise unknown("budget_unit", unit, UNITS)
+        nodes = num_users + num_items
+        full = nodes * dim * (FLOAT_BYTES if unit == "bytes" else 1)
+        if value is None or value == 1:
+            return cls(full, unit, dim, quantizer)
+        if not value > 0:
+            raise UserError(f"budget={value} must be a ratio in (0, 1] or a whole number of rows, as in 0.25 or 12000")
+        if value < 1:
+            return cls(int(value * full), unit, dim, quantizer)
+        if not float(value).is_integer():
+            raise UserError(f"budget={value} is no ratio (at most 1) and no whole number of rows")
+        rows = int(value)
+        if rows > nodes:
+            raise UserError(f"budget={rows} rows is more than the {nodes} rows of the full model; take at most {nodes}")
+        if unit == "parameters":
+            return cls(rows * dim, unit, dim, quantizer)
+        user_rows, item_rows = split_rows(rows, num_users, num_items)
+        codes = packed_code_bytes(num_users, user_rows) + packed_code_bytes(num_items, item_rows)
+        return cls(FLOAT_BYTES * rows * dim + codes, unit, dim, quantizer)
+
+    def row_format(self, width: int | None = None) -> RowFormat:
+        """What rows of a width, most often `dim`, cost as they are stored."""
+        width = self.dim if width is None else width
+        return RowFormat.float32(width) if self.quantizer is None else self.quantizer.format(width)
+
+    def amount(self, ledger: Ledger) -> int:
+        """The part of a ledger that the limit is about."""
+        return ledger.parameters if self.unit == "parameters" else ledger.bytes
+
+    def share(self, ledger: Ledger) -> float:
+        """The part of the budget that is used."""
+        return self.amount(ledger) / self.limit
+
+    def check(self, ledger: Ledger, method: str) -> None:
+        """Refuse tables that cost more than the budget. Every method passes here, once, before training."""
+        if self.amount(ledger) > self.limit:
+            raise UserError(
+                f"method '{method}' needs {self.amount(ledger):,} {self.unit}, over the budget of {self.limit:,}; "
+                "raise budget= or change the method's settings"
+            )
+
+    def rows(self, *, extra_parameters: int = 0, extra_bytes: int = 0) -> int:
+        """The number of rows, in two codebooks, that the limit buys beside what else a method stores."""
+        row = self.row_format()
+        if self.unit == "parameters":
+            return max(0, self.limit - extra_parameters - 2 * row.table_parameters) // max(1, row.row_parameters)
+        return max(0, self.limit - extra_bytes - 2 * row.table_bytes) // row.row_bytes
+
+    def decides(self) -> dict:
+        """Plain values for records and caches, which know nothing of row formats where rows are in float32."""
+        plain = {"limit": self.limit, "unit": self.unit, "dim": self.dim}
+        return plain if self.quantizer is None else plain | {"row": asdict(self.row_format())}
+
+
+def split_rows(rows: int, num_users: int, num_items: int) -> tuple[int, int]:
+    """Share rows between users and items in proportion to their numbers, one each at least.
+
+    Raises
+    ------
+    UserError
+        When there are fewer than two rows.
+    """
+    if rows < 2:
+        raise UserError(f"the budget buys {rows} codebook rows, but users and items need one each; raise budget=")
+    user_rows = round(rows * num_users / (num_users + num_items))
+    user_rows = min(max(user_rows, 1), rows - 1)
+    return user_rows, rows - user_rows

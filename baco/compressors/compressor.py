@@ -1,0 +1,78 @@
+"""What every compression method offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from baco.compressors.budget import Budget
+from baco.embedding.codes import Assignment
+from baco.embedding.tables import CodebookTables, EmbeddingTables
+from baco.graph import Biadjacency
+
+if TYPE_CHECKING:
+    from baco.training.trainer import Trainer
+
+
+class Compressor:
+    """A compression method: training interactions and a budget in, embedding tables out.
+
+    A method is one subclass with `@register_method(name)` and one `conf/method/name.yaml`.
+
+    Attributes
+    ----------
+    Config : frozen dataclass
+        Its settings, each of which the YAML names; sizes are the budget's business.
+    label : str
+        What tables and figures print.
+    has_budget : bool
+        False for a method whose size is what it is; it is then measured, not limited.
+    has_start : bool
+        Whether its tables, or the full model that it trains first, can start near given embeddings (`start=spectral`).
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """No settings."""
+
+    label: ClassVar[str]
+    has_budget: ClassVar[bool] = True
+    has_start: ClassVar[bool] = False
+    name: ClassVar[str]  # set by register_method
+
+    def __init__(self, config: Config | None = None):
+        self.config = self.Config() if config is None else config
+
+    def warm_up(self) -> None:
+        """Compile what `fit` will call, so that its seconds are those of the method."""
+
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> EmbeddingTables:
+        """Tables within the budget, of width `budget.dim`, before their first values are drawn.
+
+        Parameters
+        ----------
+        train : Biadjacency
+            Training interactions only.
+        rng : numpy.random.Generator
+            The only source of randomness.
+        """
+        raise NotImplementedError
+
+    def search(self, tables: EmbeddingTables, trainer: Trainer) -> EmbeddingTables:
+        """Choose other tables by short trainings before the final one (BET). The default keeps the given ones."""
+        return tables
+
+
+class CodeCompressor(Compressor):
+    """A method that only assigns codes; `CodebookTables` does the rest."""
+
+    has_start = True
+
+    def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
+        """Codes whose ledger fits the budget; the parameters are those of `fit`."""
+        raise NotImplementedError
+
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CodebookTables:
+        return CodebookTables(self.assign(train, budget, rng), budget.dim)

@@ -1,0 +1,1 @@
+"""Embedding tables: codes, codebooks, their cost, and formats of rows."""

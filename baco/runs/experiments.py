@@ -1,0 +1,109 @@
+"""Experiments: named lists of runs in conf/experiment, each run a few settings in the order of their priority.
+
+An experiment's `runs` is a list of sweeps. A sweep gives settings one value or several; it stands for all combinations,
+the last setting varying fastest. The setting `experiment` stands for the runs of other experiments, in which the
+sweep's other settings replace theirs. A run that comes up twice counts where it comes up first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from baco.errors import UserError, unknown
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")  # of it: a run takes one file of each
+
+Settings = dict[str, "str | int | float | bool | None"]  # of one run: what differs from conf/config.yaml
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A file of conf/experiment.
+
+    Attributes
+    ----------
+    name : str
+    title : str
+        What its table is called.
+    about : str
+        What a reader of the table has to know.
+    runs : tuple of Settings
+        The most important first.
+    """
+
+    name: str
+    title: str
+    about: str
+    runs: tuple[Settings, ...]
+
+
+def experiment_names(conf: Path = CONF) -> list[str]:
+    """The experiments there are, in alphabetical order."""
+    return sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
+
+
+def load_experiment(name: str, conf: Path = CONF) -> Experiment:
+    """Read conf/experiment/<name>.yaml and work out its runs.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or it is not what an experiment has to be.
+    """
+    return _load(name, conf, ())
+
+
+def _load(name: str, conf: Path, within: tuple[str, ...]) -> Experiment:
+    path = conf / "experiment" / f"{name}.yaml"
+    if not path.exists():
+        raise unknown("experiment", name, experiment_names(conf))
+    if name in within:
+        raise UserError(f"{path}: experiment '{name}' contains itself")
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    if not isinstance(content, dict) or set(content) - {"title", "about", "runs"} or not content.get("runs"):
+        raise UserError(f"{path} must hold the keys title, about and runs, a list of sweeps")
+    runs = []
+    for number, sweep in enumerate(content["runs"], 1):
+        if not isinstance(sweep, dict):
+            raise UserError(f"{path}: sweep {number} must be a mapping from settings to values")
+        sweep = dict(sweep)
+        included = sweep.pop("experiment", None)
+        if included is None:
+            runs += _combinations(sweep)
+        else:
+            for other in included if isinstance(included, list) else [included]:
+                inner = _load(other, conf, (*within, name)).runs
+                runs += [run | replaced for run in inner for replaced in _combinations(sweep)]
+    return Experiment(name, content.get("title", name), content.get("about", ""), without_duplicates(runs))
+
+
+def _combinations(sweep: dict) -> list[Settings]:
+    choices = [values if isinstance(values, list) else [values] for values in sweep.values()]
+    return [dict(zip(sweep, values, strict=True)) for values in product(*choices)]
+
+
+def without_duplicates(runs: list[Settings]) -> tuple[Settings, ...]:
+    """The same runs, each at its first place only."""
+    distinct: dict[tuple, Settings] = {}
+    for run in runs:
+        distinct.setdefault(tuple(sorted(run.items())), run)
+    return tuple(distinct.values())
+
+
+def overrides(settings: Settings) -> list[str]:
+    """The settings as run.py takes them."""
+    special = {None: "null", True: "true", False: "false"}
+    return [
+        f"{key}={special[value] if value is None or isinstance(value, bool) else value}"
+        for key, value in settings.items()
+    ]
+
+
+def command(settings: Settings) -> str:
+    """The command that runs it."""
+    return " ".join(["python run.py", *overrides(settings)])

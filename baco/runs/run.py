@@ -1,0 +1,376 @@
+"""One experiment, from a configuration to a record: the only place where the parts meet."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.compressor import CodeCompressor
+from baco.compressors.popularity import budget_beside, popularity_scale, scaled
+from baco.data.interactions import SPLITS, Interactions
+from baco.embedding.codes import SIDES, Assignment
+from baco.embedding.quantized import QuantizedTables
+from baco.embedding.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
+from baco.evaluation.distance import distances, embeddings, load_full
+from baco.evaluation.evaluator import Evaluator, RankingReport
+from baco.evaluation.groups import means_by_activity
+from baco.evaluation.ranking import rank_items
+from baco.files import check_writable
+from baco.graph import SQUARE, Biadjacency
+from baco.numerics.triples import Batch
+from baco.rng import stream
+from baco.runs.assignment_cache import cached_assignment
+from baco.runs.lock import claim
+from baco.runs.provenance import (
+    code_version,
+    environment,
+    peak_memory,
+    reset_peak_memory,
+    resolve_device,
+    set_threads,
+    synchronize,
+)
+from baco.runs.record import (
+    RECORD_SCHEMA,
+    RESULTS_VERSION,
+    load_record,
+    pack_hits,
+    record_id,
+    record_name,
+    save_record,
+)
+from baco.runs.settings import RunConfig
+from baco.serving.recommender import check_replaceable, export_model, exported_config, has_ids_of
+from baco.training.checkpoint import Checkpoint
+from baco.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+GROUP_CUTOFF = 20  # of the means by user activity, as in the paper's Figure 5
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run before it starts: its data, its budget, what decides its result, and the name of its record."""
+
+    config: RunConfig
+    data: Interactions
+    budget: Budget
+    decides: dict
+    name: str
+
+    @classmethod
+    def of(cls, config: RunConfig, data: Interactions | None = None) -> Plan:
+        """The plan of a configuration on its dataset, which is loaded if it is not given."""
+        method = config.method
+        data = config.dataset.load(config.data_dir) if data is None else data
+        value = config.budget if method.has_budget else None
+        sizes = data.num_users, data.num_items
+        budget = Budget.parse(value, config.budget_unit, *sizes, config.dim, config.quantize)
+        decides = config.decides() | {"dataset": data.fingerprint, "budget": budget.decides()}
+        name = record_name(data.name, config.backbone.name, method.name, record_id(decides))
+        return cls(config, data, budget, decides, name)
+
+    @property
+    def path(self) -> Path:
+        """Where the record belongs."""
+        return self.config.results_dir / f"{self.name}.json"
+
+    @property
+    def checkpoint_paths(self) -> tuple[Path, Path]:
+        """From where an interrupted training goes on, and that of the full model which some methods train first."""
+        names = f"{self.name}.checkpoint", f"{self.name}.full.checkpoint"
+        return tuple(self.config.runs_dir / name for name in names)
+
+    @property
+    def log_path(self) -> Path:
+        """What happened, in detail."""
+        return self.config.runs_dir / f"{self.name}.log"
+
+    @property
+    def lock_path(self) -> Path:
+        """What whoever does the run holds."""
+        return self.config.runs_dir / "locks" / self.name
+
+    def done(self) -> dict | None:
+        """The record, where the run need not be done again: not `force`, and it has left all that it was asked for."""
+        config, record = self.config, load_record(self.path)
+        if record is None or config.force:
+            return None
+        if config.export is not None:
+            exported = exported_config(config.export)
+            same_run = exported is not None and record_id(exported) == record_id(self.decides)
+            if not (same_run and has_ids_of(config.export, self.data)):
+                return None
+        return None if config.full_export is not None and "distance" not in record else record
+
+
+def run(plan: Plan) -> dict:
+    """Do a run, or find its record; returns the record.
+
+    Raises
+    ------
+    UserError
+        For everything that can be checked before training: device, threads, folders, budget.
+    ClaimedError
+        When another process is at it.
+    """
+    config = plan.config
+    device = resolve_device(config.device)
+    set_threads(config.threads)
+    plan.data.describe()
+    record = plan.done()
+    if record is not None:
+        log.info("already recorded in %s (force=true runs it again)", plan.path)
+        return record
+    check_writable(plan.path, "results_dir")
+    check_writable(plan.log_path, "runs_dir")
+    if config.export is not None:
+        check_writable(config.export, "export")
+        check_replaceable(config.export, plan.decides)
+    full = None if config.full_export is None else load_full(config.full_export, plan.decides)
+    with claim(plan.lock_path):
+        return plan.done() or _run(plan, device, full)  # whoever had the claim until now may have recorded it
+
+
+def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None) -> dict:
+    config, data, decides = plan.config, plan.data, plan.decides
+    code = code_version()  # now: the sources may change while the run lasts
+    surroundings = environment(device)
+    made_by = {"code": code["sources"], "libraries": surroundings["libraries"], "device": device.type}
+    checkpoints = [Checkpoint(path, config.checkpoint_every, made_by) for path in plan.checkpoint_paths]
+    if config.force:
+        for checkpoint in checkpoints:
+            checkpoint.remove()
+    with log_file(plan.log_path, append=any(checkpoint.path.exists() for checkpoint in checkpoints)):
+        log.debug("%s", json.dumps(decides, indent=1))
+        tables, test, measured = train_and_test(plan, device, *checkpoints)
+        record = {
+            "schema": RECORD_SCHEMA,
+            "results_version": RESULTS_VERSION,
+            "id": record_id(decides),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "names": {
+                "dataset": data.name,
+                "backbone": config.backbone.name,
+                "method": config.method.name,
+                "protocol": config.protocol.name,
+            },
+            "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": config.label},
+            "config": decides,
+            "dataset": describe_data(data),
+            "size": describe_size(tables, plan.budget, data.train) | {"limited": config.method.has_budget},
+            **measured,
+            "environment": surroundings,
+            "code": code,
+        }
+        before = load_record(plan.path) or {}
+        if full is not None:
+            record["distance"] = distances(embeddings(tables), full)
+        elif "distance" in before and not config.force:
+            record["distance"] = before["distance"]
+        arrays = pack_hits(test.users, test.num_relevant, test.hits) | ids_per_row(tables)
+        save_record(config.results_dir, plan.name, record, arrays)
+        log.info("recorded in %s", plan.path)
+        if config.export is not None:
+            export_model(config.export, tables, decides, config.dataset, data)
+            log.info("exported the tables to %s", config.export)
+        for checkpoint in checkpoints:
+            checkpoint.remove()
+    return record
+
+
+def assign(plan: Plan) -> None:
+    """Only compute the codes of a run, into the cache that `run` looks into; nothing for methods without codes.
+
+    Raises
+    ------
+    UserError, ClaimedError
+        As `run`.
+    """
+    config = plan.config
+    set_threads(config.threads)
+    plan.data.describe()
+    if isinstance(config.method, CodeCompressor):
+        check_writable(plan.log_path, "runs_dir")
+        with claim(plan.lock_path):
+            codes(config, plan.data.train, plan.budget)
+
+
+def train_and_test(
+    plan: Plan, device: torch.device, checkpoint: Checkpoint, full_checkpoint: Checkpoint
+) -> tuple[EmbeddingTables, RankingReport, dict]:
+    """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
+    config, data, budget = plan.config, plan.data, plan.budget
+    warm_up(config, device)
+    reset_peak_memory(device)
+    tables, clustering_seconds, details = fit_tables(config, data.train, budget)
+    backbone = config.backbone(data.train, config.backbone_config)
+    trainer = Trainer(
+        backbone,
+        Evaluator(data),
+        config.protocol,
+        config.seed,
+        device,
+        start=config.start,
+        full_checkpoint=full_checkpoint,
+    )
+    start = time.perf_counter()
+    tables = config.method.search(trainer.initialized(tables), trainer)
+    search_seconds = time.perf_counter() - start + trainer.continued_seconds
+    tables = quantized(config, tables)
+    check_budget(config, budget, tables.ledger())
+    report = trainer.fit(tables, checkpoint=checkpoint)
+    check_budget(config, budget, tables.ledger())
+
+    start = time.perf_counter()
+    test = trainer.evaluate(tables, "test")
+    synchronize(device)
+    test_seconds = time.perf_counter() - start
+    measured = {
+        "assignment": details,
+        "training": {
+            "epochs": report.epochs,
+            "steps": report.steps,
+            "best_epoch": report.best_epoch,
+            "history": report.history,
+            "continued_after": report.continued_after,
+        },
+        "seconds": {
+            "clustering": clustering_seconds,
+            "search": search_seconds,
+            "training": report.training_seconds,
+            "epoch": report.training_seconds / report.epochs,
+            "validation": report.validation_seconds,
+            "test": test_seconds,
+        },
+        "memory": peak_memory(device),
+        "metrics": {
+            "val": trainer.evaluate(tables, "val").means(),
+            "test": test.means(),
+            "test_by_activity": means_by_activity(test, data.train.user_degrees, GROUP_CUTOFF),
+        },
+    }
+    return tables, test, measured
+
+
+def warm_up(config: RunConfig, device: torch.device) -> None:
+    """Compile what training and ranking call for embeddings of this width, so that their seconds are those of work."""
+    backbone = config.backbone(SQUARE, config.backbone_config)
+    tables = CodebookTables(Assignment.of_own_rows(2, 2), config.dim).to(device)
+    for size in (1, 2):  # batches that touch few nodes and batches that touch all go different ways
+        ids = torch.zeros(size, dtype=torch.int32, device=device)
+        backbone.score_differences(tables, Batch(ids, ids, ids)).sum().backward()
+    users, items = (side.detach() for side in backbone.final_embeddings(tables))
+    rank_items(users, items, np.arange(2), SQUARE.by_user, np.arange(2), 2)
+
+
+def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[EmbeddingTables, float, dict]:
+    """Tables before their first values, the seconds the compressor took, and what it says of its assignment."""
+    method = config.method
+    if isinstance(method, CodeCompressor):
+        assignment, seconds = codes(config, train, budget)
+        ledger = code_ledger(assignment, config.dim, budget.row_format())
+        check_budget(config, budget, ledger)  # before a table is allocated
+        tables = CodebookTables(assignment, config.dim)
+        details = assignment.details
+    else:
+        method.warm_up()
+        start = time.perf_counter()
+        tables = method.fit(train, budget, stream(config.seed, "assign"))
+        seconds, details = time.perf_counter() - start, {}
+    share = budget.share(quantized(config, tables).ledger())
+    if method.has_budget and share < 0.98:
+        log.warning("%s uses %.1f %% of its budget only", method.name, 100 * share)
+    return tables, seconds, details
+
+
+def codes(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[Assignment, float]:
+    """The method's codes, from the cache if they are there, with scaled items if that is asked for; and its seconds."""
+    scale = popularity_scale(train.item_degrees, config.popularity)
+    folder = config.runs_dir / "assignments"
+    rest = budget_beside(scale, budget)
+    assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder, afresh=config.force)
+    return scaled(assignment, scale), seconds
+
+
+def quantized(config: RunConfig, tables: EmbeddingTables) -> EmbeddingTables:
+    """The tables with rows that are packed after training, where the run asks for it."""
+    if config.quantize is None:
+        return tables
+    return QuantizedTables(tables, config.quantize, int(stream(config.seed, "quantize").integers(2**31)))
+
+
+def check_budget(config: RunConfig, budget: Budget, ledger: Ledger) -> None:
+    """Refuse tables over the budget; a method without one is measured, not limited."""
+    if config.method.has_budget:
+        budget.check(ledger, config.method.name)
+
+
+def describe_data(data: Interactions) -> dict:
+    """What a record says of its dataset."""
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "num_users": data.num_users,
+        "num_items": data.num_items,
+        **{split: getattr(data, split).num_edges for split in SPLITS},
+        "report": asdict(data.report),
+    }
+
+
+def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency) -> dict:
+    """What a record says of the tables' cost; the ratios are to the full model's."""
+    ledger = tables.ledger()
+    full_parameters = train.num_nodes * budget.dim
+    return asdict(ledger) | {
+        "budget_limit": budget.limit,
+        "budget_unit": budget.unit,
+        "budget_used": budget.share(ledger),
+        "full_parameters": full_parameters,
+        "parameter_ratio": ledger.parameters / full_parameters,
+        "byte_ratio": ledger.bytes / (FLOAT_BYTES * full_parameters),
+    }
+
+
+def ids_per_row(tables: EmbeddingTables) -> dict[str, np.ndarray]:
+    """`users_per_row` and `items_per_row`, int32, descending: how many ids have each row as their first code."""
+    if tables.assignment is None:
+        return {}
+    counts = {}
+    for side in SIDES:
+        codes = getattr(tables.assignment, side)
+        sizes = np.bincount(codes.first, minlength=codes.num_rows)
+        counts[f"{side}_per_row"] = np.sort(sizes)[::-1].astype(np.int32)
+    return counts
+
+
+@contextmanager
+def log_file(path: Path, append: bool = False) -> Iterator[None]:
+    """Write all that this project logs meanwhile, details and a failure included, to a file as well."""
+    handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    loggers = [logging.getLogger(package) for package in ("baco", "baselines")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    except Exception:
+        log.debug("the run failed", exc_info=True)
+        raise
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
+        handler.close()

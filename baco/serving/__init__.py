@@ -1,0 +1,1 @@
+"""What a trained model leaves behind, and recommendations from it."""

@@ -1,0 +1,217 @@
+"""Recommendations from an exported model: what a server does with the file that `export=` wrote."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from baco.data.interactions import SPLITS, Interactions, load_interactions
+from baco.data.sources import SOURCES, source_name
+from baco.embedding.quantizers import unpack_export
+from baco.embedding.tables import EmbeddingTables
+from baco.errors import UserError
+from baco.evaluation.evaluator import tie_order
+from baco.evaluation.ranking import NO_ITEM, rank_items
+from baco.files import from_json_array, json_array, read_arrays, write_arrays
+from baco.registry import backbone_class, tables_class
+from baco.runs.record import record_id
+from baco.runs.settings import typed
+
+log = logging.getLogger(__name__)
+
+PAIRS = 2**18  # whose scores are worked out at once
+
+
+def export_model(path: Path, tables: EmbeddingTables, config: dict, source: object, data: Interactions) -> None:
+    """Write trained tables, packed as a server needs them, the ids of the source, and what `Recommender` must know.
+
+    Parameters
+    ----------
+    config : dict
+        What decides the run's result, as its record has it.
+    source : Release, Log or Synthetic
+        Where the data came from.
+    """
+    model = {
+        "tables": tables.kind,
+        "config": config,
+        "dataset": {"source": source_name(source)} | asdict(source),
+    }
+    arrays = tables.export() | {"model": json_array(model)}
+    if data.user_ids is not None:
+        arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
+    write_arrays(path, arrays)
+
+
+def exported_config(path: Path) -> dict | None:
+    """What decided the result of the run that wrote an export; None where there is no such file, or it is another."""
+    try:
+        return from_json_array(read_arrays(path, ["model"])["model"])["config"]
+    except Exception:  # see `read_arrays`
+        return None
+
+
+def has_ids_of(path: Path, data: Interactions) -> bool:
+    """Whether an export has the ids of these data, if they have any: a fingerprint is of positions only."""
+    if data.user_ids is None:
+        return True
+    try:
+        found = read_arrays(path, ["user_ids", "item_ids"])
+    except KeyError:
+        return False
+    return np.array_equal(found["user_ids"], data.user_ids) and np.array_equal(found["item_ids"], data.item_ids)
+
+
+def check_replaceable(path: Path, config: dict) -> None:
+    """Before an export is written: tell if another run's is there, whose place it will take.
+
+    Raises
+    ------
+    UserError
+        When what is there is no export.
+    """
+    if not path.exists():
+        return
+    there = exported_config(path)
+    if there is None:
+        raise UserError(f"export: {path} is there and no export of a run; remove it or give another path")
+    if record_id(there) != record_id(config):
+        log.warning("%s holds the tables of another run; these will take their place", path)
+
+
+class Recommender:
+    """The final embeddings of a model, and what its users have already.
+
+    Parameters
+    ----------
+    data : Interactions
+    users, items : (num_users, dim) and (num_items, dim) float32
+        Final embeddings, whose dot products are the scores.
+    """
+
+    def __init__(self, data: Interactions, users: Tensor, items: Tensor):
+        self.data, self.users, self.items = data, users, items
+        self._known = data.union(SPLITS).by_user
+        self._tie_order = tie_order(data.num_items)
+
+    @classmethod
+    def load(cls, path: str | Path, data_dir: str | Path) -> Recommender:
+        """Read what `export=` wrote, of any method, and propagate over the data that it was trained on.
+
+        Parameters
+        ----------
+        path : file
+        data_dir : folder
+            Where the prepared datasets lie, as in training. A log of one's own is needed only if it is not there.
+
+        Raises
+        ------
+        UserError
+            When the file is no such export, or the data are not to be had or are other ones.
+        """
+        advice = "write it with run.py and export="
+        try:
+            arrays = read_arrays(path)
+        except FileNotFoundError:
+            raise UserError(f"there is no file {path}; {advice}") from None
+        except Exception as error:  # see `read_arrays`
+            raise UserError(f"{path} cannot be read ({error}); {advice}") from None
+        if "model" not in arrays:
+            raise UserError(f"{path} does not say of which model it is; {advice}")
+        model = from_json_array(arrays["model"])
+        data = _data(model, path, Path(data_dir))
+        if "user_ids" in arrays:  # those of the log it was trained on: the same data may be there under other ids, too
+            data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
+        tables = tables_class(model["tables"]).from_export(unpack_export(arrays))
+        settings = model["config"]["backbone"]
+        backbone = backbone_class(settings.pop("name"))
+        backbone = backbone(data.train, typed(backbone.Config, settings, "backbone."))
+        with torch.no_grad():
+            return cls(data, *backbone.final_embeddings(tables))
+
+    def recommend(self, users: Sequence | None = None, k: int = 20) -> pd.DataFrame:
+        """The best items that users do not have yet.
+
+        Parameters
+        ----------
+        users : sequence, optional
+            Their ids, as the data have them or as text; None: all.
+        k : int
+            Items for each user; fewer where a user has nearly all.
+
+        Returns
+        -------
+        DataFrame : `user`, `rank` from 1, `item`, `score`; ids are those of the source where it had its own.
+
+        Raises
+        ------
+        UserError
+            When the data do not have a user.
+        """
+        if k < 1:
+            raise UserError(f"k={k} must be 1 or more")
+        numbers = np.arange(self.data.num_users) if users is None else self._numbers(users)
+        ranked = rank_items(self.users, self.items, numbers, self._known, self._tie_order, k)
+        row, rank = np.nonzero(ranked != NO_ITEM)
+        user, item = numbers[row], ranked[row, rank]
+        return pd.DataFrame(
+            {
+                "user": self._user_ids[user],
+                "rank": rank + 1,
+                "item": item if self.data.item_ids is None else self.data.item_ids[item],
+                "score": self._scores(user, item),
+            }
+        )
+
+    def _scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(pairs,) float32, by blocks: the embeddings of all pairs would fill the memory."""
+        scores = np.empty(len(users), np.float32)
+        for start in range(0, len(users), PAIRS):
+            block = slice(start, start + PAIRS)
+            scores[block] = (self.users[users[block]] * self.items[items[block]]).sum(1)
+        return scores
+
+    @cached_property
+    def _user_ids(self) -> np.ndarray:
+        return np.arange(self.data.num_users) if self.data.user_ids is None else self.data.user_ids
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        """Of each user's embedding, by its id as text."""
+        return {str(one): number for number, one in enumerate(self._user_ids)}
+
+    def _numbers(self, users: Sequence) -> np.ndarray:
+        """(len(users),) int64: their positions in the embeddings."""
+        position = self._position
+        strangers = [user for user in users if str(user) not in position]
+        if strangers:
+            known = self._user_ids[0]
+            raise UserError(f"user '{strangers[0]}' has no interaction in '{self.data.name}'; such as '{known}' have")
+        return np.array([position[str(user)] for user in users], np.int64)
+
+
+def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
+    """What a model was trained on: the prepared file that holds it, wherever its source is by now, or the source."""
+    settings, wanted = model["dataset"], model["config"]["dataset"]
+    for prepared in sorted((data_dir / settings["name"]).rglob("*.npz")):
+        try:
+            data = load_interactions(prepared, settings["name"])
+        except UserError:
+            continue  # some other file
+        if data.fingerprint == wanted:
+            return data
+    data = typed(SOURCES[settings.pop("source")], settings, "dataset.").load(data_dir)
+    if data.fingerprint != wanted:
+        raise UserError(
+            f"{path} was trained on other interactions than '{data.name}' in {data_dir} has now; point "
+            "BACO_DATA_DIR to those, or train again"
+        )
+    return data

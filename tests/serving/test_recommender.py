@@ -1,0 +1,153 @@
+"""Recommendations from exported models."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from baco.compressors.budget import Budget
+from baco.data.interactions import Interactions, save_interactions
+from baco.data.logs import Log
+from baco.data.synthetic import Synthetic
+from baco.errors import UserError
+from baco.files import from_json_array, json_array, read_arrays, write_arrays
+from baco.registry import method_class
+from baco.rng import stream, torch_stream
+from baco.serving.recommender import Recommender, export_model, has_ids_of
+
+
+@pytest.fixture
+def log(tmp_path) -> Log:
+    """Users and items with ids of their own; u0 has all items but two."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"user": rng.integers(1, 30, 400), "item": rng.integers(0, 25, 400)})
+    frame = pd.concat([frame, pd.DataFrame({"user": 0, "item": range(23)})]).drop_duplicates()
+    frame["user"] = [f"u{user}" for user in frame["user"]]
+    frame["item"] = 1000 + 3 * frame["item"]
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    return Log(path=str(tmp_path / "log.csv"))
+
+
+def config_of(data: Interactions) -> dict:
+    """What a recommender reads of a record's configuration."""
+    return {"dataset": data.fingerprint, "backbone": {"name": "mf"}}
+
+
+@pytest.fixture
+def exported(log, tmp_path):
+    """An export with the data and the embeddings it is of."""
+    data = log.load(tmp_path)
+    budget = Budget.parse(0.5, "parameters", data.num_users, data.num_items, 8)
+    tables = method_class("random")().fit(data.train, budget, stream(0, "assign"))
+    tables.reset_parameters(1.0, torch_stream(0, "init"))
+    export_model(tmp_path / "tables.npz", tables, config_of(data), log, data)
+    return tmp_path / "tables.npz", data, [side.detach().numpy() for side in tables()]
+
+
+def test_the_best_items_that_a_user_does_not_have_yet(exported, tmp_path):
+    path, data, (users, items) = exported
+    found = Recommender.load(path, tmp_path).recommend(k=5)
+    for number, user in enumerate(data.user_ids):
+        splits = data.train, data.val, data.test
+        has = np.concatenate([split.items[split.users == number] for split in splits])
+        free = np.setdiff1d(np.arange(data.num_items), has)
+        expected = np.sort(items[free] @ users[number])[::-1][:5]
+        own = found[found["user"] == user]
+        position = {one: place for place, one in enumerate(data.item_ids)}
+        chosen = [position[one] for one in own["item"]]
+        assert own["rank"].tolist() == list(range(1, len(expected) + 1))
+        np.testing.assert_allclose(own["score"], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(items[chosen] @ users[number], expected, rtol=1e-5, atol=1e-6)
+        assert not set(chosen) & set(has) and len(set(chosen)) == len(chosen)
+    assert len(found[found["user"] == "u0"]) == data.num_items - 23
+
+
+def test_scores_do_not_depend_on_the_blocks(exported, tmp_path, monkeypatch):
+    served = Recommender.load(exported[0], tmp_path)
+    whole = served.recommend(k=5)
+    monkeypatch.setattr("baco.serving.recommender.PAIRS", 7)
+    pd.testing.assert_frame_equal(served.recommend(k=5), whole)
+
+
+def test_some_users_in_the_order_asked_for(exported, tmp_path):
+    path, _, _ = exported
+    served = Recommender.load(path, tmp_path)
+    everybody = served.recommend(k=3)
+    some = served.recommend(["u7", "u2"], k=3)
+    assert some["user"].tolist() == ["u7"] * 3 + ["u2"] * 3
+    for user in ("u7", "u2"):
+        pd.testing.assert_frame_equal(
+            some[some["user"] == user].reset_index(drop=True),
+            everybody[everybody["user"] == user].reset_index(drop=True),
+        )
+
+
+def test_without_ids_of_a_source_positions_are_the_ids(tmp_path):
+    source = Synthetic(num_users=40, num_items=30, num_interactions=200, num_clusters=4)
+    data = source.load(tmp_path)
+    tables = method_class("full")().fit(data.train, Budget.parse(1, "parameters", 40, 30, 4), stream(0, "assign"))
+    tables.reset_parameters(1.0, torch.Generator().manual_seed(0))
+    export_model(tmp_path / "tables.npz", tables, config_of(data), source, data)
+    found = Recommender.load(tmp_path / "tables.npz", tmp_path).recommend([39, "0"], k=2)
+    assert found["user"].tolist() == [39, 39, 0, 0] and found["item"].between(0, 29).all()
+
+
+def test_what_cannot_be_served_is_told(exported, tmp_path):
+    path, _, _ = exported
+    served = Recommender.load(path, tmp_path)
+    with pytest.raises(UserError, match="user 'u99' has no interaction in 'custom'; such as 'u0' have"):
+        served.recommend(["u1", "u99"])
+    with pytest.raises(UserError, match="k=0 must be 1 or more"):
+        served.recommend(k=0)
+    with pytest.raises(UserError, match=r"there is no file .*none\.npz; write it with run.py and export="):
+        Recommender.load(tmp_path / "none.npz", tmp_path)
+    (tmp_path / "broken.npz").write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"broken\.npz cannot be read"):
+        Recommender.load(tmp_path / "broken.npz", tmp_path)
+
+    arrays = read_arrays(path)
+    write_arrays(tmp_path / "old.npz", {name: array for name, array in arrays.items() if name != "model"})
+    with pytest.raises(UserError, match="does not say of which model"):
+        Recommender.load(tmp_path / "old.npz", tmp_path)
+    strange = from_json_array(arrays["model"]) | {"tables": "CodebokTables"}
+    write_arrays(tmp_path / "new.npz", arrays | {"model": json_array(strange)})
+    with pytest.raises(UserError, match="kind of tables 'CodebokTables' is unknown; did you mean 'CodebookTables'"):
+        Recommender.load(tmp_path / "new.npz", tmp_path)
+
+
+def test_the_prepared_data_serve_where_the_log_is_gone(exported, tmp_path):
+    path, data, _ = exported
+    expected = Recommender.load(path, tmp_path).recommend(k=4)
+    (tmp_path / "log.csv").unlink()
+    pd.testing.assert_frame_equal(Recommender.load(path, str(tmp_path)).recommend(k=4), expected)
+    moved = tmp_path / "elsewhere"
+    save_interactions(data, moved / "custom" / "any" / "interactions.npz")
+    (moved / "custom" / "any" / "other.npz").write_bytes(b"no archive")
+    pd.testing.assert_frame_equal(Recommender.load(path, moved).recommend(k=4), expected)
+
+
+def test_ids_are_those_of_the_log_it_was_trained_on(exported, log, tmp_path):
+    """Another log of the same interactions, with other ids in the same order, is prepared beside it."""
+    path, data, _ = exported
+    expected = Recommender.load(path, tmp_path).recommend(k=2)
+    frame = pd.read_csv(log.path)
+    frame["user"] = [f"new_{user}" for user in frame["user"]]
+    frame["item"] += 7000
+    frame.to_csv(tmp_path / "a_log.csv", index=False)
+    renamed = Log(path=str(tmp_path / "a_log.csv")).load(tmp_path)
+    assert renamed.fingerprint == data.fingerprint and renamed.user_ids[0] == "new_u0"
+    assert has_ids_of(path, data) and not has_ids_of(path, renamed)
+    for prepared in (tmp_path / "custom").rglob("*.npz"):
+        if not prepared.parent.name.startswith("a_log"):
+            prepared.unlink()
+    pd.testing.assert_frame_equal(Recommender.load(path, tmp_path).recommend(k=2), expected)
+
+
+def test_other_data_are_refused(exported, tmp_path):
+    path, *_ = exported
+    for prepared in (tmp_path / "custom").rglob("*.npz"):
+        prepared.unlink()
+    with open(tmp_path / "log.csv", "a") as file:
+        file.write("u1,1075\n")
+    with pytest.raises(UserError, match="was trained on other interactions than 'custom'"):
+        Recommender.load(path, tmp_path)
