@@ -1,4 +1,4 @@
-"""Make the splits of Gowalla and Yelp2018 that the records of results/ are of: `python scripts/prepare_lightgcn.py`."""
+"""Write the LightGCN release's split of Gowalla and Yelp2018 to lightgcn_split.npz."""
 
 from __future__ import annotations
 
