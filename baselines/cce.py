@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from baco.backbones.backbone import Backbone
-from baco.compressors.budget import Budget, RowFormat, split_rows
+from baco.compressors.budget import Budget, split_rows
 from baco.compressors.compressor import Compressor
-from baco.embedding.codes import SIDES, AffineHash, code_bits, pack_bits, packed_code_bytes, unpack_bits
+from baco.embedding.bits import code_bits, pack_bits, packed_code_bytes, unpack_bits
+from baco.embedding.codes import SIDES
+from baco.embedding.cost import Ledger, RowFormat
 from baco.embedding.quantizers import unpack_export
-from baco.embedding.tables import EmbeddingTables, Ledger
+from baco.embedding.rules import AffineHash
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from baco.compressors.budget import FLOAT_BYTES, Budget, split_rows
+from baco.compressors.budget import Budget, split_rows
 from baco.compressors.compressor import Compressor
-from baco.embedding.codes import SIDES, AffineHash
+from baco.embedding.codes import SIDES
+from baco.embedding.cost import FLOAT_BYTES, Ledger
 from baco.embedding.quantizers import unpack_export
-from baco.embedding.tables import EmbeddingTables, Ledger
+from baco.embedding.rules import AffineHash
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError, unknown
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from baco.backbones.backbone import Backbone
 from baco.backbones.propagation import normalised
-from baco.compressors.budget import FLOAT_BYTES, Budget, RowFormat
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
+from baco.embedding.codebook import Codebook
 from baco.embedding.codes import Codes
+from baco.embedding.cost import FLOAT_BYTES, Ledger, RowFormat
 from baco.embedding.quantizers import unpack_export
-from baco.embedding.tables import Codebook, EmbeddingTables, Ledger
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError, unknown
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency

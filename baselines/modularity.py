@@ -20,7 +20,8 @@ from scipy.sparse import csr_matrix
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import AffineHash, Assignment, Codes, HashAndLabel
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, HashAndLabel
 from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
+from baco.embedding.bits import code_dtype, pack_rows, unpack_rows
 from baco.embedding.codes import SIDES
+from baco.embedding.cost import Ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import MOST_CODE_BITS, ProductQuantizer, code_dtype, pack_rows, unpack_rows
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger
+from baco.embedding.quantizers import MOST_CODE_BITS, ProductQuantizer
+from baco.embedding.tables import Embeddings, EmbeddingTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency

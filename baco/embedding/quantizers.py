@@ -13,7 +13,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from baco.compressors.budget import FLOAT_BYTES, RowFormat
+from baco.embedding.bits import code_dtype, pack_rows, packed_width, unpack_rows
+from baco.embedding.cost import FLOAT_BYTES, RowFormat
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.numerics.kmeans import kmeans, kmeans_seeds
@@ -288,39 +289,6 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         own = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
         unpacked[name] = quantizer.unpack(own, width)
     return unpacked | {"header": json_array(header["header"])}
-
-
-# Bits ----------------------------------------------------------------------------------------------------------------
-
-
-def packed_width(count: int, bits: int) -> int:
-    """Bytes of `count` integers of `bits` bits each, on whole bytes together."""
-    return -(-count * bits // 8)
-
-
-def code_dtype(bits: int) -> type:
-    """The integers that hold so many bits, up to 15; torch can index with none that are unsigned and longer."""
-    return np.uint8 if bits <= 8 else np.int16
-
-
-def whole_dtype(bits: int) -> np.dtype:
-    """Unsigned integers of whole bytes that hold so many bits, up to 16, the highest first in memory."""
-    return np.dtype(np.uint8 if bits <= 8 else ">u2")
-
-
-def pack_rows(values: np.ndarray, bits: int) -> np.ndarray:
-    """(n, packed_width(count, bits)) uint8 from (n, count) integers from 0 to 2^bits - 1, the highest bit first."""
-    whole = whole_dtype(bits)
-    digits = np.unpackbits(values.astype(whole, copy=False)[:, :, None].view(np.uint8), axis=2)[:, :, -bits:]
-    return np.packbits(digits.reshape(len(values), -1), axis=1)
-
-
-def unpack_rows(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
-    """The inverse of `pack_rows`: (n, count), of `code_dtype`."""
-    digits = np.unpackbits(packed, axis=1, count=count * bits).reshape(len(packed), count, bits)
-    whole = whole_dtype(bits)
-    values = np.packbits(digits, axis=2).view(whole)[:, :, 0]  # filled up with zeros to the right
-    return (values >> (8 * whole.itemsize - bits)).astype(code_dtype(bits), copy=False)
 
 
 def half_above(values: np.ndarray) -> np.ndarray:

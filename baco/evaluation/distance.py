@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES
-from baco.embedding.tables import CodebookTables, EmbeddingTables
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.files import read_arrays
 from baco.serving.recommender import exported_config

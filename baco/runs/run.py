@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
 from baco.compressors.popularity import budget_beside, popularity_scale, scaled
 from baco.data.interactions import SPLITS, Interactions
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment
+from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
+from baco.embedding.tables import EmbeddingTables
 from baco.evaluation.distance import distances, embeddings, load_full
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity

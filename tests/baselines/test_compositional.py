@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco.compressors.budget import Budget
-from baco.embedding.codes import AffineHash
+from baco.embedding.rules import AffineHash
 from baco.errors import UserError
 from baco.rng import stream, torch_stream
 from baselines.compositional import (

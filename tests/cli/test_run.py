@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from baco.data.interactions import save_interactions
-from baco.embedding.tables import CodebookTables
+from baco.embedding.codebook import CodebookTables
 from baco.registry import METHODS, method_class
 from baco.runs.experiments import GROUPS
 from baco.runs.record import unpack_hits

@@ -5,19 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.embedding.codes import (
-    AffineHash,
-    Assignment,
-    Codes,
-    HashAndLabel,
-    Identity,
-    ManyCodes,
-    OwnRows,
-    code_bits,
-    pack_bits,
-    packed_code_bytes,
-    unpack_bits,
-)
+from baco.embedding.bits import code_bits, pack_bits, packed_code_bytes, unpack_bits
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, HashAndLabel, Identity, ManyCodes, OwnRows
 from baco.errors import UserError
 
 

@@ -14,22 +14,16 @@ from omegaconf import OmegaConf
 from scipy.cluster.vq import kmeans2
 
 from baco.backbones.backbone import MF, LightGCN
-from baco.compressors.budget import Budget, RowFormat
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import AffineHash, Assignment, Codes, Identity
+from baco.embedding.bits import code_dtype, pack_rows, packed_width, unpack_rows
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.cost import RowFormat, code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import (
-    QUANTIZERS,
-    ProductQuantizer,
-    UniformQuantizer,
-    code_dtype,
-    half_above,
-    pack_rows,
-    packed_width,
-    unpack_export,
-    unpack_rows,
-)
-from baco.embedding.tables import CodebookTables, EmbeddingTables, code_ledger
+from baco.embedding.quantizers import QUANTIZERS, ProductQuantizer, UniformQuantizer, half_above, unpack_export
+from baco.embedding.rules import AffineHash, Identity
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.registry import METHODS, method_class
