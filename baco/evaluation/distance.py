@@ -12,7 +12,7 @@ from baco.embedding.codes import SIDES
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.files import read_arrays
-from baco.serving.recommender import exported_config
+from baco.serving.export import exported_config
 
 ALTERED = frozenset(("quantize", "popularity", "start"))  # settings that the full model's run must not have
 

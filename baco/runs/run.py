@@ -52,7 +52,7 @@ from baco.runs.record import (
     save_record,
 )
 from baco.runs.settings import RunConfig
-from baco.serving.recommender import check_replaceable, export_model, exported_config, has_ids_of
+from baco.serving.export import check_replaceable, export_model, exported_config, has_ids_of
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
 

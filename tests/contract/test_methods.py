@@ -26,7 +26,8 @@ from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.registry import METHODS, method_class, tables_class
 from baco.rng import stream, torch_stream
-from baco.serving.recommender import Recommender, export_model
+from baco.serving.export import export_model
+from baco.serving.recommender import Recommender
 from baco.training.trainer import Trainer
 from tests.conftest import PLANTED, QUICK
 

@@ -4,7 +4,7 @@ from scipy.stats import ortho_group
 
 from baco.errors import UserError
 from baco.evaluation.distance import distances, load_full
-from baco.serving.recommender import export_model
+from baco.serving.export import export_model
 from baselines.full import full_tables
 from tests.conftest import PLANTED
 
