@@ -132,7 +132,7 @@ class CceTables(EmbeddingTables):
             codebook: ChunkedCodebook = getattr(self, side)
             labels, hashes = codebook.labels(), codebook.hashes()
             header[side] = {"shape": list(labels.shape), "num_rows": codebook.num_rows}
-            arrays[f"{side}.labels"] = pack_bits(labels, code_bits(codebook.num_rows))
+            arrays[f"{side}.labels"] = pack_bits(labels.ravel(), code_bits(codebook.num_rows))
             arrays |= {f"{side}.{name}": array for name, array in hashes.arrays().items()}
             arrays[f"{side}/rows"] = codebook.rows.detach().cpu().numpy()
         return {"header": json_array(header)} | arrays

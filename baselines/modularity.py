@@ -141,7 +141,7 @@ def at_resolution(assign: Callable[[float], Assignment], budget: Budget, resolut
 def with_hash(labels: np.ndarray, hashed: AffineHash) -> Codes:
     """Two codes per id, its hash and its label, whose rows are summed."""
     clusters = Codes.from_labels(labels)
-    rule = HashAndLabel.of(hashed, clusters.index, clusters.num_rows)
+    rule = HashAndLabel.of(hashed, clusters.first, clusters.num_rows)
     return Codes.from_rule(rule, len(labels), clusters.num_rows, np.ones(2, np.float32))
 
 

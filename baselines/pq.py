@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.bits import code_dtype, pack_rows, unpack_rows
+from baco.embedding.bits import code_dtype, pack_bits, unpack_bits
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import Ledger
 from baco.embedding.quantized import QuantizedTables
@@ -95,7 +95,7 @@ class ProductTables(EmbeddingTables):
         arrays = {"header": json_array(header)}
         for side, codebook in self.sides.items():
             arrays[f"{side}.centroids"] = codebook.centroids.detach().cpu().numpy()
-            arrays[f"{side}.codes"] = pack_rows(codebook.codes.cpu().numpy(), self.quantizer.bits)
+            arrays[f"{side}.codes"] = pack_bits(codebook.codes.cpu().numpy(), self.quantizer.bits)
         return arrays
 
     @classmethod
@@ -105,7 +105,7 @@ class ProductTables(EmbeddingTables):
         sizes = [len(arrays[f"{side}.codes"]) for side in SIDES]
         tables = cls(quantizer, *sizes, arrays["users.centroids"].shape[1], np.random.default_rng(0))
         for side, codebook in tables.sides.items():
-            codes = unpack_rows(arrays[f"{side}.codes"], quantizer.blocks, quantizer.bits)
+            codes = unpack_bits(arrays[f"{side}.codes"], quantizer.bits, quantizer.blocks)
             codebook.take_over(arrays[f"{side}.centroids"], codes)
         return tables
 

@@ -1,4 +1,4 @@
-"""Integers packed at as many bits each as they need."""
+"""Integers packed at as many bits each as they need, as exports store them."""
 
 from __future__ import annotations
 
@@ -10,53 +10,50 @@ def code_bits(num_rows: int) -> int:
     return (num_rows - 1).bit_length()
 
 
-def packed_code_bytes(num_codes: int, num_rows: int) -> int:
-    """Bytes of `num_codes` codes into `num_rows` rows, packed without gaps."""
-    return -(-num_codes * code_bits(num_rows) // 8)
-
-
-def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """(ceil(values.size * bits / 8),) uint8: non-negative integers at `bits` bits each, the highest bit first."""
-    digits = np.empty((values.size, bits), np.uint8)
-    for place in range(bits):
-        digits[:, place] = (values.ravel() >> (bits - 1 - place)) & 1
-    return np.packbits(digits)
-
-
-def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The inverse of `pack_bits`: (count,) int64."""
-    digits = np.unpackbits(packed, count=count * bits).reshape(count, bits)
-    values = np.zeros(count, np.int64)
-    for place in range(bits):
-        values = 2 * values + digits[:, place]
-    return values
-
-
-def packed_width(count: int, bits: int) -> int:
-    """Bytes of `count` integers of `bits` bits each, on whole bytes together."""
+def packed_bytes(count: int, bits: int) -> int:
+    """Bytes of `count` integers of `bits` bits each, packed without gaps."""
     return -(-count * bits // 8)
 
 
+def packed_code_bytes(num_codes: int, num_rows: int) -> int:
+    """Bytes of `num_codes` codes into `num_rows` rows, packed without gaps."""
+    return packed_bytes(num_codes, code_bits(num_rows))
+
+
 def code_dtype(bits: int) -> type:
-    """The integers that hold so many bits, up to 15; torch can index with none that are unsigned and longer."""
-    return np.uint8 if bits <= 8 else np.int16
+    """The smallest integers that hold so many bits, up to 31, and that torch can index with."""
+    return np.uint8 if bits <= 8 else np.int16 if bits <= 15 else np.int32
 
 
-def whole_dtype(bits: int) -> np.dtype:
-    """Unsigned integers of whole bytes that hold so many bits, up to 16, the highest first in memory."""
-    return np.dtype(np.uint8 if bits <= 8 else ">u2")
+def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """Pack integers along the last axis, the highest bit first.
+
+    Parameters
+    ----------
+    values : (..., count) integers in [0, 2^bits)
+        Flat ones are packed without gaps; the rows of a matrix end on whole bytes, so that each can be read alone.
+    bits : int
+        0 to 31.
+
+    Returns
+    -------
+    (..., packed_bytes(count, bits)) uint8, filled up with zero bits.
+    """
+    whole = _whole_dtype(bits)
+    whole_digits = np.unpackbits(np.ascontiguousarray(values, whole)[..., None].view(np.uint8), axis=-1)
+    digits = whole_digits[..., 8 * whole.itemsize - bits :]
+    return np.packbits(digits.reshape(*values.shape[:-1], values.shape[-1] * bits), axis=-1)
 
 
-def pack_rows(values: np.ndarray, bits: int) -> np.ndarray:
-    """(n, packed_width(count, bits)) uint8 from (n, count) integers from 0 to 2^bits - 1, the highest bit first."""
-    whole = whole_dtype(bits)
-    digits = np.unpackbits(values.astype(whole, copy=False)[:, :, None].view(np.uint8), axis=2)[:, :, -bits:]
-    return np.packbits(digits.reshape(len(values), -1), axis=1)
+def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """The inverse of `pack_bits`: (..., count), of `code_dtype(bits)`."""
+    whole = _whole_dtype(bits)
+    digits = np.zeros((*packed.shape[:-1], count, 8 * whole.itemsize), np.uint8)
+    stored = np.unpackbits(packed, axis=-1, count=count * bits)
+    digits[..., 8 * whole.itemsize - bits :] = stored.reshape(*packed.shape[:-1], count, bits)
+    return np.packbits(digits, axis=-1).view(whole)[..., 0].astype(code_dtype(bits))
 
 
-def unpack_rows(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
-    """The inverse of `pack_rows`: (n, count), of `code_dtype`."""
-    digits = np.unpackbits(packed, axis=1, count=count * bits).reshape(len(packed), count, bits)
-    whole = whole_dtype(bits)
-    values = np.packbits(digits, axis=2).view(whole)[:, :, 0]  # filled up with zeros to the right
-    return (values >> (8 * whole.itemsize - bits)).astype(code_dtype(bits), copy=False)
+def _whole_dtype(bits: int) -> np.dtype:
+    """The smallest unsigned integers of so many bits, their highest byte first in memory."""
+    return np.dtype(np.uint8 if bits <= 8 else ">u2" if bits <= 16 else ">u4")

@@ -21,6 +21,10 @@ class Codes:
     Under the mean an id with fewer codes than s repeats one: a user with the codes (3, 3) has row 3, in value and in
     gradient.
 
+    Codes have one of two shapes. With s codes for each id, a batch of ids is one gather of known size; where the
+    numbers differ, `ends` bound the codes of each id, a lookup of 4,096 ids takes 8 times as long on a CPU, and a GPU
+    has to tell the CPU how many codes the batch has. Only methods that need different numbers pay for that.
+
     Attributes
     ----------
     index : (n, s) int32
@@ -113,7 +117,7 @@ class Codes:
         """What a server stores of the codes: the rule's arrays, or the codes at ceil(log2 num_rows) bits each."""
         if self.rule is not None:
             return self.rule.arrays() | self._stored_weights()
-        return {"codes": pack_bits(self.index, code_bits(self.num_rows))} | self._stored_weights()
+        return {"codes": pack_bits(self.index.ravel(), code_bits(self.num_rows))} | self._stored_weights()
 
     @property
     def packed_bytes(self) -> int:

@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from baco.embedding.bits import code_dtype, pack_rows, packed_width, unpack_rows
+from baco.embedding.bits import code_dtype, pack_bits, packed_bytes, unpack_bits
 from baco.embedding.cost import FLOAT_BYTES, RowFormat
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
@@ -91,7 +91,7 @@ class UniformQuantizer:
 
     def format(self, dim: int) -> RowFormat:
         numbers = 1 if self.symmetric else 2
-        return RowFormat(dim + numbers, packed_width(dim, self.bits) + 2 * numbers)
+        return RowFormat(dim + numbers, packed_bytes(dim, self.bits) + 2 * numbers)
 
     def pack(
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
@@ -109,7 +109,7 @@ class UniformQuantizer:
         return arrays
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
-        levels = unpack_rows(arrays["levels"], dim, self.bits).astype(np.float32)
+        levels = unpack_bits(arrays["levels"], self.bits, dim).astype(np.float32)
         scale = arrays["scale"].astype(np.float32)[:, None]
         if self.symmetric:
             return (levels - self.top // 2) * scale
@@ -121,7 +121,7 @@ class UniformQuantizer:
             scale, offset = self._fitting(rows, scale, offset)
         levels = self._levels(rows, scale, offset)
         return {
-            "levels": pack_rows(levels.astype(np.uint8), self.bits),
+            "levels": pack_bits(levels, self.bits),
             "scale": scale.astype(np.float16),
             "offset": offset.astype(np.float16),
         }
@@ -207,7 +207,7 @@ class ProductQuantizer:
         if self.blocks > dim:
             raise UserError(f"quantize.blocks={self.blocks} is more than the embedding width dim={dim}")
         centroids = 2**self.bits * dim
-        return RowFormat(self.blocks - 1, packed_width(self.blocks, self.bits), centroids, FLOAT_BYTES * centroids)
+        return RowFormat(self.blocks - 1, packed_bytes(self.blocks, self.bits), centroids, FLOAT_BYTES * centroids)
 
     def block_of_column(self, dim: int) -> np.ndarray:
         """(dim,) int64, ascending: the block of each column."""
@@ -241,10 +241,10 @@ class ProductQuantizer:
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         centroids, codes = self.learn(rows, rng, weights)
-        return {"centroids": centroids, "codes": pack_rows(codes, self.bits)}
+        return {"centroids": centroids, "codes": pack_bits(codes, self.bits)}
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
-        codes = unpack_rows(arrays["codes"], self.blocks, self.bits)
+        codes = unpack_bits(arrays["codes"], self.bits, self.blocks)
         return np.take_along_axis(arrays["centroids"], codes[:, self.block_of_column(dim)].astype(np.int64), axis=0)
 
 

@@ -16,7 +16,6 @@ from scipy.cluster.vq import kmeans2
 from baco.backbones.backbone import MF, LightGCN
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.bits import code_dtype, pack_rows, packed_width, unpack_rows
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.cost import RowFormat, code_ledger
@@ -64,19 +63,6 @@ def restored(quantizer, rows: np.ndarray, weights=None) -> np.ndarray:
 def error(quantizer, rows: np.ndarray) -> float:
     """Squared, relative to that of zeros."""
     return float(((restored(quantizer, rows) - rows) ** 2).sum() / (rows**2).sum())
-
-
-# Bits ----------------------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 12), st.integers(1, 20), st.integers(1, 6), st.integers(0, 99))
-def test_packed_bits_come_back_and_take_no_more_than_they_must(bits, count, n, seed):
-    values = np.random.default_rng(seed).integers(2**bits, size=(n, count), dtype=code_dtype(bits))
-    packed = pack_rows(values, bits)
-    assert packed.shape == (n, packed_width(count, bits)) and packed.nbytes == n * -(-count * bits // 8)
-    np.testing.assert_array_equal(unpack_rows(packed, count, bits), values, strict=True)
-    digits = "".join(format(value, f"0{bits}b") for value in values[0])
-    assert "".join(format(byte, "08b") for byte in packed[0]) == digits.ljust(8 * packed.shape[1], "0")
 
 
 @given(st.floats(-6e4, 6e4))
