@@ -17,14 +17,13 @@ from baco.compressors.compressor import Compressor
 from baco.embedding.bits import code_bits, pack_bits, packed_code_bytes, unpack_bits
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import Ledger, RowFormat
-from baco.embedding.quantizers import unpack_export
 from baco.embedding.rules import AffineHash
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baselines.support.schedule import CodeUpdates
 
 NEVER = CodeUpdates(update_until=0)
@@ -92,6 +91,7 @@ class Cce(Compressor):
         return CceTables(*codebooks, self.config, int(rng.integers(2**32)))
 
 
+@register_tables("CceTables")
 class CceTables(EmbeddingTables):
     """A chunked codebook for each side.
 
@@ -140,7 +140,7 @@ class CceTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CceTables:
         """The tables whose `export` these arrays are."""
-        arrays, codebooks = unpack_export(arrays), []
+        codebooks = []
         for side, about in from_json_array(arrays["header"]).items():
             num_ids, chunks = about["shape"]
             labels = unpack_bits(arrays[f"{side}.labels"], code_bits(about["num_rows"]), num_ids * chunks)

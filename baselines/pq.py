@@ -23,7 +23,7 @@ from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baco.rng import stream
 from baselines.full import full_tables, trained_full
 
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 MOST_BITS = 8  # of codes whose size is left to the budget: a byte
 
 
+@register_tables("ProductTables")
 class ProductTables(EmbeddingTables):
     """Centroids that are trained, under product codes that are not.
 

@@ -17,7 +17,7 @@ from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baco.training.trainer import Trainer
 from baselines.sizes import LARGEST_DIM
 
@@ -53,6 +53,7 @@ class Selection:
         return kept.view_as(weights)
 
 
+@register_tables("PrunedTables")
 class PrunedTables(EmbeddingTables):
     """Rows of which some entries are zero and are not stored. Parameters: the number of the others.
 

@@ -15,7 +15,7 @@ from baco.compressors.compressor import Compressor
 from baco.embedding.rules import AffineHash
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baselines.support.composed import ORDER_BYTES, ORDERS, ComposedSide, ComposedTables, order_of_ids
 
 OPERATIONS = ("product", "sum", "concat")
@@ -114,6 +114,7 @@ class QuotientRemainderSide(ComposedSide):
         return groups + places if self.operation == "sum" else torch.cat([groups, places], 1)
 
 
+@register_tables("QuotientRemainderTables")
 class QuotientRemainderTables(ComposedTables):
     """`QuotientRemainder`'s tables."""
 

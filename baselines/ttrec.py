@@ -17,7 +17,7 @@ from baco.embedding.cost import FLOAT_BYTES
 from baco.embedding.rules import AffineHash
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baselines.support.composed import ORDER_BYTES, ORDERS, ComposedSide, ComposedTables, order_of_ids
 
 
@@ -94,6 +94,7 @@ class TensorTrainSide(ComposedSide):
         return embedding(self.codes, everything)
 
 
+@register_tables("TensorTrainTables")
 class TensorTrainTables(ComposedTables):
     """`TensorTrain`'s tables."""
 

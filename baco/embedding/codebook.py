@@ -10,11 +10,12 @@ from torch.nn.functional import embedding_bag
 
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import Ledger, code_ledger
-from baco.embedding.quantizers import unpack_export
 from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.files import from_json_array, json_array
+from baco.registry import register_tables
 
 
+@register_tables("CodebookTables")
 class CodebookTables(EmbeddingTables):
     """Two codebooks, and codes that say which of their rows stand for which id.
 
@@ -64,8 +65,7 @@ class CodebookTables(EmbeddingTables):
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CodebookTables:
-        """The tables whose `export` these arrays are, with rows in float32 or packed (see `QuantizedTables`)."""
-        arrays = unpack_export(arrays)
+        """The tables whose `export` these arrays are."""
         assignment = Assignment.unpack(from_json_array(arrays["header"]), arrays)
         tables = cls(assignment, arrays["users/rows"].shape[1])
         with torch.no_grad():

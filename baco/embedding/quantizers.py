@@ -269,7 +269,7 @@ def pack_export(
 
 
 def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """An export with all its rows in float32, for `from_export` of the tables it is of. Without packed rows: itself.
+    """An export with all its rows in float32, as `from_export` of its tables needs it. Without packed rows: itself.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ Embeddings = Callable[[int], tuple[np.ndarray, np.ndarray]]  # dim -> (num_users
 class EmbeddingTables(nn.Module):
     """Layer-0 embeddings of users and items: what a compressor returns and the trainer trains.
 
-    A subclass gives `forward`, `ledger`, `export` and `reset_parameters`. The other methods are hooks that the one
-    trainer calls; their defaults do nothing. Codes belong into persistent buffers, so that the best state restores
-    codes and rows together; whatever else changes while they train belongs into `get_extra_state`, so that an
-    interrupted training can be continued.
+    A subclass gives `forward`, `ledger`, `export`, `from_export` and `reset_parameters`, and has a name by
+    `@register_tables`. The other methods are hooks that the one trainer calls; their defaults do nothing. Codes belong
+    into persistent buffers, so that the best state restores codes and rows together; whatever else changes while they
+    train belongs into `get_extra_state`, so that an interrupted training can be continued.
 
     Attributes
     ----------
@@ -34,15 +34,19 @@ class EmbeddingTables(nn.Module):
         The codes, where ids share rows of a codebook.
     learned : bool
         Whether the first values are those of a training: then they may be the best state.
+    name : str
+        By which an export tells whose it is; set by `register_tables`.
     """
+
+    name: ClassVar[str]
 
     assignment: Assignment | None = None
     learned = False
 
     @property
     def kind(self) -> str:
-        """The name of the class whose `from_export` reads the export back."""
-        return type(self).__name__
+        """The name of the tables whose `from_export` reads the export back."""
+        return self.name
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """((num_users, dim), (num_items, dim)) float32."""
@@ -77,8 +81,13 @@ class EmbeddingTables(nn.Module):
     def export(self) -> dict[str, np.ndarray]:
         """What a server needs: packed arrays, and their description under the key 'header'.
 
-        The arrays' bytes, header aside, are `ledger().bytes`. `from_export` of the same class is the inverse.
+        The arrays' bytes, header aside, are `ledger().bytes`.
         """
+        raise NotImplementedError
+
+    @classmethod
+    def from_export(cls, arrays: dict[str, np.ndarray]) -> EmbeddingTables:
+        """The inverse of `export`; arrays of other names are ignored. `load_tables` finds the class by itself."""
         raise NotImplementedError
 
     def quantizable(self) -> dict[str, nn.Parameter]:

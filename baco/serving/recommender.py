@@ -14,13 +14,13 @@ from torch import Tensor
 
 from baco.data.interactions import SPLITS, Interactions, load_interactions
 from baco.data.sources import SOURCES
-from baco.embedding.quantizers import unpack_export
 from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
 from baco.evaluation.ranking import NO_ITEM, rank_items
-from baco.files import from_json_array, read_arrays
-from baco.registry import backbone_class, tables_class
+from baco.files import from_json_array
+from baco.registry import backbone_class
 from baco.runs.settings import typed
+from baco.serving.export import load_tables, read_export
 
 PAIRS = 2**18  # whose scores are worked out at once
 
@@ -55,25 +55,16 @@ class Recommender:
         UserError
             When the file is no such export, or the data are not to be had or are other ones.
         """
-        advice = "write it with run.py and export="
-        try:
-            arrays = read_arrays(path)
-        except FileNotFoundError:
-            raise UserError(f"there is no file {path}; {advice}") from None
-        except Exception as error:  # see `read_arrays`
-            raise UserError(f"{path} cannot be read ({error}); {advice}") from None
-        if "model" not in arrays:
-            raise UserError(f"{path} does not say of which model it is; {advice}")
+        arrays = read_export(path)
         model = from_json_array(arrays["model"])
         data = _data(model, path, Path(data_dir))
         if "user_ids" in arrays:  # those of the log it was trained on: the same data may be there under other ids, too
             data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
-        tables = tables_class(model["tables"]).from_export(unpack_export(arrays))
         settings = model["config"]["backbone"]
         backbone = backbone_class(settings.pop("name"))
         backbone = backbone(data.train, typed(backbone.Config, settings, "backbone."))
         with torch.no_grad():
-            return cls(data, *backbone.final_embeddings(tables))
+            return cls(data, *backbone.final_embeddings(load_tables(arrays)))
 
     def recommend(self, users: Sequence | None = None, k: int = 20) -> pd.DataFrame:
         """The best items that users do not have yet.

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import FLOAT_BYTES, Ledger
-from baco.embedding.quantizers import unpack_export
 from baco.embedding.rules import AffineHash
 from baco.embedding.tables import EmbeddingTables
 from baco.files import from_json_array, json_array
@@ -107,7 +106,7 @@ class ComposedTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> ComposedTables:
         """The tables whose `export` these arrays are."""
-        arrays, sides = unpack_export(arrays), []
+        sides = []
         for name, settings in from_json_array(arrays["header"]).items():
             order = AffineHash(arrays[f"{name}.multipliers"], arrays[f"{name}.offsets"])
             sides.append(cls.Side(order, **settings))

@@ -299,7 +299,7 @@ def test_what_is_tested_is_what_is_exported(choice):
     np.savez(file, **exported)
     file.seek(0)
     with np.load(file) as archive:
-        again = CodebookTables.from_export(dict(archive))
+        again = CodebookTables.from_export(unpack_export(dict(archive)))
     for output, restored_output, first in zip(tables(), again(), before, strict=True):
         torch.testing.assert_close(output, restored_output, rtol=0, atol=0)
         assert not torch.equal(output, first)
@@ -310,7 +310,7 @@ def test_an_export_of_changed_rows_is_that_of_the_new_ones():
     tables = trained("int8")
     tables.on_training_end()
     tables.reset_parameters(0.5, torch_stream(1, "init"))
-    rows = CodebookTables.from_export(tables.export()).users.rows
+    rows = CodebookTables.from_export(unpack_export(tables.export())).users.rows
     torch.testing.assert_close(rows, tables.inner.users.rows, rtol=0, atol=0.02)
     assert not torch.equal(rows, tables.inner.users.rows)
 
@@ -330,7 +330,7 @@ def test_an_export_of_a_later_version_is_refused():
     arrays = tables.export()
     header = arrays["header"].tobytes().replace(b'"uniform"', b'"ternary"')
     with pytest.raises(UserError, match="the quantizer 'ternary', which this version does not know"):
-        CodebookTables.from_export(arrays | {"header": np.frombuffer(header, np.uint8)})
+        unpack_export(arrays | {"header": np.frombuffer(header, np.uint8)})
 
 
 @pytest.mark.parametrize("backbone", [MF, LightGCN])
