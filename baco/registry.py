@@ -1,4 +1,4 @@
-"""Names of methods and backbones, as configurations spell them.
+"""Names of methods and backbones, as configurations spell them, and of kinds of tables, as exports do.
 
 A class registers itself with one decorator; looking a name up imports `baco`'s own classes and every module of the
 `baselines` package first. A new method is therefore one class and one YAML, and no list has to be extended.
@@ -15,6 +15,7 @@ from baco.errors import unknown
 
 METHODS: dict[str, type] = {}
 BACKBONES: dict[str, type] = {}
+TABLES: dict[str, type] = {}
 
 
 def register_method(name: str) -> Callable[[type], type]:
@@ -25,6 +26,11 @@ def register_method(name: str) -> Callable[[type], type]:
 def register_backbone(name: str) -> Callable[[type], type]:
     """Class decorator: make a backbone known as `backbone=name`."""
     return _register(BACKBONES, name)
+
+
+def register_tables(name: str) -> Callable[[type], type]:
+    """Class decorator: make embedding tables known to whoever reads their exports, which have this name in them."""
+    return _register(TABLES, name)
 
 
 def method_class(name: str) -> type:
@@ -38,14 +44,8 @@ def backbone_class(name: str) -> type:
 
 
 def tables_class(name: str) -> type:
-    """The class of embedding tables of that name, as exports spell it."""
-    _import_all()
-    known, found = {}, [importlib.import_module("baco.embedding.tables").EmbeddingTables]
-    while found:
-        cls = found.pop()
-        known[cls.__name__] = cls
-        found += cls.__subclasses__()
-    return _find(known, "kind of tables", name)
+    """The embedding tables of that name; an unknown name is an error that suggests the nearest known one."""
+    return _find(TABLES, "kind of tables", name)
 
 
 def _register(known: dict[str, type], name: str) -> Callable[[type], type]:
@@ -69,6 +69,7 @@ def _find(known: dict[str, type], kind: str, name: str) -> type:
 @cache
 def _import_all() -> None:
     importlib.import_module("baco.backbones.backbone")
+    importlib.import_module("baco.embedding.codebook")
     importlib.import_module("baco.coclustering.baco")
     importlib.import_module("baco.coclustering.baco_plus")
     package = importlib.import_module("baselines")

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.tables import EmbeddingTables, Ledger
+from baco.embedding.cost import Ledger
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method

@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from baco.backbones.backbone import Backbone
-from baco.compressors.budget import Budget, RowFormat, split_rows
+from baco.compressors.budget import Budget, split_rows
 from baco.compressors.compressor import Compressor
-from baco.embedding.codes import SIDES, AffineHash, code_bits, pack_bits, packed_code_bytes, unpack_bits
-from baco.embedding.quantizers import unpack_export
-from baco.embedding.tables import EmbeddingTables, Ledger
+from baco.embedding.bits import code_bits, pack_bits, packed_code_bytes, unpack_bits
+from baco.embedding.codes import SIDES
+from baco.embedding.cost import Ledger, RowFormat
+from baco.embedding.rules import AffineHash
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baselines.support.schedule import CodeUpdates
 
 NEVER = CodeUpdates(update_until=0)
@@ -89,6 +91,7 @@ class Cce(Compressor):
         return CceTables(*codebooks, self.config, int(rng.integers(2**32)))
 
 
+@register_tables("CceTables")
 class CceTables(EmbeddingTables):
     """A chunked codebook for each side.
 
@@ -129,7 +132,7 @@ class CceTables(EmbeddingTables):
             codebook: ChunkedCodebook = getattr(self, side)
             labels, hashes = codebook.labels(), codebook.hashes()
             header[side] = {"shape": list(labels.shape), "num_rows": codebook.num_rows}
-            arrays[f"{side}.labels"] = pack_bits(labels, code_bits(codebook.num_rows))
+            arrays[f"{side}.labels"] = pack_bits(labels.ravel(), code_bits(codebook.num_rows))
             arrays |= {f"{side}.{name}": array for name, array in hashes.arrays().items()}
             arrays[f"{side}/rows"] = codebook.rows.detach().cpu().numpy()
         return {"header": json_array(header)} | arrays
@@ -137,7 +140,7 @@ class CceTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CceTables:
         """The tables whose `export` these arrays are."""
-        arrays, codebooks = unpack_export(arrays), []
+        codebooks = []
         for side, about in from_json_array(arrays["header"]).items():
             num_ids, chunks = about["shape"]
             labels = unpack_bits(arrays[f"{side}.labels"], code_bits(about["num_rows"]), num_ids * chunks)

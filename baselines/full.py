@@ -8,8 +8,8 @@ import numpy as np
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
-from baco.embedding.tables import CodebookTables
 from baco.graph import Biadjacency
 from baco.registry import register_method
 

@@ -11,7 +11,8 @@ from scipy.sparse import csr_array
 from baco.compressors.budget import Budget, split_rows
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import AffineHash, Assignment, Codes, OwnRows
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, OwnRows
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from baco.backbones.backbone import Backbone
 from baco.backbones.propagation import normalised
-from baco.compressors.budget import FLOAT_BYTES, Budget, RowFormat
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
+from baco.embedding.codebook import Codebook
 from baco.embedding.codes import Codes
-from baco.embedding.quantizers import unpack_export
-from baco.embedding.tables import Codebook, EmbeddingTables, Ledger
+from baco.embedding.cost import FLOAT_BYTES, Ledger, RowFormat
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError, unknown
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baselines.support.optional import optional_package
 from baselines.support.schedule import CodeUpdates
 
@@ -121,6 +122,7 @@ class Legcf(Compressor):
         return np.tile(weights, (num_ids, 1)) if settings.learned else weights
 
 
+@register_tables("LegcfTables")
 class LegcfTables(EmbeddingTables):
     """Layer 0 is tanh(S E), users first.
 
@@ -171,7 +173,6 @@ class LegcfTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> LegcfTables:
         """The tables whose `export` these arrays are."""
-        arrays = unpack_export(arrays)
         header, rows = from_json_array(arrays["header"]), arrays["rows"]
         codes = Codes.unpack(header["codes"], arrays)
         tables = cls(codes, rows.shape[1], header["num_users"], Settings(**header["settings"]))

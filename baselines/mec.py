@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, softplus
 
 from baco.compressors.budget import Budget
-from baco.embedding.quantizers import ProductQuantizer, code_dtype
+from baco.embedding.bits import code_dtype
+from baco.embedding.quantizers import ProductQuantizer
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method

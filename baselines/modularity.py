@@ -20,7 +20,8 @@ from scipy.sparse import csr_matrix
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import AffineHash, Assignment, Codes, HashAndLabel
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, HashAndLabel
 from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
@@ -140,7 +141,7 @@ def at_resolution(assign: Callable[[float], Assignment], budget: Budget, resolut
 def with_hash(labels: np.ndarray, hashed: AffineHash) -> Codes:
     """Two codes per id, its hash and its label, whose rows are summed."""
     clusters = Codes.from_labels(labels)
-    rule = HashAndLabel.of(hashed, clusters.index, clusters.num_rows)
+    rule = HashAndLabel.of(hashed, clusters.first, clusters.num_rows)
     return Codes.from_rule(rule, len(labels), clusters.num_rows, np.ones(2, np.float32))
 
 

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
+from baco.embedding.bits import code_dtype, pack_bits, unpack_bits
 from baco.embedding.codes import SIDES
+from baco.embedding.cost import Ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import MOST_CODE_BITS, ProductQuantizer, code_dtype, pack_rows, unpack_rows
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger
+from baco.embedding.quantizers import MOST_CODE_BITS, ProductQuantizer
+from baco.embedding.tables import Embeddings, EmbeddingTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baco.rng import stream
 from baselines.full import full_tables, trained_full
 
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 MOST_BITS = 8  # of codes whose size is left to the budget: a byte
 
 
+@register_tables("ProductTables")
 class ProductTables(EmbeddingTables):
     """Centroids that are trained, under product codes that are not.
 
@@ -93,7 +96,7 @@ class ProductTables(EmbeddingTables):
         arrays = {"header": json_array(header)}
         for side, codebook in self.sides.items():
             arrays[f"{side}.centroids"] = codebook.centroids.detach().cpu().numpy()
-            arrays[f"{side}.codes"] = pack_rows(codebook.codes.cpu().numpy(), self.quantizer.bits)
+            arrays[f"{side}.codes"] = pack_bits(codebook.codes.cpu().numpy(), self.quantizer.bits)
         return arrays
 
     @classmethod
@@ -103,7 +106,7 @@ class ProductTables(EmbeddingTables):
         sizes = [len(arrays[f"{side}.codes"]) for side in SIDES]
         tables = cls(quantizer, *sizes, arrays["users.centroids"].shape[1], np.random.default_rng(0))
         for side, codebook in tables.sides.items():
-            codes = unpack_rows(arrays[f"{side}.codes"], quantizer.blocks, quantizer.bits)
+            codes = unpack_bits(arrays[f"{side}.codes"], quantizer.bits, quantizer.blocks)
             codebook.take_over(arrays[f"{side}.centroids"], codes)
         return tables
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from baco.backbones.backbone import Backbone
-from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
+from baco.embedding.cost import FLOAT_BYTES, Ledger
+from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baco.training.trainer import Trainer
 from baselines.sizes import LARGEST_DIM
 
@@ -52,6 +53,7 @@ class Selection:
         return kept.view_as(weights)
 
 
+@register_tables("PrunedTables")
 class PrunedTables(EmbeddingTables):
     """Rows of which some entries are zero and are not stored. Parameters: the number of the others.
 

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
+from baco.embedding.cost import FLOAT_BYTES, Ledger
+from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 
 LARGEST_DIM = 256  # sizes and positions are stored as one byte each
 SMALLEST_SHARE = 1e-100  # of the largest: what is below has the size 1 anyway
@@ -90,6 +91,7 @@ def ranked(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     return dealt
 
 
+@register_tables("SizedTables")
 class SizedTables(EmbeddingTables):
     """Each id has an embedding of a size of its own, followed by zeros up to the common width.
 

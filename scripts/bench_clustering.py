@@ -17,7 +17,7 @@ from tqdm import tqdm
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import METHODS, method_class

@@ -13,7 +13,9 @@ from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import Assignment, Codes, ManyCodes, code_bits
+from baco.embedding.bits import code_bits
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import ManyCodes
 from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method

@@ -11,8 +11,9 @@ from baco.coclustering.baco import Baco
 from baco.coclustering.baco_plus import BacoPlus
 from baco.compressors.budget import Budget
 from baco.compressors.popularity import budget_beside, check_popularity, popularity_scale, scaled
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.cost import code_ledger
 from baco.embedding.start import first_values
-from baco.embedding.tables import CodebookTables, code_ledger
 from baco.errors import UserError, unknown
 from baco.graph import Biadjacency
 from baco.runs.settings import typed

@@ -5,45 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from baco.embedding.codes import packed_code_bytes
+from baco.embedding.bits import packed_code_bytes
+from baco.embedding.cost import FLOAT_BYTES, Ledger, RowFormat
 from baco.errors import UserError, unknown
 
-if TYPE_CHECKING:  # tables know budgets, not the reverse; and whoever only reads records needs no torch
+if TYPE_CHECKING:  # whoever only reads records needs no compiler
     from baco.embedding.quantizers import Quantizer
-    from baco.embedding.tables import Ledger
 
 UNITS = ("parameters", "bytes")
-FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class RowFormat:
-    """What one codebook costs as it is stored: so much for each of its rows, and so much for the whole.
-
-    Attributes
-    ----------
-    row_parameters, row_bytes : int
-    table_parameters, table_bytes : int
-        Whatever the number of rows; each side has a codebook of its own.
-    """
-
-    row_parameters: int
-    row_bytes: int
-    table_parameters: int = 0
-    table_bytes: int = 0
-
-    @classmethod
-    def float32(cls, dim: int) -> RowFormat:
-        """Rows as they are trained."""
-        return cls(dim, FLOAT_BYTES * dim)
-
-    def parameters(self, rows: int) -> int:
-        """Of one codebook, by the paper's rule: each stored number is one, however few bits it has."""
-        return self.table_parameters + rows * self.row_parameters
-
-    def bytes(self, rows: int) -> int:
-        """Of one codebook."""
-        return self.table_bytes + rows * self.row_bytes
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from baco.compressors.budget import Budget
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
-from baco.embedding.tables import CodebookTables, EmbeddingTables
+from baco.embedding.tables import EmbeddingTables
 from baco.graph import Biadjacency
 
 if TYPE_CHECKING:

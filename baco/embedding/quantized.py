@@ -10,10 +10,10 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from baco.compressors.budget import RowFormat
 from baco.embedding.codes import Assignment
+from baco.embedding.cost import Ledger, RowFormat
 from baco.embedding.quantizers import Quantizer, pack_export
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger
+from baco.embedding.tables import Embeddings, EmbeddingTables
 from baco.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from baco.compressors.budget import FLOAT_BYTES, RowFormat
+from baco.embedding.bits import code_dtype, pack_bits, packed_bytes, unpack_bits
+from baco.embedding.cost import FLOAT_BYTES, RowFormat
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.numerics.kmeans import kmeans, kmeans_seeds
@@ -90,7 +91,7 @@ class UniformQuantizer:
 
     def format(self, dim: int) -> RowFormat:
         numbers = 1 if self.symmetric else 2
-        return RowFormat(dim + numbers, packed_width(dim, self.bits) + 2 * numbers)
+        return RowFormat(dim + numbers, packed_bytes(dim, self.bits) + 2 * numbers)
 
     def pack(
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
@@ -108,7 +109,7 @@ class UniformQuantizer:
         return arrays
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
-        levels = unpack_rows(arrays["levels"], dim, self.bits).astype(np.float32)
+        levels = unpack_bits(arrays["levels"], self.bits, dim).astype(np.float32)
         scale = arrays["scale"].astype(np.float32)[:, None]
         if self.symmetric:
             return (levels - self.top // 2) * scale
@@ -120,7 +121,7 @@ class UniformQuantizer:
             scale, offset = self._fitting(rows, scale, offset)
         levels = self._levels(rows, scale, offset)
         return {
-            "levels": pack_rows(levels.astype(np.uint8), self.bits),
+            "levels": pack_bits(levels, self.bits),
             "scale": scale.astype(np.float16),
             "offset": offset.astype(np.float16),
         }
@@ -206,7 +207,7 @@ class ProductQuantizer:
         if self.blocks > dim:
             raise UserError(f"quantize.blocks={self.blocks} is more than the embedding width dim={dim}")
         centroids = 2**self.bits * dim
-        return RowFormat(self.blocks - 1, packed_width(self.blocks, self.bits), centroids, FLOAT_BYTES * centroids)
+        return RowFormat(self.blocks - 1, packed_bytes(self.blocks, self.bits), centroids, FLOAT_BYTES * centroids)
 
     def block_of_column(self, dim: int) -> np.ndarray:
         """(dim,) int64, ascending: the block of each column."""
@@ -240,10 +241,10 @@ class ProductQuantizer:
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         centroids, codes = self.learn(rows, rng, weights)
-        return {"centroids": centroids, "codes": pack_rows(codes, self.bits)}
+        return {"centroids": centroids, "codes": pack_bits(codes, self.bits)}
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
-        codes = unpack_rows(arrays["codes"], self.blocks, self.bits)
+        codes = unpack_bits(arrays["codes"], self.bits, self.blocks)
         return np.take_along_axis(arrays["centroids"], codes[:, self.block_of_column(dim)].astype(np.int64), axis=0)
 
 
@@ -268,7 +269,7 @@ def pack_export(
 
 
 def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """An export with all its rows in float32, for `from_export` of the tables it is of. Without packed rows: itself.
+    """An export with all its rows in float32, as `from_export` of its tables needs it. Without packed rows: itself.
 
     Raises
     ------
@@ -288,39 +289,6 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         own = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
         unpacked[name] = quantizer.unpack(own, width)
     return unpacked | {"header": json_array(header["header"])}
-
-
-# Bits ----------------------------------------------------------------------------------------------------------------
-
-
-def packed_width(count: int, bits: int) -> int:
-    """Bytes of `count` integers of `bits` bits each, on whole bytes together."""
-    return -(-count * bits // 8)
-
-
-def code_dtype(bits: int) -> type:
-    """The integers that hold so many bits, up to 15; torch can index with none that are unsigned and longer."""
-    return np.uint8 if bits <= 8 else np.int16
-
-
-def whole_dtype(bits: int) -> np.dtype:
-    """Unsigned integers of whole bytes that hold so many bits, up to 16, the highest first in memory."""
-    return np.dtype(np.uint8 if bits <= 8 else ">u2")
-
-
-def pack_rows(values: np.ndarray, bits: int) -> np.ndarray:
-    """(n, packed_width(count, bits)) uint8 from (n, count) integers from 0 to 2^bits - 1, the highest bit first."""
-    whole = whole_dtype(bits)
-    digits = np.unpackbits(values.astype(whole, copy=False)[:, :, None].view(np.uint8), axis=2)[:, :, -bits:]
-    return np.packbits(digits.reshape(len(values), -1), axis=1)
-
-
-def unpack_rows(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
-    """The inverse of `pack_rows`: (n, count), of `code_dtype`."""
-    digits = np.unpackbits(packed, axis=1, count=count * bits).reshape(len(packed), count, bits)
-    whole = whole_dtype(bits)
-    values = np.packbits(digits, axis=2).view(whole)[:, :, 0]  # filled up with zeros to the right
-    return (values >> (8 * whole.itemsize - bits)).astype(code_dtype(bits), copy=False)
 
 
 def half_above(values: np.ndarray) -> np.ndarray:

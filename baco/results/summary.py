@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baco.compressors.budget import FLOAT_BYTES
+from baco.embedding.cost import FLOAT_BYTES
 from baco.evaluation.metrics import user_metrics
 from baco.results.published import method_label
 from baco.results.significance import Comparison, compare, holm

@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
 from baco.compressors.popularity import budget_beside, popularity_scale, scaled
 from baco.data.interactions import SPLITS, Interactions
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment
+from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
-from baco.evaluation.distance import distances, embeddings, load_full
+from baco.embedding.tables import EmbeddingTables
+from baco.evaluation.distance import distances, embeddings
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
 from baco.evaluation.ranking import rank_items
@@ -50,7 +52,7 @@ from baco.runs.record import (
     save_record,
 )
 from baco.runs.settings import RunConfig
-from baco.serving.recommender import check_replaceable, export_model, exported_config, has_ids_of
+from baco.serving.export import check_replaceable, export_model, exported_config, has_ids_of, load_full_model
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
 
@@ -138,7 +140,7 @@ def run(plan: Plan) -> dict:
     if config.export is not None:
         check_writable(config.export, "export")
         check_replaceable(config.export, plan.decides)
-    full = None if config.full_export is None else load_full(config.full_export, plan.decides)
+    full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.decides))
     with claim(plan.lock_path):
         return plan.done() or _run(plan, device, full)  # whoever had the claim until now may have recorded it
 

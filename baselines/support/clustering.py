@@ -12,7 +12,8 @@ from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget, split_rows
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import Assignment, Codes, packed_code_bytes
+from baco.embedding.bits import packed_code_bytes
+from baco.embedding.codes import Assignment, Codes
 from baco.graph import Biadjacency
 
 

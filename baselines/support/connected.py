@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from baco.compressors.budget import Budget, split_rows
-from baco.embedding.codes import packed_code_bytes
+from baco.embedding.bits import packed_code_bytes
 from baco.errors import UserError
 from baco.graph import Biadjacency
 

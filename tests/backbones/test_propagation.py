@@ -9,8 +9,9 @@ from scipy.sparse import csr_array
 from baco.backbones import propagation
 from baco.backbones.backbone import MF, LightGCN
 from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
-from baco.embedding.codes import AffineHash, Assignment, Codes, Identity
-from baco.embedding.tables import CodebookTables
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, Identity
 from baco.graph import Biadjacency
 from baco.numerics.triples import Batch
 

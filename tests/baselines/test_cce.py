@@ -8,7 +8,7 @@ import torch
 
 from baco.backbones.backbone import MF, LightGCN
 from baco.compressors.budget import Budget
-from baco.embedding.codes import AffineHash
+from baco.embedding.rules import AffineHash
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from baco.data.interactions import save_interactions
-from baco.embedding.tables import CodebookTables
 from baco.registry import METHODS, method_class
 from baco.runs.experiments import GROUPS
 from baco.runs.record import unpack_hits
+from baco.serving.export import load_tables
 from tests.cli.workplace import ROOT, TINY, Workplace, running
 
 
@@ -114,7 +114,7 @@ def test_trained_tables_are_exported(workplace):
     with np.load(workplace.path / "out" / "tables.npz") as archive:
         arrays = dict(archive)
     assert stored_bytes(arrays) == record["size"]["bytes"]
-    users, items = CodebookTables.from_export(arrays)()
+    users, items = load_tables(arrays)()
     assert users.shape == (300, 16) and items.shape == (200, 16)
 
 
@@ -160,7 +160,7 @@ def test_quantized_tables_spend_their_bytes_on_rows_and_are_exported_packed(work
     with np.load(workplace.path / "out" / "tables.npz") as archive:
         arrays = dict(archive)
     assert stored_bytes(arrays) == size["bytes"]
-    users, items = CodebookTables.from_export(arrays)()
+    users, items = load_tables(arrays)()
     assert users.shape == (300, 16) and items.shape == (200, 16)
 
 
@@ -453,7 +453,7 @@ def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_sc
         arrays = dict(archive)
     (ledger,) = (record["size"] for record in workplace.records().values() if record["names"]["method"] == "random")
     assert stored_bytes(arrays) == ledger["bytes"]
-    items = CodebookTables.from_export(arrays).items
+    items = load_tables(arrays).items
     rows, codes = items.rows.detach().numpy(), items.codes.numpy()[:, 0]
     np.testing.assert_allclose(items().detach(), rows[codes] * arrays["items.scale"][:, None].astype(np.float32))
 

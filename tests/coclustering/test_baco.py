@@ -10,7 +10,7 @@ from baco.coclustering.baco import Baco
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.embedding.codes import Assignment, Codes
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream

@@ -12,7 +12,8 @@ from baco.coclustering.objective import objective
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
-from baco.embedding.tables import CodebookTables, code_ledger
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco.compressors.budget import Budget, split_rows
-from baco.embedding.tables import Ledger
+from baco.embedding.cost import Ledger
 from baco.errors import UserError
 
 BEAUTY = {"num_users": 22_363, "num_items": 12_101, "dim": 64}

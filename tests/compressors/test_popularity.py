@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from baco.coclustering import BalancedCoClustering
 from baco.compressors.budget import Budget
 from baco.compressors.popularity import budget_beside, popularity_scale
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 
 

@@ -5,32 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.embedding.codes import (
-    AffineHash,
-    Assignment,
-    Codes,
-    HashAndLabel,
-    Identity,
-    ManyCodes,
-    OwnRows,
-    code_bits,
-    pack_bits,
-    packed_code_bytes,
-    unpack_bits,
-)
+from baco.embedding.bits import packed_code_bytes
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, HashAndLabel, Identity, ManyCodes, OwnRows
 from baco.errors import UserError
-
-
-@given(st.integers(1, 70_000), st.integers(1, 60), st.integers(0, 2**32 - 1))
-def test_packed_codes_come_back_in_the_declared_bytes(num_rows, count, seed):
-    values = np.random.default_rng(seed).integers(0, num_rows, count)
-    packed = pack_bits(values, code_bits(num_rows))
-    assert packed.nbytes == packed_code_bytes(count, num_rows)
-    np.testing.assert_array_equal(unpack_bits(packed, code_bits(num_rows), count), values)
-
-
-def test_bits_of_a_code():
-    assert [code_bits(n) for n in (1, 2, 3, 4, 5, 8, 9, 4154)] == [0, 1, 2, 2, 3, 3, 4, 13]
 
 
 @given(st.lists(st.lists(st.integers(-5, 40), min_size=2, max_size=2), min_size=1, max_size=30))

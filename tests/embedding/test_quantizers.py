@@ -14,22 +14,15 @@ from omegaconf import OmegaConf
 from scipy.cluster.vq import kmeans2
 
 from baco.backbones.backbone import MF, LightGCN
-from baco.compressors.budget import Budget, RowFormat
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import AffineHash, Assignment, Codes, Identity
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.cost import RowFormat, code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import (
-    QUANTIZERS,
-    ProductQuantizer,
-    UniformQuantizer,
-    code_dtype,
-    half_above,
-    pack_rows,
-    packed_width,
-    unpack_export,
-    unpack_rows,
-)
-from baco.embedding.tables import CodebookTables, EmbeddingTables, code_ledger
+from baco.embedding.quantizers import QUANTIZERS, ProductQuantizer, UniformQuantizer, half_above, unpack_export
+from baco.embedding.rules import AffineHash, Identity
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.registry import METHODS, method_class
@@ -70,19 +63,6 @@ def restored(quantizer, rows: np.ndarray, weights=None) -> np.ndarray:
 def error(quantizer, rows: np.ndarray) -> float:
     """Squared, relative to that of zeros."""
     return float(((restored(quantizer, rows) - rows) ** 2).sum() / (rows**2).sum())
-
-
-# Bits ----------------------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 12), st.integers(1, 20), st.integers(1, 6), st.integers(0, 99))
-def test_packed_bits_come_back_and_take_no_more_than_they_must(bits, count, n, seed):
-    values = np.random.default_rng(seed).integers(2**bits, size=(n, count), dtype=code_dtype(bits))
-    packed = pack_rows(values, bits)
-    assert packed.shape == (n, packed_width(count, bits)) and packed.nbytes == n * -(-count * bits // 8)
-    np.testing.assert_array_equal(unpack_rows(packed, count, bits), values, strict=True)
-    digits = "".join(format(value, f"0{bits}b") for value in values[0])
-    assert "".join(format(byte, "08b") for byte in packed[0]) == digits.ljust(8 * packed.shape[1], "0")
 
 
 @given(st.floats(-6e4, 6e4))
@@ -319,7 +299,7 @@ def test_what_is_tested_is_what_is_exported(choice):
     np.savez(file, **exported)
     file.seek(0)
     with np.load(file) as archive:
-        again = CodebookTables.from_export(dict(archive))
+        again = CodebookTables.from_export(unpack_export(dict(archive)))
     for output, restored_output, first in zip(tables(), again(), before, strict=True):
         torch.testing.assert_close(output, restored_output, rtol=0, atol=0)
         assert not torch.equal(output, first)
@@ -330,7 +310,7 @@ def test_an_export_of_changed_rows_is_that_of_the_new_ones():
     tables = trained("int8")
     tables.on_training_end()
     tables.reset_parameters(0.5, torch_stream(1, "init"))
-    rows = CodebookTables.from_export(tables.export()).users.rows
+    rows = CodebookTables.from_export(unpack_export(tables.export())).users.rows
     torch.testing.assert_close(rows, tables.inner.users.rows, rtol=0, atol=0.02)
     assert not torch.equal(rows, tables.inner.users.rows)
 
@@ -350,7 +330,7 @@ def test_an_export_of_a_later_version_is_refused():
     arrays = tables.export()
     header = arrays["header"].tobytes().replace(b'"uniform"', b'"ternary"')
     with pytest.raises(UserError, match="the quantizer 'ternary', which this version does not know"):
-        CodebookTables.from_export(arrays | {"header": np.frombuffer(header, np.uint8)})
+        unpack_export(arrays | {"header": np.frombuffer(header, np.uint8)})
 
 
 @pytest.mark.parametrize("backbone", [MF, LightGCN])

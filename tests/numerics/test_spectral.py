@@ -6,9 +6,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from baco.backbones.backbone import LightGCN
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.start import STRENGTH
-from baco.embedding.tables import CodebookTables
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.numerics.spectral import normalised_interactions, singular_vectors, spectral_factors

@@ -13,7 +13,8 @@ from baco.errors import UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
-from baco.serving.recommender import Recommender, export_model, has_ids_of
+from baco.serving.export import export_model, has_ids_of
+from baco.serving.recommender import Recommender
 
 
 @pytest.fixture

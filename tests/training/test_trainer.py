@@ -10,7 +10,8 @@ from torch import nn
 
 from baco.backbones.backbone import MF, Backbone, LightGCN
 from baco.compressors.budget import Budget
-from baco.embedding.tables import EmbeddingTables, Ledger
+from baco.embedding.cost import Ledger
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
