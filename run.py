@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> None:
         log_to_console()
     try:
         with time_limit(cfg.minutes) as seconds_left:
-            if "experiment" in cfg:
+            if "grid" in cfg:
                 run_experiment(seconds_left)
             elif cfg.assign_only:
                 assign(Plan.of(parse(cfg)))
@@ -73,8 +73,8 @@ def run_experiment(seconds_left: Callable[[], float]) -> None:
     from baco.runs.grid import Grid, with_overrides
 
     hydra_config = HydraConfig.get()
-    given = [text for text in hydra_config.overrides.task if not text.startswith("+experiment=")]
-    experiment = load_experiment(hydra_config.runtime.choices.experiment)
+    given = [text for text in hydra_config.overrides.task if not text.startswith("+grid=")]
+    experiment = load_experiment(hydra_config.runtime.choices.grid)
     grid = Grid(with_overrides(experiment.runs, given), seconds_left)
     stopped = None
     try:

@@ -31,7 +31,7 @@ def main() -> None:
         if function in (batch, collect):
             command.add_argument("--runs", type=Path, default=RUNS, help="holds logs and caches (default: runs)")
         if function is batch:
-            command.add_argument("--experiment", default="all", help="of conf/experiment (default: all)")
+            command.add_argument("--grid", default="all", help="of conf/grid (default: all)")
             command.add_argument("--minutes", type=float, required=True, help="stop after so many")
             command.add_argument("--out", type=Path, required=True, help="folder for batch.zip")
             command.add_argument("overrides", nargs="*", help="as for run.py, such as device=cuda")
@@ -112,7 +112,7 @@ def batch(arguments: argparse.Namespace) -> None:
     from baco.runs.batch import run_batch
 
     options = vars(arguments)
-    keys = ("experiment", "minutes", "out", "results", "runs", "overrides")
+    keys = ("grid", "minutes", "out", "results", "runs", "overrides")
     count = run_batch(**{key: options[key] for key in keys})
     print(f"{count} new records in {arguments.out / 'batch.zip'}")
 

@@ -48,8 +48,8 @@ class Places:
         return found
 
 
-def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: Path, overrides: list[str]) -> int:
-    """Run an experiment in a process of its own, for so long, and leave what it did in `out`/batch.zip.
+def run_batch(grid: str, minutes: float, out: Path, results: Path, runs: Path, overrides: list[str]) -> int:
+    """Run a grid in a process of its own, for so long, and leave what it did in `out`/batch.zip.
 
     The file is whole at any time: it is written anew after each run. The process stops by itself at the limit; one that
     does not, because it is inside a long call, is ended a little later. It does not outlive this call.
@@ -78,7 +78,7 @@ def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: P
         return news
 
     folders = [f"results_dir={places.records}", f"runs_dir={runs}"]
-    command = [sys.executable, str(CONF.parent / "run.py"), f"+experiment={experiment}", f"minutes={minutes}"]
+    command = [sys.executable, str(CONF.parent / "run.py"), f"+grid={grid}", f"minutes={minutes}"]
     worker = subprocess.Popen([*command, *folders, *overrides], start_new_session=True)
     ended = None  # how, where it was not by us
     try:

@@ -36,8 +36,8 @@ def reworded(error: HydraException) -> UserError:
     key = re.search(r"Could not override '([^']+)'", lines[0])
     if key is None:
         return UserError(f"the command line cannot be read: {' '.join(lines[:2])}")
-    if key.group(1) == "experiment":
-        return UserError("an experiment is added to the configuration: write +experiment=NAME")
+    if key.group(1) == "grid":
+        return UserError("a grid is added to the configuration: write +grid=NAME")
     keys = {str(key) for key in OmegaConf.load(CONF / "config.yaml") if key not in ("defaults", "hydra")}
     for group in GROUPS:
         keys |= {group, *(f"{group}.{key}" for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))}

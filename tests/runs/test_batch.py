@@ -24,7 +24,7 @@ import json, os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 folders = dict(argument.split("=") for argument in sys.argv[1:])
 records, runs = (pathlib.Path(folders[key]) for key in ("results_dir", "runs_dir"))
-assert folders["+experiment"] == "smoke" and folders["seed"] == "3"
+assert folders["+grid"] == "smoke" and folders["seed"] == "3"
 (runs / "failures").mkdir(parents=True)
 (runs / "failures" / "other.json").write_text('{"reason": "it cannot be"}')
 (records / "new.npz").write_bytes(b"arrays")
