@@ -19,10 +19,10 @@ from pathlib import Path
 
 from baco.errors import UserError
 from baco.files import check_folder, check_writable, write_bytes
-from baco.runs.experiments import CONF
 from baco.runs.record import RECORD_SCHEMA, load_record, record_id, record_name
 from baco.runs.time_limit import TimeUp, time_limit
 
+RUN = (sys.executable, "-m", "baco", "run")
 GRACE_SECONDS = 15  # for a call into compiled code to end, before the process is ended
 POLL_SECONDS = 1
 MEMBER = re.compile(r"(records|failures)/([\w.-]+)\.(json|npz)")
@@ -78,8 +78,8 @@ def run_batch(grid: str, minutes: float, out: Path, results: Path, runs: Path, o
         return news
 
     folders = [f"results_dir={places.records}", f"runs_dir={runs}"]
-    command = [sys.executable, str(CONF.parent / "run.py"), f"+grid={grid}", f"minutes={minutes}"]
-    worker = subprocess.Popen([*command, *folders, *overrides], start_new_session=True)
+    command = [*RUN, f"+grid={grid}", f"minutes={minutes}", *folders, *overrides]
+    worker = subprocess.Popen(command, start_new_session=True)
     ended = None  # how, where it was not by us
     try:
         with contextlib.suppress(TimeUp), time_limit(minutes + GRACE_SECONDS / 60):

@@ -14,8 +14,9 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from baco.errors import UserError, unknown
+from baco.resources import resource_folder
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = resource_folder("conf", "conf")
 GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")  # of it: a run takes one file of each
 
 Settings = dict[str, "str | int | float | bool | None"]  # of one run: what differs from conf/config.yaml
@@ -96,7 +97,7 @@ def without_duplicates(runs: list[Settings]) -> tuple[Settings, ...]:
 
 
 def overrides(settings: Settings) -> list[str]:
-    """The settings as run.py takes them."""
+    """The settings as `baco run` takes them."""
     special = {None: "null", True: "true", False: "false"}
     return [
         f"{key}={special[value] if value is None or isinstance(value, bool) else value}"
