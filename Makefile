@@ -8,7 +8,7 @@ BACKBONE ?= lightgcn
 PROTOCOL ?= fast
 ARGS ?=                      # further overrides, such as ARGS="seed=1 budget=0.1"
 
-EXPERIMENT ?= all            # of conf/experiment
+GRID ?= all                  # of conf/grid
 MINUTES ?= null              # stop cleanly after so many
 OUT ?= batch                 # folder for what a batch leaves
 BATCH ?= $(strip $(OUT))/batch.zip
@@ -21,8 +21,8 @@ INSTALLED := $(VENV)/installed
 run: $(INSTALLED)  ## train and compare METHODS on DATASET
 	$(IN_VENV) run.py -m dataset=$(DATASET) method=$(METHODS) backbone=$(BACKBONE) protocol=$(PROTOCOL) $(ARGS)
 
-grid: $(INSTALLED)  ## the runs of EXPERIMENT that have no record yet, for MINUTES
-	$(IN_VENV) run.py +experiment=$(strip $(EXPERIMENT)) minutes=$(strip $(MINUTES)) $(ARGS)
+grid: $(INSTALLED)  ## the runs of GRID that have no record yet, for MINUTES
+	$(IN_VENV) run.py +grid=$(strip $(GRID)) minutes=$(strip $(MINUTES)) $(ARGS)
 
 test: lint  ## all tests, one process for each core, so with one thread of torch each
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -q --numprocesses auto --dist worksteal
@@ -39,14 +39,14 @@ figures: $(INSTALLED)  ## the figures in results/figures
 report: $(INSTALLED)  ## tables and figures as one page, results/report.html
 	$(IN_VENV) -m baco report
 
-gpu-batch:  ## pending runs of EXPERIMENT for MINUTES (9) with the system's Python; new records in OUT/batch.zip
-	$(PYTHON) -m baco batch --experiment $(strip $(EXPERIMENT)) --minutes $(patsubst null,9,$(strip $(MINUTES))) --out $(strip $(OUT)) $(ARGS)
+gpu-batch:  ## pending runs of GRID for MINUTES (9) with the system's Python; new records in OUT/batch.zip
+	$(PYTHON) -m baco batch --grid $(strip $(GRID)) --minutes $(patsubst null,9,$(strip $(MINUTES))) --out $(strip $(OUT)) $(ARGS)
 
 collect: $(INSTALLED)  ## merge BATCH, the batch.zip of another machine, into results/records
 	$(IN_VENV) -m baco collect $(BATCH)
 
-assignments: $(INSTALLED)  ## only cluster, for the runs of EXPERIMENT: the codes travel in runs/assignments
-	$(IN_VENV) run.py +experiment=$(strip $(EXPERIMENT)) minutes=$(strip $(MINUTES)) assign_only=true $(ARGS)
+assignments: $(INSTALLED)  ## only cluster, for the runs of GRID: the codes travel in runs/assignments
+	$(IN_VENV) run.py +grid=$(strip $(GRID)) minutes=$(strip $(MINUTES)) assign_only=true $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

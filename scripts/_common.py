@@ -10,8 +10,8 @@ from hydra.errors import HydraException
 
 from baco.data.interactions import Interactions
 from baco.errors import UserError
-from baco.runs.command_line import reworded
 from baco.runs.experiments import CONF
+from baco.runs.hydra_errors import reword
 from baco.runs.settings import RunConfig, parse
 
 
@@ -20,7 +20,7 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except HydraException as error:
-        sys.exit(f"error: {reworded(error)}")
+        sys.exit(f"error: {reword(error)}")
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -16,9 +16,9 @@ from _common import configuration, run_script
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from baco.cli.console import log_to_console
 from baco.errors import UserError
 from baco.files import check_writable
-from baco.runs.command_line import log_to_console
 from baco.runs.run import Plan, run
 from baco.runs.time_limit import TimeUp, time_limit
 

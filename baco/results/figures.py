@@ -60,7 +60,7 @@ class Picture:
     @property
     def command(self) -> str:
         """The command that runs what it shows."""
-        return f"python run.py +experiment={self.experiment}"
+        return f"python run.py +grid={self.experiment}"
 
 
 class Gallery:

@@ -175,7 +175,7 @@ class Section:
         """The command that runs what is missing here of an experiment."""
         run = self.about.settings
         own = {k: v for k, v in run.items() if k.partition(".")[0] in ("dataset", "backbone", "protocol", "dim")}
-        return command({"+experiment": experiment} | own)
+        return command({"+grid": experiment} | own)
 
     @cached_property
     def groups(self) -> list[list[Row]]:

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from baco.errors import UserError
 from baco.files import check_folder, check_writable, write_bytes
-from baco.runs.experiments import CONF
 from baco.runs.record import RECORD_SCHEMA, load_record, record_id, record_name
 from baco.runs.time_limit import TimeUp, time_limit
 
+RUN = (sys.executable, "-m", "baco", "run")
 GRACE_SECONDS = 15  # for a call into compiled code to end, before the process is ended
 POLL_SECONDS = 1
 MEMBER = re.compile(r"(records|failures)/([\w.-]+)\.(json|npz)")
@@ -48,8 +48,8 @@ class Places:
         return found
 
 
-def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: Path, overrides: list[str]) -> int:
-    """Run an experiment in a process of its own, for so long, and leave what it did in `out`/batch.zip.
+def run_batch(grid: str, minutes: float, out: Path, results: Path, runs: Path, overrides: list[str]) -> int:
+    """Run a grid in a process of its own, for so long, and leave what it did in `out`/batch.zip.
 
     The file is whole at any time: it is written anew after each run. The process stops by itself at the limit; one that
     does not, because it is inside a long call, is ended a little later. It does not outlive this call.
@@ -78,8 +78,8 @@ def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: P
         return news
 
     folders = [f"results_dir={places.records}", f"runs_dir={runs}"]
-    command = [sys.executable, str(CONF.parent / "run.py"), f"+experiment={experiment}", f"minutes={minutes}"]
-    worker = subprocess.Popen([*command, *folders, *overrides], start_new_session=True)
+    command = [*RUN, f"+grid={grid}", f"minutes={minutes}", *folders, *overrides]
+    worker = subprocess.Popen(command, start_new_session=True)
     ended = None  # how, where it was not by us
     try:
         with contextlib.suppress(TimeUp), time_limit(minutes + GRACE_SECONDS / 60):

@@ -22,8 +22,8 @@ from hydra.errors import HydraException, MissingConfigException
 from baco.data.interactions import Interactions
 from baco.errors import UserError
 from baco.files import write_text
-from baco.runs.command_line import reworded
 from baco.runs.experiments import GROUPS, Settings, overrides, without_duplicates
+from baco.runs.hydra_errors import reword
 from baco.runs.lock import ClaimedError, dead_holder
 from baco.runs.provenance import resolve_device
 from baco.runs.record import load_records
@@ -172,7 +172,7 @@ class Grid:
         except HydraException as error:
             if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith("method/"):
                 raise MissingError(f"there is no {error.missing_cfg_file.replace('/', ' ')} yet") from None
-            raise reworded(error) from None
+            raise reword(error) from None
         key = repr(config.dataset)
         if key not in self.datasets:
             try:

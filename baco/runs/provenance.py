@@ -18,7 +18,7 @@ from baco import __version__
 from baco.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("baco", "baselines", "run.py")
+SOURCES = ("baco", "baselines")
 ALL_THREADS = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS  # before anything limits them
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "pandas", "hydra-core", "scikit-network")
 
@@ -104,6 +104,8 @@ def code_version() -> dict:
     there."""
 
     def git(*arguments: str) -> str | None:
+        if not (ROOT / ".git").exists():  # an installed package may lie inside of another repository
+            return None
         try:
             done = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
@@ -122,10 +124,8 @@ def code_version() -> dict:
 def _sources_hash() -> str:
     """12 hexadecimal digits of the names and contents of all modules, whether git knows them or not."""
     digest = hashlib.sha256()
-    places = (ROOT / name for name in SOURCES)
-    for path in sorted(path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place])):
-        if path.exists():  # run.py is not there where the package was installed
-            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    for path in sorted(path for name in SOURCES for path in (ROOT / name).rglob("*.py")):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -291,7 +291,7 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["budget"], "the command line cannot be read"),
         (["method=full,baco"], "method=full,baco has several values: a sweep over them is run.py -m"),
         (["seed=range(1,3)"], r"seed=range\(1,3\) has several values: a sweep over them is run.py -m"),
-        (["experiment=smoke"], r"write \+experiment=NAME"),
+        (["grid=smoke"], r"write \+grid=NAME"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

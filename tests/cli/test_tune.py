@@ -63,7 +63,7 @@ def test_a_trial_that_cannot_be_is_passed_over(workplace):
 
 def test_processes_share_a_grid(workplace):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    grid = ["+experiment=smoke", *TINY[:-1], "threads=1"]
+    grid = ["+grid=smoke", *TINY[:-1], "threads=1"]
     grid += ["hydra/launcher=processes"]
     command = workplace.command("-m", *grid, "worker=0,1")
     done = subprocess.run(**command, capture_output=True, text=True, check=True)

@@ -60,7 +60,7 @@ def test_points_and_lines_are_the_records(records, tmp_path):
     paper = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "D"]
     assert ours == [[pytest.approx(5), 0], [pytest.approx(10), 1], [pytest.approx(20), 2]]
     assert paper == [[3.054, 0], [6.308, 1], [7.619, 2]], "the paper's Table 8, Beauty, R@10"
-    assert pictures["resolution"].figure is None and "+experiment=resolution" in pictures["resolution"].command
+    assert pictures["resolution"].figure is None and "+grid=resolution" in pictures["resolution"].command
 
 
 def test_longer_trainings_are_lines_from_the_shorter(tmp_path):

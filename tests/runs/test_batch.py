@@ -1,4 +1,4 @@
-"""Batches, with a worker that is not run.py; `tests/cli/test_batch.py` has the real one."""
+"""Batches, with a worker that is not `baco run`; `tests/cli/test_batch.py` has the real one."""
 
 import contextlib
 import json
@@ -12,25 +12,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baco.__main__ import main
+from baco.cli.main import main
 from baco.errors import UserError
 from baco.runs import batch
 from baco.runs.batch import Places, collect, pack, run_batch
 from baco.runs.record import RECORD_SCHEMA, SECTIONS, load_records, record_id, record_name, save_record
 
-# Records once, fails once, and then hears nothing any more; `sys.argv` has what run.py would get.
+# Records once, fails once, and then hears nothing any more; `sys.argv` has what `baco run` would get.
 WORKER = """
 import json, os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 folders = dict(argument.split("=") for argument in sys.argv[1:])
 records, runs = (pathlib.Path(folders[key]) for key in ("results_dir", "runs_dir"))
-assert folders["+experiment"] == "smoke" and folders["seed"] == "3"
+assert folders["+grid"] == "smoke" and folders["seed"] == "3"
 (runs / "failures").mkdir(parents=True)
 (runs / "failures" / "other.json").write_text('{"reason": "it cannot be"}')
 (records / "new.npz").write_bytes(b"arrays")
 (records / "new.json").write_text("{}")
 time.sleep(60)
 """
+
+
+def worker(program: str) -> tuple[str, ...]:
+    """A command that takes the place of `baco run`."""
+    return sys.executable, "-c", program
 
 
 def saved(results: Path, seed: int, **changes) -> str:
@@ -45,10 +50,7 @@ def saved(results: Path, seed: int, **changes) -> str:
 
 
 def test_a_worker_that_does_not_stop_is_ended_with_what_it_did(tmp_path, monkeypatch):
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    (tmp_path / "run.py").write_text(WORKER)
-    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "RUN", worker(WORKER))
     monkeypatch.setattr(batch, "GRACE_SECONDS", 0.5)
     monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
     saved(tmp_path / "results", 1)  # from before
@@ -61,10 +63,7 @@ def test_a_worker_that_does_not_stop_is_ended_with_what_it_did(tmp_path, monkeyp
 
 
 def test_a_worker_that_fails_at_once_is_an_error(tmp_path, monkeypatch):
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    (tmp_path / "run.py").write_text("import sys; sys.exit('error: no such setting')")
-    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "RUN", worker("import sys; sys.exit('error: no such setting')"))
     monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
     with pytest.raises(UserError, match="the worker failed before its first run"):
         run_batch("smoke", 1, tmp_path / "out", tmp_path / "results", tmp_path / "runs", ["devic=cuda"])
@@ -72,10 +71,7 @@ def test_a_worker_that_fails_at_once_is_an_error(tmp_path, monkeypatch):
 
 def test_a_worker_that_is_killed_is_an_error_and_what_it_did_is_kept(tmp_path, monkeypatch):
     saved(tmp_path / "results", 1)
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    (tmp_path / "run.py").write_text(WORKER.replace("time.sleep(60)", "os.kill(os.getpid(), signal.SIGKILL)"))
-    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "RUN", worker(WORKER.replace("time.sleep(60)", "os.kill(os.getpid(), signal.SIGKILL)")))
     monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
     with pytest.raises(
         UserError, match=r"was killed by signal 9; is there enough memory\? .*batch\.zip has what it had"
@@ -118,10 +114,7 @@ def test_what_cannot_be_written_to_is_named(tmp_path, monkeypatch, capsys, comma
 
 
 def test_the_worker_does_not_outlive_an_interrupted_batch(tmp_path, monkeypatch):
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    (tmp_path / "run.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "RUN", worker("import time; time.sleep(60)"))
     started = []
     popen = subprocess.Popen
     monkeypatch.setattr(batch.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
