@@ -30,7 +30,7 @@ def distances(found: Pair, full: Pair) -> dict[str, float]:
     """
     ours, theirs = np.concatenate(found), np.concatenate(full)
     rotation, _ = orthogonal_procrustes(ours, theirs)
-    means = {}
+    means: dict[str, float] = {}
     for prefix, moved in (("", ours), ("rotated_", ours @ rotation)):
         apart = np.linalg.norm(moved - theirs, axis=1)
         sides = dict(zip(SIDES, np.split(apart, [len(found[0])]), strict=True)) | {"all": apart}

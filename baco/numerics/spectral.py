@@ -25,7 +25,8 @@ def spectral_factors(graph: Biadjacency, dim: int, rng: np.random.Generator) -> 
     """
     left, values, right = singular_vectors(graph, dim, rng, np.float32)
     left[graph.user_degrees == 0], right[graph.item_degrees == 0] = 0, 0  # but for rounding, they are
-    return tuple(np.pad(side * np.sqrt(values), ((0, 0), (0, dim - len(values)))) for side in (left, right))
+    missing = ((0, 0), (0, dim - len(values)))
+    return np.pad(left * np.sqrt(values), missing), np.pad(right * np.sqrt(values), missing)
 
 
 def singular_vectors(

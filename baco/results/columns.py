@@ -58,8 +58,9 @@ def section_notes(section: Section) -> list[str]:
     notes = []
     if section.records:
         data = section.records[0]["dataset"]
-        own = authors_split(data["name"]) == section.fingerprint
-        split = f"the authors' own split, {section.fingerprint[:8]}" if own else f"split {section.fingerprint[:8]}"
+        short = data["fingerprint"][:8]
+        own = authors_split(data["name"]) == data["fingerprint"]
+        split = f"the authors' own split, {short}" if own else f"split {short}"
         notes.append(
             f"{data['num_users']:,} users, {data['num_items']:,} items, {data['train']:,} / {data['val']:,} / "
             f"{data['test']:,} interactions ({split})."

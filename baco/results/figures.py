@@ -270,9 +270,9 @@ class Gallery:
         found, without = [], []
         for section in self.found("cluster_sizes"):
             for side in ("users", "items"):
-                sizes = [(row, record_arrays(row.records[0], self.folder)) for row in section.rows if row.records]
-                without += [f"{row.label} ({section.name})" for row, arrays in sizes if f"{side}_per_row" not in arrays]
-                sizes = [(row, arrays[f"{side}_per_row"]) for row, arrays in sizes if f"{side}_per_row" in arrays]
+                kept = [(row, record_arrays(row.records[0], self.folder)) for row in section.rows if row.records]
+                without += [f"{row.label} ({section.name})" for row, arrays in kept if f"{side}_per_row" not in arrays]
+                sizes = [(row, arrays[f"{side}_per_row"]) for row, arrays in kept if f"{side}_per_row" in arrays]
                 if sizes:
                     found.append((section, side, sizes))
         figure, panels = _panels(len(found))
@@ -309,7 +309,9 @@ def write_figures(pictures: list[Picture], folder: Path) -> list[Path]:
     """Write each picture that there is as PDF and PNG."""
     written = []
     for picture in pictures:
-        for suffix in ("pdf", "png") if picture.figure is not None else ():
+        if picture.figure is None:
+            continue
+        for suffix in ("pdf", "png"):
             written.append(folder / f"{picture.name}.{suffix}")
             write_bytes(written[-1], as_bytes(picture.figure, suffix))
     return written

@@ -21,7 +21,8 @@ BESIDE = (  # where a name may stand: offset in points, and what of it is there;
 
 def pareto(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
     """Costs and values of the points that no other one beats: none is cheaper and as good, or as cheap and better."""
-    costs, values = [], []
+    costs: list[float] = []
+    values: list[float] = []
     for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
         if not values or value > values[-1]:
             costs.append(cost)

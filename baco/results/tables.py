@@ -277,9 +277,9 @@ def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
     """For each method the decay that is best on the validation split, and what it gives on the test split."""
     compared: dict[tuple, dict[float, Section]] = {}  # sections that differ in the decay only
     for section in (section for section in found if section.records):
-        about = section.about
-        key = about.dataset["name"], about.backbone["name"], section.fingerprint
-        compared.setdefault(key, {})[about.protocol[DECAY]] = section
+        run = section.about
+        key = run.dataset["name"], run.backbone["name"], section.fingerprint
+        compared.setdefault(key, {})[run.protocol[DECAY]] = section
     tables, lines = [], []
     for by_decay in (several for several in compared.values() if len(several) > 1):
         usual, decays = next(iter(by_decay)), sorted(by_decay)  # the experiment names that of all other tables first
