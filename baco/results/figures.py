@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -76,10 +77,7 @@ class Gallery:
     def __init__(self, records: list[dict], folder: Path, conf: Path = CONF):
         self.records, self.folder, self.conf = records, folder, conf
         order = dict.fromkeys(run["method"] for run in load_experiment("all", conf).runs)
-        self.look = {
-            method: {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
-            for place, method in enumerate(order)
-        }
+        self.look = {method: _look(place) for place, method in enumerate(order)}
 
     def pictures(self) -> list[Picture]:
         """All of them, in the order of the report."""
@@ -178,8 +176,8 @@ class Gallery:
                 axes.plot(list(after.values()), [place] * len(after), color="#888888", lw=0.8, zorder=1)
             for number, epochs in enumerate(lengths):  # also those of other panels, for the order of the legend
                 points = [(after[epochs], place) for place, (_, after) in enumerate(lines) if epochs in after]
-                look = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
-                axes.plot(*np.reshape(points, (-1, 2)).T, ls="", ms=4, label=f"{epochs} epochs", **look)
+                points_x, points_y = np.reshape(points, (-1, 2)).T
+                axes.plot(points_x, points_y, ls="", ms=4, label=f"{epochs} epochs", **_look(number))
             _name_lines(axes, (label for label, _ in lines))
             dataset, backbone, protocol, _ = key
             axes.set(title=f"{dataset}, {backbone}, protocol {protocol}", xlabel="Recall@20, %")
@@ -220,7 +218,7 @@ class Gallery:
         paper = published("figure4")
         for (left, right), (place, section) in ((panels, one) for one in enumerate(found)):
             name = section.about.dataset["name"]
-            look = {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
+            look = _look(place)
             theirs = paper[paper["dataset"] == name]
             left.plot(theirs["iteration"], theirs["value"], ls=":", mfc="none", label=f"{name}, paper", **look)
             for axes, path in ((left, "size.parameter_ratio"), (right, RECALL)):
@@ -291,7 +289,7 @@ class Gallery:
     def _published(self, axes: Axes, curves: pd.DataFrame, x: str) -> None:
         """The paper's curves, one for each method, dotted."""
         for method, points in curves.groupby("method"):
-            label, look = f"{method_label(method)}, paper", self.look[method]
+            label, look = f"{method_label(str(method))}, paper", self.look[str(method)]
             axes.plot(points[x], points["value"], ls=":", mfc="none", label=label, **look)
 
     def _picture(self, name: str, caption: str, experiment: str, figure: Figure, panels: list[Axes]) -> Picture:
@@ -326,11 +324,16 @@ def as_bytes(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def _look(place: int) -> dict[str, Any]:
+    """Colour and marker of the method, or curve, at this place of an order."""
+    return {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
+
+
 def _mean(path: str, unit: float) -> Callable[[Row], float]:
     return lambda row: unit * row.mean(path)
 
 
-def _line(rows: list[Row], setting: str, path: str) -> tuple[list[float], list[float]]:
+def _line(rows: list[Row], setting: str, path: str) -> tuple[list[Any], list[float]]:
     """A setting of the rows that are recorded, and what they have at a path, in percent."""
     recorded = sorted((row.settings[setting], 100 * row.mean(path)) for row in rows if row.records)
     return [x for x, _ in recorded], [y for _, y in recorded]
