@@ -1,4 +1,4 @@
-"""For the scripts beside this file: configurations and datasets as run.py sees them, and errors as it shows them."""
+"""For the scripts here: configurations and datasets as `baco run` sees them, and errors as it shows them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def configuration(overrides: list[str]) -> RunConfig:
-    """The configuration of `run.py` with these overrides."""
+    """The configuration of `baco run` with these overrides."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return parse(compose("config", overrides))
 
 
 def load(name: str) -> Interactions:
-    """A dataset as `run.py dataset=name` sees it."""
+    """A dataset as `baco run dataset=name` sees it."""
     config = configuration([f"dataset={name}"])
     return config.dataset.load(config.data_dir)

@@ -1,6 +1,6 @@
 """Search settings by their validation recall: `python scripts/tune.py method=baco 'method.num_rounds=range(1,21)'`.
 
-Takes the overrides of run.py. Those with several values are searched, in Hydra's own words: `a,b`, `range(1,21)`,
+Takes the overrides of `baco run`. Those with several values are searched, in Hydra's own words: `a,b`, `range(1,21)`,
 `interval(0.01,1)`, `int(interval(1,64))`, or `tag(log,interval(0.01,1))` for a logarithmic scale. Every trial is a run
 with a record; one that is recorded already costs nothing. The study lies in a file, and the same command goes on.
 """
@@ -95,7 +95,7 @@ def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="+", help="as for run.py")
+    parser.add_argument("overrides", nargs="+", help="as for `baco run`")
     parser.add_argument(
         "--trials", type=int, default=20, help="finished trials that the study is to have (default: 20)"
     )

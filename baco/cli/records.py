@@ -80,7 +80,7 @@ def _load(results: Path) -> list[dict]:
     """The records of a results folder; none at all is an error."""
     found = load_records(results / "records")
     if not found:
-        raise UserError(f"there is no such record in {results / 'records'}; `baco run` makes them")
+        raise UserError(f"there is no record in {results / 'records'}; `baco run` makes them")
     return found
 
 

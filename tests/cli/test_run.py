@@ -289,8 +289,8 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["dataset=custom", "dataset.path=missing.csv"], r"missing\.csv"),
         (["export=."], "export: . cannot be written"),
         (["budget"], "the command line cannot be read"),
-        (["method=full,baco"], "method=full,baco has several values: a sweep over them is run.py -m"),
-        (["seed=range(1,3)"], r"seed=range\(1,3\) has several values: a sweep over them is run.py -m"),
+        (["method=full,baco"], "method=full,baco has several values: a sweep over them is baco run -m"),
+        (["seed=range(1,3)"], r"seed=range\(1,3\) has several values: a sweep over them is baco run -m"),
         (["grid=smoke"], r"write \+grid=NAME"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -359,9 +359,10 @@ def test_help_lists_every_choice_with_a_line(workplace):
     assert set(METHODS) <= set(sections["method"])
 
 
-def test_help_does_not_wait_for_torch():
-    command = [sys.executable, "-X", "importtime", ROOT / "run.py", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("program", [["run.py"], ["-m", "baco", "run"], ["-m", "baco", "grid"]], ids=" ".join)
+def test_help_does_not_wait_for_torch(program):
+    command = [sys.executable, "-X", "importtime", *program, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in imported and not {"torch", "numba", "pandas"} & imported
 
