@@ -9,7 +9,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from baco.embedding.codes import SIDES
 from baco.embedding.tables import CodebookTables, EmbeddingTables
-from baco.errors import UserError
+from baco.errors import SettingError
 from baco.files import read_arrays
 from baco.serving.recommender import exported_config
 
@@ -25,7 +25,7 @@ def embeddings(tables: EmbeddingTables) -> Pair:
 
 
 def load_full(path: Path, config: dict) -> Pair:
-    """The embeddings of the full model that a run is compared with, from the file that `export=` wrote of it.
+    """The embeddings of the full model that a run is compared with, from an export of it.
 
     Parameters
     ----------
@@ -37,15 +37,15 @@ def load_full(path: Path, config: dict) -> Pair:
     UserError
         When there is no such file, or it is of another model.
     """
-    advice = f"write it with method=full export={path}"
+    advice = "export a run of the method 'full' to it"
     if not path.exists():
-        raise UserError(f"full_export: there is no file {path}; {advice}")
+        raise SettingError("full_export", path, f"is not there; {advice}")
     found = exported_config(path)
     if found is None or found["method"]["name"] != "full" or not ALTERED.isdisjoint(found):
-        raise UserError(f"full_export: {path} is no export of a full model; {advice}")
+        raise SettingError("full_export", path, f"is no export of a full model; {advice}")
     differing = [key for key in ("dataset", "backbone", "protocol", "dim", "seed") if found[key] != config[key]]
     if differing:
-        raise UserError(f"full_export: {path} is of a full model with another {differing[0]}; {advice}")
+        raise SettingError("full_export", path, f"is of a full model with another {differing[0]}; {advice}")
     return embeddings(CodebookTables.from_export(read_arrays(path)))
 
 

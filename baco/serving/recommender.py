@@ -1,4 +1,4 @@
-"""Recommendations from an exported model: what a server does with the file that `export=` wrote."""
+"""Recommendations from an exported model: what a server does with the file that `export_model` wrote."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from baco.evaluation.ranking import NO_ITEM, rank_items
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.registry import backbone_class, tables_class
 from baco.runs.record import record_id
-from baco.runs.settings import typed
+from baco.validation import build_settings
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def check_replaceable(path: Path, config: dict) -> None:
         return
     there = exported_config(path)
     if there is None:
-        raise UserError(f"export: {path} is there and no export of a run; remove it or give another path")
+        raise UserError(f"{path} is there and no export of a run; remove it or give another path")
     if record_id(there) != record_id(config):
         log.warning("%s holds the tables of another run; these will take their place", path)
 
@@ -104,7 +104,7 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str | Path, data_dir: str | Path) -> Recommender:
-        """Read what `export=` wrote, of any method, and propagate over the data that it was trained on.
+        """Read what `export_model` wrote, of any method, and propagate over the data that it was trained on.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class Recommender:
         UserError
             When the file is no such export, or the data are not to be had or are other ones.
         """
-        advice = "write it with run.py and export="
+        advice = "it must be the export of a run"
         try:
             arrays = read_arrays(path)
         except FileNotFoundError:
@@ -133,7 +133,7 @@ class Recommender:
         tables = tables_class(model["tables"]).from_export(unpack_export(arrays))
         settings = model["config"]["backbone"]
         backbone = backbone_class(settings.pop("name"))
-        backbone = backbone(data.train, typed(backbone.Config, settings, "backbone."))
+        backbone = backbone(data.train, build_settings(backbone.Config, settings))
         with torch.no_grad():
             return cls(data, *backbone.final_embeddings(tables))
 
@@ -208,7 +208,7 @@ def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
             continue  # some other file
         if data.fingerprint == wanted:
             return data
-    data = typed(SOURCES[settings.pop("source")], settings, "dataset.").load(data_dir)
+    data = build_settings(SOURCES[settings.pop("source")], settings).load(data_dir)
     if data.fingerprint != wanted:
         raise UserError(
             f"{path} was trained on other interactions than '{data.name}' in {data_dir} has now; point "

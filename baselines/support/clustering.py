@@ -14,6 +14,7 @@ from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment, Codes, packed_code_bytes
 from baco.graph import Biadjacency
+from baco.validation import Validated
 
 
 class Clustering(CodeCompressor):
@@ -23,7 +24,7 @@ class Clustering(CodeCompressor):
     """
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """secondary : whether users get BACO's second codes (SCU) on top of this method's clusters."""
 
         secondary: bool = False

@@ -64,23 +64,31 @@ def test_the_full_models_export_is_read_back(planted, tmp_path):
 )
 def test_the_full_model_of_another_run_is_refused(planted, tmp_path, change):
     path = exported(tmp_path / "full.npz", planted, CONFIG | change)
-    with pytest.raises(UserError, match=rf"full.npz is of a full model with another {next(iter(change))}; write it"):
+    with pytest.raises(
+        UserError, match=rf"full.npz is of a full model with another {next(iter(change))}; export a run"
+    ):
         load_full(path, CONFIG)
 
 
 def test_another_method_is_no_full_model(planted, tmp_path):
     path = exported(tmp_path / "full.npz", planted, CONFIG | {"method": {"name": "random"}})
-    with pytest.raises(UserError, match=r"full.npz is no export of a full model; write it with method=full export="):
+    with pytest.raises(
+        UserError, match=r"full.npz is no export of a full model; export a run of the method 'full' to it"
+    ):
         load_full(path, CONFIG)
 
 
 @pytest.mark.parametrize("content", [b"no archive", b""])
 def test_what_is_no_export_is_refused(tmp_path, content):
     (tmp_path / "full.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"full.npz is no export of a full model; write it with method=full export="):
+    with pytest.raises(
+        UserError, match=r"full.npz is no export of a full model; export a run of the method 'full' to it"
+    ):
         load_full(tmp_path / "full.npz", CONFIG)
 
 
 def test_an_export_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"there is no file .*full.npz; write it with method=full export="):
+    with pytest.raises(
+        UserError, match=r"full_export=.*full.npz is not there; export a run of the method 'full' to it"
+    ):
         load_full(tmp_path / "full.npz", CONFIG)
