@@ -19,12 +19,12 @@ TABLES: dict[str, type] = {}
 
 
 def register_method(name: str) -> Callable[[type], type]:
-    """Class decorator: make a compressor known as `method=name`."""
+    """Class decorator: make a compressor known by that name."""
     return _register(METHODS, name)
 
 
 def register_backbone(name: str) -> Callable[[type], type]:
-    """Class decorator: make a backbone known as `backbone=name`."""
+    """Class decorator: make a backbone known by that name."""
     return _register(BACKBONES, name)
 
 

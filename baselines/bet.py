@@ -19,11 +19,12 @@ from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.embedding.cost import Ledger
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import UserError
+from baco.errors import SettingError
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.rng import stream
 from baco.training.trainer import FitReport, Trainer
+from baco.validation import Validated, setting
 from baselines.full import trained_full
 from baselines.sizes import SizedTables, affordable_size, allocate, ranked
 
@@ -180,7 +181,7 @@ class Bet(Compressor):
     has_start = True
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """Settings of the search.
 
         Attributes
@@ -199,23 +200,17 @@ class Bet(Compressor):
             'predictor', or 'random': probes are chosen blindly, the control of the paper's ablation.
         """
 
-        probes: int = 20
-        candidates: int = 100
-        probe_epochs: int = 3
-        updates: int = 2
-        retrained: int = 3
-        selection: str = "predictor"
+        probes: int = setting(20, at_least=1)
+        candidates: int = setting(100, at_least=1)
+        probe_epochs: int = setting(3, at_least=1)
+        updates: int = setting(2, at_least=0)
+        retrained: int = setting(3, at_least=1)
+        selection: str = setting("predictor", one_of=("predictor", "random"))
 
         def __post_init__(self):
-            for key in ("probes", "candidates", "probe_epochs", "retrained"):
-                if not getattr(self, key) > 0:
-                    raise UserError(f"method.{key}={getattr(self, key)} must be positive")
-            if self.updates < 0:
-                raise UserError(f"method.updates={self.updates} must be 0 or more")
+            super().__post_init__()
             if self.retrained > self.probes:
-                raise UserError(f"method.retrained={self.retrained} is more than method.probes={self.probes}")
-            if self.selection not in ("predictor", "random"):
-                raise UserError(f"method.selection={self.selection} must be predictor or random")
+                raise SettingError("retrained", self.retrained, f"is more than probes={self.probes}")
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SearchedTables:
         """The tables of one action drawn blindly, from which `search` takes what they cost."""

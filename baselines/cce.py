@@ -19,11 +19,12 @@ from baco.embedding.codes import SIDES
 from baco.embedding.cost import Ledger, RowFormat
 from baco.embedding.rules import AffineHash
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import UserError
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
 from baco.registry import register_method, register_tables
+from baco.validation import setting
 from baselines.support.schedule import CodeUpdates
 
 NEVER = CodeUpdates(update_until=0)
@@ -53,12 +54,7 @@ class Cce(Compressor):
     class Config(CodeUpdates):
         """num_chunks : c, into how many chunks an embedding is cut; must divide dim."""
 
-        num_chunks: int = 2
-
-        def __post_init__(self):
-            super().__post_init__()
-            if self.num_chunks < 1:
-                raise UserError(f"method.num_chunks={self.num_chunks} must be 1 or more")
+        num_chunks: int = setting(2, at_least=1)
 
     def warm_up(self) -> None:
         compile_kmeans()
@@ -66,7 +62,7 @@ class Cce(Compressor):
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CceTables:
         chunks = self.config.num_chunks
         if budget.dim % chunks:
-            raise UserError(f"method.num_chunks={chunks} does not divide dim={budget.dim}; change one of them")
+            raise SettingError("num_chunks", chunks, f"does not divide dim={budget.dim}; change one of them")
         sizes, row = (train.num_users, train.num_items), budget.row_format(budget.dim // chunks)
 
         def over_budget(rows: int) -> bool:
@@ -80,8 +76,8 @@ class Cce(Compressor):
         if rows < 2:
             least = budget.amount(total(*(chunked_ledger(size, 1, chunks, budget.dim, row) for size in sizes)))
             raise UserError(
-                f"the budget of {budget.limit:,} {budget.unit} is below the least that method=cce needs, {least:,}; "
-                "raise budget= or lower method.num_chunks"
+                f"the budget of {budget.limit:,} {budget.unit} is below the least that 'cce' needs, {least:,}; "
+                "raise the budget or lower num_chunks"
             )
         codebooks = []
         for size, side_rows in zip(sizes, split_rows(rows, *sizes), strict=True):

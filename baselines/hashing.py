@@ -16,6 +16,7 @@ from baco.embedding.rules import AffineHash, OwnRows
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
+from baco.validation import Validated, setting
 
 PLANES = 32  # random hyperplanes of LSH, one bit each: more than any number of rows needs
 
@@ -53,14 +54,10 @@ class DoubleHash(CodeCompressor):
 
 
 @dataclass(frozen=True)
-class OwnShare:
+class OwnShare(Validated):
     """own_share : the part of each side's rows that its most frequent ids have for themselves."""
 
-    own_share: float = 0.5
-
-    def __post_init__(self):
-        if not 0 <= self.own_share < 1:
-            raise UserError(f"method.own_share={self.own_share} must be 0 or more, and below 1")
+    own_share: float = setting(0.5, at_least=0, below=1)
 
 
 @register_method("frequency")
@@ -124,7 +121,7 @@ def hashed(
     if over_budget(2):
         raise UserError(
             f"the budget of {budget.limit:,} {budget.unit} does not buy two codebook rows beside the codes that are "
-            "stored; raise budget="
+            "stored; raise the budget"
         )
     rows = 1 + bisect_left(range(2, train.num_nodes + 1), True, key=over_budget)
     sides = []

@@ -18,10 +18,11 @@ from baco.embedding.codebook import Codebook
 from baco.embedding.codes import Codes
 from baco.embedding.cost import FLOAT_BYTES, Ledger, RowFormat
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import UserError, unknown
+from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
+from baco.validation import setting
 from baselines.support.optional import optional_package
 from baselines.support.schedule import CodeUpdates
 
@@ -40,20 +41,10 @@ class Settings(CodeUpdates):
     graph : 'expanded', codebook rows are nodes of the propagated graph; 'plain', they are not.
     """
 
-    codes_per_id: int = 2
-    own_weight: float = 0.9
-    rescale: str = "layer0"
-    graph: str = "expanded"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.codes_per_id < 1:
-            raise UserError(f"method.codes_per_id={self.codes_per_id} must be 1 or more")
-        if not 0 < self.own_weight < 1:
-            raise UserError(f"method.own_weight={self.own_weight} must be above 0 and below 1")
-        for key, choices in (("rescale", RESCALES), ("graph", GRAPHS)):
-            if getattr(self, key) not in choices:
-                raise unknown(f"method.{key}", getattr(self, key), choices)
+    codes_per_id: int = setting(2, at_least=1)
+    own_weight: float = setting(0.9, above=0, below=1)
+    rescale: str = setting("layer0", one_of=RESCALES)
+    graph: str = setting("expanded", one_of=GRAPHS)
 
     @property
     def learned(self) -> bool:
@@ -106,8 +97,8 @@ class Legcf(Compressor):
         rows = t - 1 + bisect_left(range(t, num_ids + 1), True, key=over_budget)
         if rows < t:
             raise UserError(
-                f"the budget of {budget.limit:,} {budget.unit} does not buy method=legcf the {t} codebook rows that it "
-                "needs beside codes and weights; raise budget= or lower method.codes_per_id"
+                f"the budget of {budget.limit:,} {budget.unit} does not buy 'legcf' the {t} codebook rows that it "
+                "needs beside codes and weights; raise the budget or lower codes_per_id"
             )
         parts = metis_parts(train, rows, int(rng.integers(2**31)))
         others = np.sort(rng.integers(rows - t + 1, size=(num_ids, t - 1)), axis=1) + np.arange(1, t)
@@ -263,7 +254,7 @@ def metis_parts(graph: Biadjacency, num_parts: int, seed: int) -> np.ndarray:
     UserError
         When the package is missing.
     """
-    pymetis = optional_package("pymetis", "method=legcf", "pymetis>=2025.2")
+    pymetis = optional_package("pymetis", "the method 'legcf'", "pymetis>=2025.2")
     if num_parts == 1:
         return np.zeros(graph.num_nodes, np.int64)
     indptr, indices = (array.astype(np.int32) for array in graph.joint)

@@ -19,12 +19,13 @@ from baco.embedding.cost import Ledger
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.quantizers import MOST_CODE_BITS, ProductQuantizer
 from baco.embedding.tables import Embeddings, EmbeddingTables
-from baco.errors import UserError
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans
 from baco.registry import register_method, register_tables
 from baco.rng import stream
+from baco.validation import Validated, setting
 from baselines.full import full_tables, trained_full
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class ProductCodebook(nn.Module):
 
 
 @dataclass(frozen=True)
-class ProductSettings:
+class ProductSettings(Validated):
     """Settings of the methods that use product quantization.
 
     blocks : codes per id; None: the budget decides.
@@ -144,17 +145,9 @@ class ProductSettings:
     rate : the part of the protocol's learning rate at which centroids are trained under their codes.
     """
 
-    blocks: int | None = None
-    bits: int | None = None
-    rate: float = 0.1
-
-    def __post_init__(self):
-        if self.blocks is not None and self.blocks < 1:
-            raise UserError(f"method.blocks={self.blocks} must be 1 or more, or null")
-        if self.bits is not None and not 1 <= self.bits <= MOST_CODE_BITS:
-            raise UserError(f"method.bits={self.bits} must lie between 1 and {MOST_CODE_BITS}, or be null")
-        if not self.rate > 0:
-            raise UserError(f"method.rate={self.rate} must be positive")
+    blocks: int | None = setting(None, at_least=1)
+    bits: int | None = setting(None, at_least=1, at_most=MOST_CODE_BITS)
+    rate: float = setting(0.1, above=0)
 
 
 class ProductMethod(Compressor):
@@ -179,7 +172,7 @@ class ProductMethod(Compressor):
         """
         config = self.config
         if config.blocks is not None and config.blocks > budget.dim:
-            raise UserError(f"method.blocks={config.blocks} is more than the embedding width dim={budget.dim}")
+            raise SettingError("blocks", config.blocks, f"is more than the embedding width dim={budget.dim}")
         choices = [
             ProductQuantizer(blocks, bits)
             for blocks, bits in product(
@@ -193,7 +186,7 @@ class ProductMethod(Compressor):
         if min(costs) > budget.limit:
             raise UserError(
                 f"method '{self.name}' needs {min(costs):,} {budget.unit} at least, over the budget of "
-                f"{budget.limit:,}; raise budget="
+                f"{budget.limit:,}; raise the budget"
             )
         fitting = [choice for choice, cost in zip(choices, costs, strict=True) if cost <= budget.limit]
         best = max(fitting, key=lambda choice: (choice.blocks * choice.bits, choice.bits))
@@ -243,13 +236,8 @@ class ProductQuantization(ProductMethod):
         finetune : train the centroids under their codes.
         """
 
-        popularity: float = 0.0
+        popularity: float = setting(0.0, at_least=0)
         finetune: bool = False
-
-        def __post_init__(self):
-            super().__post_init__()
-            if not self.popularity >= 0:
-                raise UserError(f"method.popularity={self.popularity} must be 0 or more")
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> EmbeddingTables:
         if self.config.finetune:

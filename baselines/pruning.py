@@ -14,11 +14,12 @@ from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.embedding.cost import FLOAT_BYTES, Ledger
 from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
-from baco.errors import UserError
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
 from baco.training.trainer import Trainer
+from baco.validation import Validated, setting
 from baselines.sizes import LARGEST_DIM
 
 
@@ -88,7 +89,7 @@ class PrunedTables(EmbeddingTables):
         if budget.limit < cost:
             raise UserError(
                 f"the budget of {budget.limit:,} {budget.unit} is below the least that this method needs, {cost:,}; "
-                "raise budget= or lower method.protect"
+                "raise the budget or lower protect"
             )
         affordable = (budget.limit - num_rows) // FLOAT_BYTES if budget.unit == "bytes" else budget.limit
         self.most = min(affordable, size)  # with bytes, positions leave room for fewer
@@ -233,7 +234,7 @@ class Prune(Compressor):
     has_start = True
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """Settings.
 
         Attributes
@@ -248,24 +249,14 @@ class Prune(Compressor):
             The largest weights of each row that are kept whatever they are.
         """
 
-        schedule: str = "gradual"
-        until: float = 0.75
-        scope: str = "both"
-        protect: int = 0
-
-        def __post_init__(self):
-            if self.schedule not in ("gradual", "once"):
-                raise UserError(f"method.schedule={self.schedule} must be gradual or once")
-            if not 0 < self.until <= 1:
-                raise UserError(f"method.until={self.until} must be above 0, and 1 at most")
-            if self.scope not in ("both", "side"):
-                raise UserError(f"method.scope={self.scope} must be both or side")
-            if self.protect < 0:
-                raise UserError(f"method.protect={self.protect} must be 0 or more")
+        schedule: str = setting("gradual", one_of=("gradual", "once"))
+        until: float = setting(0.75, above=0, at_most=1)
+        scope: str = setting("both", one_of=("both", "side"))
+        protect: int = setting(0, at_least=0)
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> PrunedTables:
         if self.config.protect > budget.dim:
-            raise UserError(f"method.protect={self.config.protect} is more than dim={budget.dim}; lower it")
+            raise SettingError("protect", self.config.protect, f"is more than dim={budget.dim}; lower it")
         selection = Selection(self.config.scope, self.config.protect)
         return PrunedTables(train.num_users, train.num_items, budget, selection)
 

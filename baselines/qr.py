@@ -13,9 +13,10 @@ from torch.nn.functional import embedding
 from baco.compressors.budget import Budget, split_rows
 from baco.compressors.compressor import Compressor
 from baco.embedding.rules import AffineHash
-from baco.errors import UserError, unknown
+from baco.errors import SettingError, UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
+from baco.validation import Validated, setting
 from baselines.support.composed import ORDER_BYTES, ORDERS, ComposedSide, ComposedTables, order_of_ids
 
 OPERATIONS = ("product", "sum", "concat")
@@ -38,25 +39,20 @@ class QuotientRemainder(Compressor):
     label = "QR"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """How embeddings are composed.
 
         operation : 'product', 'sum' or 'concat'.
         order : 'permuted' or 'id', the order in which ids are grouped.
         """
 
-        operation: str = "product"
-        order: str = "permuted"
-
-        def __post_init__(self):
-            for key, choices in (("operation", OPERATIONS), ("order", ORDERS)):
-                if getattr(self, key) not in choices:
-                    raise unknown(f"method.{key}", getattr(self, key), choices)
+        operation: str = setting("product", one_of=OPERATIONS)
+        order: str = setting("permuted", one_of=ORDERS)
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuotientRemainderTables:
         operation = self.config.operation
         if operation == "concat" and budget.dim % 2:
-            raise UserError(f"method.operation=concat needs an even dim, not dim={budget.dim}")
+            raise SettingError("operation", operation, f"needs an even dim, not dim={budget.dim}")
         sizes = train.num_users, train.num_items
         narrow = replace(budget, dim=row_width(operation, budget.dim))
         row = narrow.row_format()  # each side has two codebooks, and `rows` knows of one
@@ -70,8 +66,8 @@ class QuotientRemainder(Compressor):
             fitting = groups[groups - -size // groups <= side_rows]
             if not fitting.size:
                 raise UserError(
-                    f"the budget of {budget.limit:,} {budget.unit} buys method=qr, beside second codes, {side_rows} "
-                    f"rows for {size:,} ids, but it needs about {math.ceil(2 * math.sqrt(size)):,}; raise budget="
+                    f"the budget of {budget.limit:,} {budget.unit} buys qr, beside second codes, {side_rows} "
+                    f"rows for {size:,} ids, but it needs about {math.ceil(2 * math.sqrt(size)):,}; raise the budget"
                 )
             order = order_of_ids(self.config.order, size, rng)
             sides.append(QuotientRemainderSide(order, size, int(fitting[-1]), operation, budget.dim))

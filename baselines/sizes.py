@@ -16,6 +16,7 @@ from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
+from baco.validation import Validated, setting
 
 LARGEST_DIM = 256  # sizes and positions are stored as one byte each
 SMALLEST_SHARE = 1e-100  # of the largest: what is below has the size 1 anyway
@@ -38,7 +39,7 @@ def affordable_size(budget: Budget, num_ids: int) -> int:
     if budget.limit < price * num_ids:
         least = f"{price * num_ids:,}"
         raise UserError(
-            f"the budget of {budget.limit:,} {budget.unit} is below one float per id, {least}; raise budget="
+            f"the budget of {budget.limit:,} {budget.unit} is below one float per id, {least}; raise the budget"
         )
     floats = (budget.limit - num_ids) // FLOAT_BYTES if budget.unit == "bytes" else budget.limit
     return min(floats, num_ids * budget.dim)
@@ -204,14 +205,10 @@ class PowerSizes(Compressor):
     has_start = True
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """exponent : of the frequency; 0 is `su`."""
 
-        exponent: float = 0.3
-
-        def __post_init__(self):
-            if not 0 <= self.exponent <= 10:
-                raise UserError(f"method.exponent={self.exponent} must lie between 0 and 10")
+        exponent: float = setting(0.3, at_least=0, at_most=10)
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SizedTables:
         return by_frequency(train, budget, np.maximum(train.joint_degrees, 1.0) ** self.config.exponent)

@@ -15,9 +15,10 @@ from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.embedding.cost import FLOAT_BYTES
 from baco.embedding.rules import AffineHash
-from baco.errors import UserError, unknown
+from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
+from baco.validation import Validated, setting
 from baselines.support.composed import ORDER_BYTES, ORDERS, ComposedSide, ComposedTables, order_of_ids
 
 
@@ -37,14 +38,10 @@ class TensorTrain(Compressor):
     label = "TT-Rec"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """order : 'permuted' or 'id', whose digits are taken."""
 
-        order: str = "permuted"
-
-        def __post_init__(self):
-            if self.order not in ORDERS:
-                raise unknown("method.order", self.order, ORDERS)
+        order: str = setting("permuted", one_of=ORDERS)
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> TensorTrainTables:
         sizes = train.num_users, train.num_items
@@ -55,8 +52,8 @@ class TensorTrain(Compressor):
             ranks = ranks_for(min(share, rest), size, budget)
             if ranks is None:
                 raise UserError(
-                    f"the budget of {budget.limit:,} {budget.unit} leaves method=ttrec {min(share, rest):,} for "
-                    f"{size:,} ids, too little for a tensor train of rank 1; raise budget="
+                    f"the budget of {budget.limit:,} {budget.unit} leaves ttrec {min(share, rest):,} for "
+                    f"{size:,} ids, too little for a tensor train of rank 1; raise the budget"
                 )
             rest -= cost_of_cores(ranks, size, budget)
             sides.append(TensorTrainSide(order_of_ids(self.config.order, size, rng), size, ranks, budget.dim))

@@ -34,4 +34,4 @@ def configuration(overrides: list[str]) -> RunConfig:
 def load(name: str) -> Interactions:
     """A dataset as `baco run dataset=name` sees it."""
     config = configuration([f"dataset={name}"])
-    return config.dataset.load(config.data_dir)
+    return config.load_dataset()

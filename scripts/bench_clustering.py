@@ -46,7 +46,7 @@ def main() -> None:
     names = [BASELINE, *(name for name in names if name != BASELINE)]
     for dataset in arguments.datasets:
         config = configuration([f"dataset={dataset}"])
-        data = config.dataset.load(config.data_dir)
+        data = config.load_dataset()
         budget = Budget.parse(config.budget, config.budget_unit, data.num_users, data.num_items, config.dim)
         seconds: dict[str, list[float]] = {name: [] for name in names}
         assignments: dict[str, Assignment] = {}

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.numerics.triples import Batch
 from baco.registry import register_backbone
+from baco.validation import Validated, setting
 
 
 class Backbone:
@@ -80,14 +80,10 @@ class LightGCN(Backbone):
     label = "LightGCN"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """num_layers: L, the number of propagation steps; 0 is MF."""
 
-        num_layers: int = 2
-
-        def __post_init__(self):
-            if self.num_layers < 0:
-                raise UserError(f"backbone.num_layers={self.num_layers} must be 0 or more")
+        num_layers: int = setting(2, at_least=0)
 
     @property
     def num_layers(self) -> int:

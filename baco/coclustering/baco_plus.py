@@ -16,9 +16,9 @@ from baco.compressors.compressor import CodeCompressor
 from baco.embedding.bits import code_bits
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.rules import ManyCodes
-from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
+from baco.validation import Validated, setting
 
 START = 200.0  # where the search of the resolution begins
 
@@ -36,28 +36,22 @@ class BacoPlus(CodeCompressor):
     label = "BACO+"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """Of the co-clustering and of the codes.
 
         resolution : gamma; None searches the value that fills the budget.
         code_share : the part of the budget that codes after the first may take.
         item_ratio : the most codes of an item as a part of those of a user.
-        solver, num_rounds, user_weight, item_weight : see `cocluster.Settings`.
+        solver, num_rounds, user_weight, item_weight : see `cocluster.Settings`, which checks them.
         """
 
-        resolution: float | None = None
-        code_share: float = 0.5
-        item_ratio: float = 0.5
+        resolution: float | None = setting(None, at_least=0)
+        code_share: float = setting(0.5, at_least=0, below=1)
+        item_ratio: float = setting(0.5, at_least=0, at_most=1)
         solver: str = "multilevel"
         num_rounds: int | None = None
         user_weight: str = "sqrt"
         item_weight: str = "sqrt"
-
-        def __post_init__(self):
-            if not 0 <= self.code_share < 1:
-                raise UserError(f"method.code_share={self.code_share} must be in [0, 1)")
-            if not 0 <= self.item_ratio <= 1:
-                raise UserError(f"method.item_ratio={self.item_ratio} must be in [0, 1]")
 
     def __init__(self, config: Config | None = None):
         super().__init__(config)
@@ -102,7 +96,7 @@ class BacoPlus(CodeCompressor):
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        mend = "raise budget= or lower method.code_share="
+        mend = "raise the budget or lower code_share"
         return fill_budget(at, budget, start=START, mend=mend, smooth=True)
 
 

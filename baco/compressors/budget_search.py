@@ -27,7 +27,7 @@ def fill_budget(
     assign: Callable[[float], Assignment],
     budget: Budget,
     start: float,
-    mend: str = "raise budget=",
+    mend: str = "raise the budget",
     smooth: bool = False,
 ) -> Assignment:
     """The assignment that comes closest to the budget from below.

@@ -31,7 +31,8 @@ class Compressor:
     has_budget : bool
         False for a method whose size is what it is; it is then measured, not limited.
     has_start : bool
-        Whether its tables, or the full model that it trains first, can start near given embeddings (`start=spectral`).
+        Whether its tables, or the full model that it trains first, can start near given embeddings
+        (`baco.embedding.start`).
     """
 
     @dataclass(frozen=True)

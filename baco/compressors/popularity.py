@@ -8,15 +8,8 @@ import numpy as np
 
 from baco.compressors.budget import Budget
 from baco.embedding.codes import Assignment
-from baco.errors import UserError
 
 LARGEST = float(np.finfo(np.float16).max)
-
-
-def check_popularity(exponent: float) -> None:
-    """Refuse an exponent outside [0, 1] with a `UserError`."""
-    if not 0 <= exponent <= 1:
-        raise UserError(f"popularity={exponent} must be in [0, 1]; 0.25 is a good value for backbone=mf")
 
 
 def popularity_scale(degrees: np.ndarray, exponent: float) -> np.ndarray | None:

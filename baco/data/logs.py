@@ -17,9 +17,10 @@ import pandas as pd
 
 from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
 from baco.data.splits import random_split, temporal_split
-from baco.errors import UserError, unknown
+from baco.errors import SettingError, UserError, unknown
 from baco.files import check_writable
 from baco.rng import stream
+from baco.validation import Validated, setting
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ CHUNK = 2**18  # rows of a text file that are parsed at once
 
 
 @dataclass(frozen=True)
-class Log:
+class Log(Validated):
     """A log, imported once into `<data_dir>/<name>/<file name>-<key>/interactions.npz`.
 
     The key is a hash of the file's content and of these settings. The prepared file keeps the ids of the source:
@@ -69,26 +70,25 @@ class Log:
     header: bool = True
     separator: str | None = None
     min_rating: float | None = None
-    k_core: int = 0
-    split: str = "random"
-    val_share: float = 0.1
-    test_share: float = 0.1
+    k_core: int = setting(0, at_least=0)
+    split: str = setting("random", one_of=("random", "time"))
+    val_share: float = setting(0.1, above=0)
+    test_share: float = setting(0.1, above=0)
     split_seed: int = 0
 
     def __post_init__(self):
-        if self.split not in ("random", "time"):
-            raise unknown("dataset.split", self.split, ("random", "time"))
+        super().__post_init__()
         if self.split == "time" and self.timestamp is None:
-            raise UserError("dataset.split=time needs dataset.timestamp, the name of the column with the times")
+            raise SettingError("split", self.split, "needs timestamp, the name of the column with the times")
         if self.min_rating is not None and self.rating is None:
-            raise UserError("dataset.min_rating needs dataset.rating, the name of the column with the ratings")
+            raise SettingError("min_rating", self.min_rating, "needs rating, the name of the column with the ratings")
         columns = self._columns()
         if len(set(columns)) < len(columns):
-            raise UserError(f"dataset.user, item, rating and timestamp must name different columns, not {columns}")
-        if self.k_core < 0:
-            raise UserError(f"dataset.k_core={self.k_core} must be 0 or more")
-        if not (self.val_share > 0 and self.test_share > 0 and self.val_share + self.test_share < 1):
-            raise UserError("dataset.val_share and dataset.test_share must be positive, and below 1 together")
+            raise UserError(f"user, item, rating and timestamp must name different columns, not {columns}")
+        if self.val_share + self.test_share >= 1:
+            raise SettingError(
+                "val_share", self.val_share, f"and test_share={self.test_share} must be below 1 together"
+            )
 
     def _columns(self) -> list[str]:
         """The columns that are read."""
@@ -106,7 +106,7 @@ class Log:
         try:
             content = _file_hash(source)
         except OSError as error:
-            raise UserError(f"dataset.path={source} cannot be read ({error.strerror})") from None
+            raise SettingError("path", source, f"cannot be read ({error.strerror})") from None
         settings = {key: value for key, value in asdict(self).items() if key not in ("name", "budget", "path")}
         key = hashlib.sha256((content + json.dumps(settings, sort_keys=True)).encode()).hexdigest()[:12]
         path = data_dir / self.name / f"{source.stem}-{key}" / "interactions.npz"
@@ -137,14 +137,14 @@ class Log:
         if len(users) < 10:
             raise UserError(
                 f"{source}: {len(users)} interactions are left after the filters, too few to split; lower "
-                "dataset.min_rating or dataset.k_core"
+                "min_rating or k_core"
             )
         kept_users, users = np.unique(users, return_inverse=True)
         kept_items, items = np.unique(items, return_inverse=True)
         if self.split == "time":
             parts = temporal_split(users, times, self.val_share, self.test_share)
             if len(parts["val"]) == 0:
-                raise UserError(f"{source}: no user has 3 interactions to split by time; take dataset.split=random")
+                raise UserError(f"{source}: no user has 3 interactions to split by time; take split=random")
         else:
             parts = random_split(len(users), self.val_share, self.test_share, stream(self.split_seed, "split"))
         pairs = np.stack([users, items])
@@ -200,7 +200,7 @@ class Log:
         """
         separator = self.separator or SEPARATORS.get(source.suffix)
         if separator is None:
-            raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs dataset.separator")
+            raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs the setting 'separator'")
         quoted = len(separator) == 1 and separator != "\t"
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)

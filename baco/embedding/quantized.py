@@ -49,7 +49,9 @@ class QuantizedTables(EmbeddingTables):
     ):
         super().__init__()
         if not inner.quantizable():
-            raise UserError(f"the tables of this method cannot be packed as {quantizer.label}; take quantize=none")
+            raise UserError(
+                f"the tables of this method cannot be packed as {quantizer.label}; train them without a quantizer"
+            )
         self.inner = inner
         self.quantizer = quantizer
         self.seed = seed

@@ -15,9 +15,10 @@ import numpy as np
 
 from baco.embedding.bits import code_dtype, pack_bits, packed_bytes, unpack_bits
 from baco.embedding.cost import FLOAT_BYTES, RowFormat
-from baco.errors import UserError
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.numerics.kmeans import kmeans, kmeans_seeds
+from baco.validation import Limits, Validated, setting
 
 CHUNK = 4096  # rows at a time: temporaries that stay in the cache
 LARGEST = 3e4  # magnitude of an entry: scales and offsets are float16
@@ -76,9 +77,7 @@ class UniformQuantizer:
     name: ClassVar[str] = "uniform"
 
     def __post_init__(self):
-        least = 2 if self.symmetric else 1
-        if not least <= self.bits <= 8:
-            raise UserError(f"quantize.bits={self.bits} must lie between {least} and 8")
+        Limits(at_least=2 if self.symmetric else 1, at_most=8).check("bits", self.bits)
 
     @property
     def label(self) -> str:
@@ -99,8 +98,8 @@ class UniformQuantizer:
         largest = np.abs(rows).max()
         if not largest <= LARGEST:
             raise UserError(
-                f"embeddings as large as {largest:g} cannot be quantized, the most is {LARGEST:g}; take quantize=none "
-                "or a lower protocol.learning_rate="
+                f"embeddings as large as {largest:g} cannot be quantized, the most is {LARGEST:g}; train without a "
+                "quantizer or at a lower learning rate"
             )
         parts = [self._pack(rows[start : start + CHUNK].astype(np.float64)) for start in range(0, len(rows), CHUNK)]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -173,7 +172,7 @@ class UniformQuantizer:
 
 
 @dataclass(frozen=True)
-class ProductQuantizer:
+class ProductQuantizer(Validated):
     """Rows cut into blocks, each replaced by the nearest of 2^bits centroids of its block (Jégou, Douze, Schmid,
     TPAMI 2011).
 
@@ -184,20 +183,14 @@ class ProductQuantizer:
     Attributes
     ----------
     blocks : int
-        1 to dim.
+        dim at most.
     bits : int
-        1 to 12 per code.
+        Of a code.
     """
 
-    blocks: int = 16
-    bits: int = 8
+    blocks: int = setting(16, at_least=1)
+    bits: int = setting(8, at_least=1, at_most=MOST_CODE_BITS)
     name: ClassVar[str] = "product"
-
-    def __post_init__(self):
-        if self.blocks < 1:
-            raise UserError(f"quantize.blocks={self.blocks} must be 1 or more")
-        if not 1 <= self.bits <= MOST_CODE_BITS:
-            raise UserError(f"quantize.bits={self.bits} must lie between 1 and {MOST_CODE_BITS}")
 
     @property
     def label(self) -> str:
@@ -205,7 +198,7 @@ class ProductQuantizer:
 
     def format(self, dim: int) -> RowFormat:
         if self.blocks > dim:
-            raise UserError(f"quantize.blocks={self.blocks} is more than the embedding width dim={dim}")
+            raise SettingError("blocks", self.blocks, f"is more than the embedding width dim={dim}")
         centroids = 2**self.bits * dim
         return RowFormat(self.blocks - 1, packed_bytes(self.blocks, self.bits), centroids, FLOAT_BYTES * centroids)
 

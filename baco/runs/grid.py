@@ -176,7 +176,7 @@ class Grid:
         key = repr(config.dataset)
         if key not in self.datasets:
             try:
-                self.datasets[key] = config.dataset.load(config.data_dir)
+                self.datasets[key] = config.load_dataset()
             except UserError as error:
                 self.datasets[key] = error
         if isinstance(self.datasets[key], UserError):

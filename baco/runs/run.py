@@ -23,6 +23,7 @@ from baco.embedding.codes import SIDES, Assignment
 from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.tables import EmbeddingTables
+from baco.errors import keys_under
 from baco.evaluation.distance import distances, embeddings
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
@@ -75,7 +76,7 @@ class Plan:
     def of(cls, config: RunConfig, data: Interactions | None = None) -> Plan:
         """The plan of a configuration on its dataset, which is loaded if it is not given."""
         method = config.method
-        data = config.dataset.load(config.data_dir) if data is None else data
+        data = config.load_dataset() if data is None else data
         value = config.budget if method.has_budget else None
         sizes = data.num_users, data.num_items
         budget = Budget.parse(value, config.budget_unit, *sizes, config.dim, config.quantize)
@@ -228,7 +229,8 @@ def train_and_test(
         full_checkpoint=full_checkpoint,
     )
     start = time.perf_counter()
-    tables = config.method.search(trainer.initialized(tables), trainer)
+    with keys_under("method."):
+        tables = config.method.search(trainer.initialized(tables), trainer)
     search_seconds = time.perf_counter() - start + trainer.continued_seconds
     tables = quantized(config, tables)
     check_budget(config, budget, tables.ledger())
@@ -289,7 +291,8 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
     else:
         method.warm_up()
         start = time.perf_counter()
-        tables = method.fit(train, budget, stream(config.seed, "assign"))
+        with keys_under("method."):
+            tables = method.fit(train, budget, stream(config.seed, "assign"))
         seconds, details = time.perf_counter() - start, {}
     share = budget.share(quantized(config, tables).ledger())
     if method.has_budget and share < 0.98:
@@ -302,7 +305,8 @@ def codes(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[Assign
     scale = popularity_scale(train.item_degrees, config.popularity)
     folder = config.runs_dir / "assignments"
     rest = budget_beside(scale, budget)
-    assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder, afresh=config.force)
+    with keys_under("method."):
+        assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder, afresh=config.force)
     return scaled(assignment, scale), seconds
 
 

@@ -12,7 +12,7 @@ from baco.data.interactions import Interactions
 from baco.data.sources import source_name
 from baco.embedding.quantizers import unpack_export
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import UserError
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.registry import tables_class
 
@@ -53,7 +53,7 @@ def read_export(path: str | Path) -> dict[str, np.ndarray]:
     UserError
         When there is no such file, or it is no export.
     """
-    advice = "write it with run.py and export="
+    advice = "it must be the export of a run"
     try:
         arrays = read_arrays(Path(path))
     except FileNotFoundError:
@@ -95,16 +95,16 @@ def load_full_model(path: Path, config: dict) -> EmbeddingTables:
     UserError
         When there is no such file, or it is of another model.
     """
-    advice = f"write it with method=full export={path}"
+    advice = "export a run of the method 'full' to it"
     if not path.exists():
-        raise UserError(f"full_export: there is no file {path}; {advice}")
+        raise SettingError("full_export", path, f"is not there; {advice}")
     found = exported_config(path)
     is_full = found is not None and found["method"]["name"] == "full"
     if not is_full or any(found.get(key, value) != value for key, value in PLAIN.items()):
-        raise UserError(f"full_export: {path} is no export of a full model; {advice}")
+        raise SettingError("full_export", path, f"is no export of a full model; {advice}")
     differing = [key for key in ("dataset", "backbone", "protocol", "dim", "seed") if found[key] != config[key]]
     if differing:
-        raise UserError(f"full_export: {path} is of a full model with another {differing[0]}; {advice}")
+        raise SettingError("full_export", path, f"is of a full model with another {differing[0]}; {advice}")
     return load_tables(read_export(path))
 
 
@@ -139,6 +139,6 @@ def check_replaceable(path: Path, config: dict) -> None:
         return
     there = exported_config(path)
     if there is None:
-        raise UserError(f"export: {path} is there and no export of a run; remove it or give another path")
+        raise SettingError("export", path, "is there and no export of a run; remove it or give another path")
     if there != from_json_array(json_array(config)):  # a tuple is a list in a file
         log.warning("%s holds the tables of another run; these will take their place", path)

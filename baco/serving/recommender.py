@@ -1,4 +1,4 @@
-"""Recommendations from an exported model: what a server does with the file that `export=` wrote."""
+"""Recommendations from an exported model: what a server does with the file that `export_model` wrote."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from baco.evaluation.evaluator import tie_order
 from baco.evaluation.ranking import NO_ITEM, rank_items
 from baco.files import from_json_array
 from baco.registry import backbone_class
-from baco.runs.settings import typed
 from baco.serving.export import load_tables, read_export
+from baco.validation import build_settings
 
 PAIRS = 2**18  # whose scores are worked out at once
 
@@ -42,7 +42,7 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str | Path, data_dir: str | Path) -> Recommender:
-        """Read what `export=` wrote, of any method, and propagate over the data that it was trained on.
+        """Read what `export_model` wrote, of any method, and propagate over the data that it was trained on.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class Recommender:
             data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
         settings = model["config"]["backbone"]
         backbone = backbone_class(settings.pop("name"))
-        backbone = backbone(data.train, typed(backbone.Config, settings, "backbone."))
+        backbone = backbone(data.train, build_settings(backbone.Config, settings))
         with torch.no_grad():
             return cls(data, *backbone.final_embeddings(load_tables(arrays)))
 
@@ -137,7 +137,7 @@ def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
             continue  # some other file
         if data.fingerprint == wanted:
             return data
-    data = typed(SOURCES[settings.pop("source")], settings, "dataset.").load(data_dir)
+    data = build_settings(SOURCES[settings.pop("source")], settings).load(data_dir)
     if data.fingerprint != wanted:
         raise UserError(
             f"{path} was trained on other interactions than '{data.name}' in {data_dir} has now; point "

@@ -208,7 +208,7 @@ class Trainer:
         try:
             return self.evaluator.evaluate(*self.backbone.final_embeddings(tables), split, k)
         except FloatingPointError as error:
-            raise UserError(f"{error}; lower protocol.learning_rate={self.protocol.learning_rate}") from None
+            raise UserError(f"{error}; lower the protocol's learning_rate={self.protocol.learning_rate}") from None
 
     def _optimizer(self, tables: EmbeddingTables, steps_per_epoch: int) -> Optimizer:
         protocol = self.protocol

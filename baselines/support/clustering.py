@@ -15,6 +15,7 @@ from baco.compressors.compressor import CodeCompressor
 from baco.embedding.bits import packed_code_bytes
 from baco.embedding.codes import Assignment, Codes
 from baco.graph import Biadjacency
+from baco.validation import Validated
 
 
 class Clustering(CodeCompressor):
@@ -24,7 +25,7 @@ class Clustering(CodeCompressor):
     """
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """secondary : whether users get BACO's second codes (SCU) on top of this method's clusters."""
 
         secondary: bool = False

@@ -73,7 +73,7 @@ class Connected:
             if rows < 2 + for_isolated:
                 raise UserError(
                     f"the budget buys {rows} codebook rows, but {2 + for_isolated} are needed: one for the connected "
-                    "nodes of each side, one for the nodes without interactions where a side has some; raise budget="
+                    "nodes of each side, one for the nodes without interactions where a side has some; raise the budget"
                 )
             return split_rows(rows - for_isolated, *connected)
 

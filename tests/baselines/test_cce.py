@@ -151,10 +151,10 @@ def test_impossible_settings_are_named(settings, message):
 
 
 def test_chunks_have_to_divide_the_width(planted):
-    with pytest.raises(UserError, match=r"method\.num_chunks=3 does not divide dim=16"):
+    with pytest.raises(UserError, match=r"^num_chunks=3 does not divide dim=16"):
         tables_of(planted, num_chunks=3)
 
 
 def test_a_small_budget_is_refused_with_the_least_that_is_needed(planted):
-    with pytest.raises(UserError, match=r"below the least that method=cce needs, 2,164"):
+    with pytest.raises(UserError, match=r"below the least that 'cce' needs, 2,164"):
         tables_of(planted, 0.1)

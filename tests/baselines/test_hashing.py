@@ -72,7 +72,7 @@ def test_no_own_share_is_double_hashing(planted):
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_impossible_shares_are_named(share):
-    with pytest.raises(UserError, match=f"method.own_share={share} must be"):
+    with pytest.raises(UserError, match=f"^own_share={share} must be"):
         FrequencyHash.Config(own_share=share)
 
 

@@ -214,7 +214,7 @@ def test_a_missing_package_is_named_with_the_mend(two_bicliques, monkeypatch):
 
 
 def test_a_budget_without_enough_rows_is_refused(planted):
-    with pytest.raises(UserError, match=r"budget of 2,240 parameters does not buy method=legcf the 9 codebook rows"):
+    with pytest.raises(UserError, match=r"budget of 2,240 parameters does not buy 'legcf' the 9 codebook rows"):
         tables_of(planted, 0.2, codes_per_id=9)
 
 

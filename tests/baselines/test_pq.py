@@ -136,5 +136,5 @@ def test_impossible_settings_are_named(settings, message):
 
 
 def test_more_blocks_than_columns_are_refused():
-    with pytest.raises(UserError, match=r"method\.blocks=17 is more than the embedding width dim=16"):
+    with pytest.raises(UserError, match=r"^blocks=17 is more than the embedding width dim=16"):
         method(blocks=17).quantizer_within(GRAPH, budget_of(GRAPH, 0.5))

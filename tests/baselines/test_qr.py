@@ -73,5 +73,5 @@ def test_quotients_start_with_the_wanted_deviation(planted, config):
 
 
 def test_a_budget_that_second_codes_use_up_buys_no_quotients(planted):
-    with pytest.raises(UserError, match="buys method=qr, beside second codes, 0 rows for 400 ids"):
+    with pytest.raises(UserError, match="buys qr, beside second codes, 0 rows for 400 ids"):
         QuotientRemainder().fit(planted.train, budget_of(planted, 0.05), stream(0, "assign"))

@@ -132,7 +132,7 @@ def test_power_sizes_are_powers(planted):
 
 @pytest.mark.parametrize("exponent", [-0.1, 11.0, float("nan")])
 def test_impossible_exponents_are_named(exponent):
-    with pytest.raises(UserError, match=r"method\.exponent="):
+    with pytest.raises(UserError, match=r"^exponent="):
         PowerSizes.Config(exponent=exponent)
 
 

@@ -43,7 +43,7 @@ def test_what_a_value_means(value, unit, limit):
         (float("nan"), "parameters", "budget=nan must be a ratio"),
         (1.5, "parameters", "budget=1.5 is no ratio .* no whole number of rows"),
         (40_000, "parameters", "more than the 34464 rows of the full model"),
-        (0.5, "rows", "budget_unit 'rows' is unknown"),
+        (0.5, "rows", "budget_unit=rows must be parameters or bytes"),
     ],
 )
 def test_impossible_values_are_named(value, unit, message):

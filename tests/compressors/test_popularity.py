@@ -32,7 +32,7 @@ def test_the_scale_of_one_item_far_above_all_others_is_the_largest_there_is():
 
 @pytest.mark.parametrize("popularity", [float("nan"), 100, -0.1])
 def test_an_exponent_out_of_range_is_refused(popularity, planted):
-    with pytest.raises(UserError, match=rf"popularity={popularity} must be in \[0, 1\]"):
+    with pytest.raises(UserError, match=f"popularity={popularity} must lie between 0 and 1"):
         BalancedCoClustering(popularity=popularity).fit(planted.train.to_matrix())
 
 

@@ -138,7 +138,7 @@ def test_spanning_grids_are_as_good_as_torchs(bits, operator):
 def test_entries_that_no_scale_reaches_are_refused(value):
     rows = normal_rows(4, 8)
     rows[1, 2] = value
-    with pytest.raises(UserError, match="cannot be quantized, the most is 30000; take quantize=none"):
+    with pytest.raises(UserError, match="cannot be quantized, the most is 30000; train without a quantizer"):
         UniformQuantizer().pack(rows, rng())
 
 
@@ -181,11 +181,11 @@ def test_weights_draw_the_centroids_to_where_they_lie():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UniformQuantizer(9), "quantize.bits=9 must lie between 2 and 8"),
-        (lambda: UniformQuantizer(0, symmetric=False), "quantize.bits=0 must lie between 1 and 8"),
-        (lambda: ProductQuantizer(0), "quantize.blocks=0 must be 1 or more"),
-        (lambda: ProductQuantizer(4, 13), "quantize.bits=13 must lie between 1 and 12"),
-        (lambda: ProductQuantizer(16).format(8), "quantize.blocks=16 is more than the embedding width dim=8"),
+        (lambda: UniformQuantizer(9), "^bits=9 must lie between 2 and 8"),
+        (lambda: UniformQuantizer(0, symmetric=False), "^bits=0 must lie between 1 and 8"),
+        (lambda: ProductQuantizer(0), "^blocks=0 must be 1 or more"),
+        (lambda: ProductQuantizer(4, 13), "^bits=13 must lie between 1 and 12"),
+        (lambda: ProductQuantizer(16).format(8), "^blocks=16 is more than the embedding width dim=8"),
     ],
 )
 def test_impossible_settings_are_named(make, message):
@@ -316,7 +316,7 @@ def test_an_export_of_changed_rows_is_that_of_the_new_ones():
 
 
 def test_tables_are_quantized_once_at_most_and_only_where_they_can_be():
-    with pytest.raises(UserError, match="cannot be packed as int4; take quantize=none"):
+    with pytest.raises(UserError, match="cannot be packed as int4; train them without a quantizer"):
         QuantizedTables(trained("int8"), quantizer_of("int4"), seed=0)
 
 

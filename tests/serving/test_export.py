@@ -49,19 +49,19 @@ def test_the_full_model_of_another_run_is_refused(planted, tmp_path, change):
 
 def test_another_method_is_no_full_model(planted, tmp_path):
     path = exported(tmp_path / "full.npz", planted, CONFIG | {"method": {"name": "random"}})
-    with pytest.raises(UserError, match=r"full.npz is no export of a full model; write it with method=full export="):
+    with pytest.raises(UserError, match=r"full.npz is no export of a full model; export a run of the method 'full'"):
         load_full_model(path, CONFIG)
 
 
 @pytest.mark.parametrize("content", [b"no archive", b""])
 def test_what_is_no_export_is_refused(tmp_path, content):
     (tmp_path / "full.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"full.npz is no export of a full model; write it with method=full export="):
+    with pytest.raises(UserError, match=r"full.npz is no export of a full model; export a run of the method 'full'"):
         load_full_model(tmp_path / "full.npz", CONFIG)
 
 
 def test_an_export_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"there is no file .*full.npz; write it with method=full export="):
+    with pytest.raises(UserError, match=r"full_export=.*full.npz is not there; export a run of the method 'full'"):
         load_full_model(tmp_path / "full.npz", CONFIG)
 
 
@@ -112,5 +112,5 @@ def test_the_export_of_another_run_is_replaced_with_a_warning(planted, tmp_path,
         check_replaceable(path, CONFIG | {"betas": [1, 3]})
     assert "full.npz holds the tables of another run" in caplog.text
     (tmp_path / "other.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"export: .*other.npz is there and no export of a run"):
+    with pytest.raises(UserError, match=r"export=.*other.npz is there and no export of a run"):
         check_replaceable(tmp_path / "other.npz", CONFIG)

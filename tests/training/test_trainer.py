@@ -131,7 +131,7 @@ def test_the_last_epoch_is_validated(planted):
 
 def test_divergence_is_one_clear_error(planted):
     trainer = trainer_for(planted, replace(QUICK, learning_rate=1e38, schedule="constant"))
-    with pytest.raises(UserError, match=r"lower protocol\.learning_rate"):
+    with pytest.raises(UserError, match=r"lower the protocol's learning_rate="):
         trainer.fit(tables_for(planted))
 
 
