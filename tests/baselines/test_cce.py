@@ -140,9 +140,9 @@ def test_a_step_depends_on_seed_and_epoch_only(planted):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_chunks": 0}, "method.num_chunks=0 must be"),
-        ({"update_from": 0}, "method.update_from=0 must be"),
-        ({"update_until": -1}, "method.update_until=-1 must be"),
+        ({"num_chunks": 0}, "^num_chunks=0 must be"),
+        ({"update_from": 0}, "^update_from=0 must be"),
+        ({"update_until": -1}, "^update_until=-1 must be"),
     ],
 )
 def test_impossible_settings_are_named(settings, message):

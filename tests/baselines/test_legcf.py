@@ -221,8 +221,8 @@ def test_a_budget_without_enough_rows_is_refused(planted):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"codes_per_id": 0}, "method.codes_per_id=0 must be"),
-        ({"own_weight": 1.0}, "method.own_weight=1.0 must be"),
+        ({"codes_per_id": 0}, "^codes_per_id=0 must be"),
+        ({"own_weight": 1.0}, "^own_weight=1.0 must be"),
         ({"rescale": "layer"}, "layer0"),
         ({"graph": "plane"}, "plain"),
     ],

@@ -72,7 +72,7 @@ def test_failures_do_not_stop_a_grid_and_are_told_in_the_end(workplace):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "3 runs: 1 done now, 2 failed" in done.stderr
     reasons = [json.loads(path.read_text())["reason"] for path in (workplace.path / "runs" / "failures").iterdir()]
-    assert len(reasons) == 2 and all("raise budget=" in reason for reason in reasons)
+    assert len(reasons) == 2 and all("raise the budget" in reason for reason in reasons)
     assert len(done.stdout.splitlines()) == 2
 
 

@@ -133,9 +133,9 @@ def test_codes_of_ids_with_many_interactions_take_no_more_room_than_they_are():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"code_share": 1.0}, "method.code_share=1.0 must be in"),
-        ({"code_share": -0.1}, "method.code_share=-0.1"),
-        ({"item_ratio": 1.5}, "method.item_ratio=1.5 must be in"),
+        ({"code_share": 1.0}, "^code_share=1.0 must be 0 or more and below 1"),
+        ({"code_share": -0.1}, "^code_share=-0.1"),
+        ({"item_ratio": 1.5}, "^item_ratio=1.5 must lie between 0 and 1"),
         ({"solver": "magic"}, "magic"),
     ],
 )
