@@ -38,7 +38,7 @@ class Codes:
         Stored, one for each id; None: ones.
     ends : None or (n + 1,) int64
         Where ids have different numbers of codes, one at least: those of id x are `index[ends[x]:ends[x + 1]]`. Such
-        codes come of a rule, with a weight each.
+        codes come from a rule and have a weight each.
     """
 
     index: np.ndarray

@@ -92,7 +92,7 @@ class QuantizedTables(EmbeddingTables):
             name: self.quantizer.pack(arrays[name], rng, self.weights.get(name)) for name in self.inner.quantizable()
         }
 
-    # All else is the inner tables' business --------------------------------------------------------------------------
+    # Everything else is left to the inner tables ---------------------------------------------------------------------
 
     @property
     def kind(self) -> str:

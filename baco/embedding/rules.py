@@ -138,7 +138,7 @@ class HashAndLabel:
 class ManyCodes:
     """As many stored codes as each id needs, repeats included; its embedding is the mean of their rows."""
 
-    counts: np.ndarray  # (n,), the smallest unsigned type that does: how many codes each id has, one at least
+    counts: np.ndarray  # (n,), the smallest unsigned type that holds them: how many codes each id has, one at least
     codes: np.ndarray  # uint8, those of all ids, one id after the other, at ceil(log2 num_rows) bits each
     name: ClassVar[str] = "many codes"
 

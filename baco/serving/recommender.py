@@ -53,7 +53,7 @@ class Recommender:
         Raises
         ------
         UserError
-            When the file is no such export, or the data are not to be had or are other ones.
+            When the file is no export, or the data are missing or have changed.
         """
         arrays = read_export(path)
         model = from_json_array(arrays["model"])
