@@ -25,12 +25,12 @@ from baco.backbones.backbone import LightGCN
 from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
 from baco.compressors.budget import Budget
 from baco.data.interactions import Interactions
+from baco.device import resolve_device, synchronize
 from baco.embedding.tables import EmbeddingTables
 from baco.numerics.sparse import Csr
 from baco.numerics.triples import Batch
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
-from baco.runs.provenance import resolve_device, synchronize
 from baco.training.loss import bpr_loss
 from baco.training.sampler import Sampler
 

@@ -20,12 +20,12 @@ from hydra import compose
 from hydra.errors import HydraException, MissingConfigException
 
 from baco.data.interactions import Interactions
+from baco.device import resolve_device
 from baco.errors import UserError
 from baco.files import write_text
 from baco.runs.command_line import reworded
 from baco.runs.experiments import GROUPS, Settings, overrides, without_duplicates
 from baco.runs.lock import ClaimedError, dead_holder
-from baco.runs.provenance import resolve_device
 from baco.runs.record import load_records
 from baco.runs.run import Plan, assign, run
 from baco.runs.settings import parse

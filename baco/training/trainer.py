@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from tqdm import tqdm
 
 from baco.backbones.backbone import Backbone
+from baco.device import synchronize
 from baco.embedding.start import first_values
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
@@ -21,7 +22,6 @@ from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.metrics import CUTOFFS
 from baco.numerics.triples import Batch
 from baco.rng import torch_stream
-from baco.runs.provenance import synchronize
 from baco.training.checkpoint import Checkpoint
 from baco.training.loss import bpr_loss
 from baco.training.protocol import Protocol
