@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco.backbones.backbone import Backbone
 from baco.compressors.budget import FLOAT_BYTES, Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
+from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings, Ledger, add_scaled
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
@@ -137,7 +136,7 @@ class PrunedTables(EmbeddingTables):
         for rows, kept in zip(self.sides, self.kept.split([len(self.users), len(self.items)]), strict=True):
             rows.mul_(kept)
 
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> None:
         """Prune along the cubic schedule of Zhu and Gupta: much at first, little when little is left."""
         if not self.finished and self.ramp is not None:
             if epoch + 1 >= self.ramp:
@@ -145,7 +144,6 @@ class PrunedTables(EmbeddingTables):
             else:
                 pruned_later = (1 - (epoch + 1) / self.ramp) ** 3 * (self.kept.numel() - self.most)
                 self._prune(self.selection.keep(self.sides, self.most + round(pruned_later)))
-        return []
 
     def on_training_end(self) -> None:
         kept, self.finished = self.stored(), True

@@ -53,9 +53,13 @@ class Backbone:
 
     def final_embeddings(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor]:
         """((num_users, dim), (num_items, dim)): the embeddings that rank."""
-        nodes = self.propagation(tables)(*tables.shared_rows())
-        users, items, _ = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        users, items, _ = self.propagate(tables)
         return users, items
+
+    def propagate(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor, Tensor]:
+        """Final (n, dim) embeddings of users, of items, and of the nodes that the tables added to the graph."""
+        nodes = self.propagation(tables)(*tables.shared_rows())
+        return nodes.tensor_split([self.train.num_users, self.train.num_nodes])
 
     def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""

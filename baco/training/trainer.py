@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -240,8 +241,9 @@ class Trainer:
 
     def _end_epoch(self, tables: EmbeddingTables, epoch: int, optimizer: Optimizer) -> None:
         """Let the tables replace parameters; what Adam knew of the old ones is forgotten."""
-        replaced = tables.on_epoch_end(epoch, self.backbone)
+        replaced = tables.on_epoch_end(epoch, partial(self.backbone.propagate, tables))
+        if replaced is None:
+            return
         for parameter in replaced:
             optimizer.state.pop(parameter, None)
-        if replaced:
-            self.backbone.attach(tables)
+        self.backbone.attach(tables)
