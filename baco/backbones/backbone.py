@@ -23,7 +23,7 @@ class Backbone:
         L, the number of propagation steps.
     """
 
-    num_layers = 0
+    num_layers: int = 0
 
     @dataclass(frozen=True)
     class Config:
@@ -59,7 +59,8 @@ class Backbone:
     def propagate(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor, Tensor]:
         """Final (n, dim) embeddings of users, of items, and of the nodes that the tables added to the graph."""
         nodes = self.propagation(tables)(*tables.shared_rows())
-        return nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        users, items, added = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        return users, items, added
 
     def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""
@@ -93,6 +94,6 @@ class LightGCN(Backbone):
             if self.num_layers < 0:
                 raise UserError(f"backbone.num_layers={self.num_layers} must be 0 or more")
 
-    @property
-    def num_layers(self) -> int:
-        return self.config.num_layers
+    def __init__(self, train: Biadjacency, config: Config):
+        super().__init__(train, config)
+        self.num_layers = config.num_layers
