@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from baco.compressors.budget import FLOAT_BYTES, Budget
 from baco.compressors.compressor import Compressor
+from baco.compressors.runner import Runner
 from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings, Ledger, add_scaled
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method
-from baco.training.trainer import Trainer
 from baselines.sizes import LARGEST_DIM
 
 
@@ -265,8 +265,8 @@ class Prune(Compressor):
         selection = Selection(self.config.scope, self.config.protect)
         return PrunedTables(train.num_users, train.num_items, budget, selection)
 
-    def search(self, tables: PrunedTables, trainer: Trainer) -> PrunedTables:
+    def search(self, tables: PrunedTables, runner: Runner) -> PrunedTables:
         """Nothing is searched: the tables become dense again, and learn how long the training is."""
-        epochs = max(1, int(self.config.until * trainer.protocol.max_epochs))
+        epochs = max(1, int(self.config.until * runner.max_epochs))
         tables.densify(epochs if self.config.schedule == "gradual" else None)
-        return trainer.initialized(tables)
+        return runner.initialized(tables)
