@@ -85,7 +85,7 @@ class LightGCN(Backbone):
     label = "LightGCN"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Backbone.Config):
         """num_layers: L, the number of propagation steps; 0 is MF."""
 
         num_layers: int = 2

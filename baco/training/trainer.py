@@ -103,7 +103,7 @@ class Trainer:
             When the training diverges.
         """
         max_epochs = self.max_epochs if max_epochs is None else max_epochs
-        state = self._start(tables, max_epochs, checkpoint)
+        state = self._begin(tables, max_epochs, checkpoint)
         with self._progress_bar(state.report.epochs, max_epochs) as bar:
             for epoch in range(state.report.epochs, max_epochs):
                 loss = self._train_epoch(state)
@@ -151,7 +151,7 @@ class Trainer:
         except FloatingPointError as error:
             raise UserError(f"{error}; lower protocol.learning_rate={self.protocol.learning_rate}") from None
 
-    def _start(self, tables: EmbeddingTables, max_epochs: int, checkpoint: Checkpoint | None) -> TrainingState:
+    def _begin(self, tables: EmbeddingTables, max_epochs: int, checkpoint: Checkpoint | None) -> TrainingState:
         """The state before the next epoch: the first one, or the one after the last that the checkpoint knows of."""
         protocol = self.protocol
         sampler = Sampler(self.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device))
