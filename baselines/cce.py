@@ -11,14 +11,13 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from baco.backbones.backbone import Backbone
 from baco.compressors.budget import Budget, split_rows
 from baco.compressors.compressor import Compressor
 from baco.embedding.bits import code_bits, pack_bits, packed_code_bytes, unpack_bits
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import Ledger, RowFormat
 from baco.embedding.rules import AffineHash
-from baco.embedding.tables import EmbeddingTables
+from baco.embedding.tables import EmbeddingTables, FinalEmbeddings
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
@@ -150,9 +149,9 @@ class CceTables(EmbeddingTables):
             codebooks.append(codebook)
         return cls(*codebooks)
 
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> list[nn.Parameter] | None:
         if not self.updates.due(epoch) or not all(embeddings.isfinite().all() for embeddings in self()):
-            return []  # what is not finite cannot be clustered; the next validation stops the training
+            return None  # what is not finite cannot be clustered; the next validation stops the training
         rng = np.random.default_rng([self.seed, epoch])
         self.users.cluster(rng)
         self.items.cluster(rng)

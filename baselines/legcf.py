@@ -10,14 +10,13 @@ import torch
 from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 
-from baco.backbones.backbone import Backbone
 from baco.backbones.propagation import normalised
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.embedding.codebook import Codebook
 from baco.embedding.codes import Codes
 from baco.embedding.cost import FLOAT_BYTES, Ledger, RowFormat
-from baco.embedding.tables import EmbeddingTables
+from baco.embedding.tables import EmbeddingTables, FinalEmbeddings
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
@@ -183,23 +182,21 @@ class LegcfTables(EmbeddingTables):
         return () if self.settings.graph == "plain" else (self.codebook.rows,)
 
     @torch.no_grad()
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> list[nn.Parameter] | None:
         if not self.settings.due(epoch):
-            return []
+            return None
         codebook = self.codebook
-        num_ids, t = codebook.codes.shape
-        nodes = backbone.propagation(self)(*self.shared_rows())
-        if not nodes.isfinite().all():
-            return []  # the next validation stops the training
-        ids, rows = nodes[:num_ids], nodes[num_ids:] if len(nodes) > num_ids else codebook.rows
-        codes, weights = closest_rows(ids, rows, t)
+        users, items, rows = final_embeddings()
+        ids, rows = torch.cat([users, items]), rows if len(rows) else codebook.rows
+        if not (ids.isfinite().all() and rows.isfinite().all()):
+            return None  # the next validation stops the training
+        codes, weights = closest_rows(ids, rows, codebook.codes.shape[1])
         weights = weights.clamp(min=0)
         if self.settings.rescale == "layer0":
             published, weights = weights.sum(), refitted(ids, rows, codes)
             self.edge_scale.copy_(published / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
         codebook.codes.copy_(codes)
         codebook.weights.copy_(weights)
-        backbone.attach(self)
         return []  # the rows are as they were, and so is what Adam knows of them
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
+from baco.compressors.runner import Runner
 from baco.embedding.bits import code_dtype, pack_bits, unpack_bits
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import Ledger
@@ -27,9 +27,6 @@ from baco.registry import register_method, register_tables
 from baco.rng import stream
 from baco.validation import Validated, setting
 from baselines.full import full_tables, trained_full
-
-if TYPE_CHECKING:
-    from baco.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -204,12 +201,12 @@ class ProductMethod(Compressor):
         """Centroids and codes of the trained (n, dim) rows of one side, see `ProductQuantizer.learn`."""
         raise NotImplementedError
 
-    def search(self, tables: EmbeddingTables, trainer: Trainer) -> EmbeddingTables:
+    def search(self, tables: EmbeddingTables, runner: Runner) -> EmbeddingTables:
         """Train the full model, and give its product codes to the tables that `fit` has made for them."""
         if not isinstance(tables, ProductTables):
             return tables
-        train, rng = trainer.backbone.train, stream(trainer.seed, "quantize")
-        full, _ = trained_full(trainer, tables.dim)
+        train, rng = runner.train, stream(runner.seed, "quantize")
+        full, _ = trained_full(runner, tables.dim)
         sides = (tables.users, full.users, train.user_degrees), (tables.items, full.items, train.item_degrees)
         for codebook, trained, degrees in sides:
             rows = trained.rows.detach().cpu().numpy()

@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco.backbones.backbone import Backbone
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
+from baco.compressors.runner import Runner
 from baco.embedding.cost import FLOAT_BYTES, Ledger
-from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
+from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings, add_scaled
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
-from baco.training.trainer import Trainer
 from baco.validation import Validated, setting
 from baselines.sizes import LARGEST_DIM
 
@@ -140,7 +139,7 @@ class PrunedTables(EmbeddingTables):
         for rows, kept in zip(self.sides, self.kept.split([len(self.users), len(self.items)]), strict=True):
             rows.mul_(kept)
 
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> None:
         """Prune along the cubic schedule of Zhu and Gupta: much at first, little when little is left."""
         if not self.finished and self.ramp is not None:
             if epoch + 1 >= self.ramp:
@@ -148,7 +147,6 @@ class PrunedTables(EmbeddingTables):
             else:
                 pruned_later = (1 - (epoch + 1) / self.ramp) ** 3 * (self.kept.numel() - self.most)
                 self._prune(self.selection.keep(self.sides, self.most + round(pruned_later)))
-        return []
 
     def on_training_end(self) -> None:
         kept, self.finished = self.stored(), True
@@ -260,8 +258,8 @@ class Prune(Compressor):
         selection = Selection(self.config.scope, self.config.protect)
         return PrunedTables(train.num_users, train.num_items, budget, selection)
 
-    def search(self, tables: PrunedTables, trainer: Trainer) -> PrunedTables:
+    def search(self, tables: PrunedTables, runner: Runner) -> PrunedTables:
         """Nothing is searched: the tables become dense again, and learn how long the training is."""
-        epochs = max(1, int(self.config.until * trainer.protocol.max_epochs))
+        epochs = max(1, int(self.config.until * runner.max_epochs))
         tables.densify(epochs if self.config.schedule == "gradual" else None)
-        return trainer.initialized(tables)
+        return runner.initialized(tables)

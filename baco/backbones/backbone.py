@@ -23,10 +23,10 @@ class Backbone:
         L, the number of propagation steps.
     """
 
-    num_layers = 0
+    num_layers: int = 0
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """No settings."""
 
     def __init__(self, train: Biadjacency, config: Config):
@@ -53,9 +53,14 @@ class Backbone:
 
     def final_embeddings(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor]:
         """((num_users, dim), (num_items, dim)): the embeddings that rank."""
-        nodes = self.propagation(tables)(*tables.shared_rows())
-        users, items, _ = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        users, items, _ = self.propagate(tables)
         return users, items
+
+    def propagate(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor, Tensor]:
+        """Final (n, dim) embeddings of users, of items, and of the nodes that the tables added to the graph."""
+        nodes = self.propagation(tables)(*tables.shared_rows())
+        users, items, added = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        return users, items, added
 
     def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""
@@ -80,11 +85,11 @@ class LightGCN(Backbone):
     label = "LightGCN"
 
     @dataclass(frozen=True)
-    class Config(Validated):
+    class Config(Backbone.Config):
         """num_layers: L, the number of propagation steps; 0 is MF."""
 
         num_layers: int = setting(2, at_least=0)
 
-    @property
-    def num_layers(self) -> int:
-        return self.config.num_layers
+    def __init__(self, train: Biadjacency, config: Config):
+        super().__init__(train, config)
+        self.num_layers = config.num_layers

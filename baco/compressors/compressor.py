@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from baco.compressors.budget import Budget
+from baco.compressors.runner import Runner
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
 from baco.embedding.tables import EmbeddingTables
 from baco.graph import Biadjacency
-
-if TYPE_CHECKING:
-    from baco.training.trainer import Trainer
 
 
 class Compressor:
@@ -62,7 +60,7 @@ class Compressor:
         """
         raise NotImplementedError
 
-    def search(self, tables: EmbeddingTables, trainer: Trainer) -> EmbeddingTables:
+    def search(self, tables: EmbeddingTables, runner: Runner) -> EmbeddingTables:
         """Choose other tables by short trainings before the final one (BET). The default keeps the given ones."""
         return tables
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,11 +12,8 @@ from torch import Tensor, nn
 from baco.embedding.codes import Assignment
 from baco.embedding.cost import Ledger, RowFormat
 from baco.embedding.quantizers import Quantizer, pack_export
-from baco.embedding.tables import Embeddings, EmbeddingTables
+from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings
 from baco.errors import UserError
-
-if TYPE_CHECKING:
-    from baco.backbones.backbone import Backbone
 
 
 class QuantizedTables(EmbeddingTables):
@@ -138,5 +134,5 @@ class QuantizedTables(EmbeddingTables):
     def on_step_end(self) -> None:
         self.inner.on_step_end()
 
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
-        return self.inner.on_epoch_end(epoch, backbone)
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> list[nn.Parameter] | None:
+        return self.inner.on_epoch_end(epoch, final_embeddings)

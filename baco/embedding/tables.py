@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,10 +14,8 @@ from torch.nn.functional import embedding
 from baco.embedding.codes import SIDES, Assignment
 from baco.embedding.cost import Ledger
 
-if TYPE_CHECKING:
-    from baco.backbones.backbone import Backbone
-
 Embeddings = Callable[[int], tuple[np.ndarray, np.ndarray]]  # dim -> (num_users, dim) and (num_items, dim) float32
+FinalEmbeddings = Callable[[], tuple[Tensor, Tensor, Tensor]]  # of users, items, and the nodes of `augment_graph`
 
 
 class EmbeddingTables(nn.Module):
@@ -115,7 +113,7 @@ class EmbeddingTables(nn.Module):
     def pooling(self) -> csr_array | None:
         """(n, K) float32 weights by which the nodes' layer-0 embeddings are sums of `shared_rows`; None: they are them.
 
-        Constant until `on_epoch_end` says that parameters were replaced. Tables that can give it train faster.
+        Constant until `on_epoch_end` says that something changed. Tables that can give it train faster.
         """
         return None
 
@@ -133,13 +131,22 @@ class EmbeddingTables(nn.Module):
     def on_step_end(self) -> None:
         """After each optimizer step."""
 
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
-        """After each epoch (counted from 0) and before its validation.
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> list[nn.Parameter] | None:
+        """Learn codes or rows anew, after each epoch and before its validation.
 
-        Returns the parameters it gave new values; the trainer then clears their optimizer state and attaches the
-        backbone anew.
+        Parameters
+        ----------
+        epoch : int
+            Counted from 0.
+        final_embeddings : callable
+            Computes the (n, dim) embeddings that the backbone makes of these tables as they are.
+
+        Returns
+        -------
+        list of nn.Parameter, or None : None where codes, `pooling` and graph are as before; otherwise the parameters
+            that were replaced, whose optimizer state is then cleared. The list may be empty.
         """
-        return []
+        return None
 
     def selectable(self) -> bool:
         """Whether the present state may become the best one; False while the tables are on their way to the budget."""

@@ -20,12 +20,12 @@ from hydra import compose
 from hydra.errors import HydraException, MissingConfigException
 
 from baco.data.interactions import Interactions
+from baco.device import resolve_device
 from baco.errors import UserError
 from baco.files import write_text
 from baco.runs.experiments import GROUPS, Settings, overrides, without_duplicates
 from baco.runs.hydra_errors import reword
 from baco.runs.lock import ClaimedError, dead_holder
-from baco.runs.provenance import resolve_device
 from baco.runs.record import load_records
 from baco.runs.run import Plan, assign, run
 from baco.runs.settings import parse
@@ -46,7 +46,7 @@ STATES = {
 
 
 class MissingError(Exception):
-    """A run needs a method that does not exist yet, or data that are not to be had; the message says which."""
+    """A run needs a method that does not exist yet, or data that cannot be found; the message says which."""
 
 
 def with_overrides(runs: tuple[Settings, ...], given: list[str]) -> list[list[str]]:

@@ -18,6 +18,7 @@ from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
 from baco.compressors.popularity import budget_beside, popularity_scale, scaled
 from baco.data.interactions import SPLITS, Interactions
+from baco.device import peak_memory, reset_peak_memory, resolve_device, set_threads, synchronize
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment
 from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
@@ -34,15 +35,7 @@ from baco.numerics.triples import Batch
 from baco.rng import stream
 from baco.runs.assignment_cache import cached_assignment
 from baco.runs.lock import claim
-from baco.runs.provenance import (
-    code_version,
-    environment,
-    peak_memory,
-    reset_peak_memory,
-    resolve_device,
-    set_threads,
-    synchronize,
-)
+from baco.runs.provenance import code_version, environment
 from baco.runs.record import (
     RECORD_SCHEMA,
     RESULTS_VERSION,

@@ -116,7 +116,7 @@ def parse(cfg: DictConfig) -> RunConfig:
             f"popularity={scalars.popularity} is for methods that assign codes; '{method_type.name}' does not"
         )
     if scalars.start != "normal" and not method_type.has_start:
-        raise UserError(f"start={scalars.start} is not to be had with method={method_type.name}; take start=normal")
+        raise UserError(f"start={scalars.start} does not work with method={method_type.name}; take start=normal")
     with keys_under("method."):
         method = method_type(build_settings(method_type.Config, sections["method"]))
     with keys_under("protocol."):

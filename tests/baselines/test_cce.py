@@ -111,9 +111,10 @@ def test_codes_follow_the_best_state_and_the_optimizer_forgets(planted, backbone
     seen = {}
 
     class Watched(Trainer):
-        def _end_epoch(self, tables, epoch, optimizer):
-            super()._end_epoch(tables, epoch, optimizer)
-            seen[epoch + 1] = (tables.users.codes.clone(), [p in optimizer.state for p in tables.parameters()])
+        def _end_epoch(self, state):
+            super()._end_epoch(state)
+            adam, tables = state.optimizer.state, state.tables
+            seen[state.report.epochs + 1] = (tables.users.codes.clone(), [p in adam for p in tables.parameters()])
 
     protocol = replace(QUICK, max_epochs=5, eval_every=1)
     report = Watched(

@@ -105,6 +105,13 @@ def dense_final(train: Biadjacency, tables, num_layers: int) -> torch.Tensor:
     return sum(layers) / len(layers)
 
 
+def update(tables, backbone) -> None:
+    """What a trainer does after the first epoch."""
+    replaced = tables.on_epoch_end(0, lambda: backbone.propagate(tables))
+    assert replaced == [], "codes are new, but no parameter has a new value"
+    backbone.attach(tables)
+
+
 @pytest.mark.parametrize("backbone", [LightGCN(None, LightGCN.Config()), MF(None, MF.Config())], ids=lambda b: b.name)
 def test_published_update_and_graph_by_dense_matrices(planted, backbone):
     backbone = type(backbone)(planted.train, backbone.config)
@@ -113,7 +120,7 @@ def test_published_update_and_graph_by_dense_matrices(planted, backbone):
     found = torch.cat(backbone.final_embeddings(tables)).detach().double()
     torch.testing.assert_close(found, expected[:700].detach(), rtol=1e-4, atol=1e-6)
     scores = expected[:700] @ torch.linalg.pinv(expected[700:])
-    assert tables.on_epoch_end(0, backbone) == [], "no parameter has a new value"
+    update(tables, backbone)
     codes = tables.codes()
     weights, index = scores.topk(2)
     same = (torch.as_tensor(codes.index) == index).all(1)
@@ -131,7 +138,7 @@ def test_weights_are_fitted_again_in_layer_0_and_edges_keep_the_published_sum(pl
     published, fitted = (tables_of(planted, rescale=rescale)[0] for rescale in ("none", "layer0"))
     for tables in (published, fitted):
         before = torch.cat(backbone.final_embeddings(tables)).detach()
-        tables.on_epoch_end(0, backbone)
+        update(tables, backbone)
     np.testing.assert_array_equal(published.codes().index, fitted.codes().index)
     sums = [float(tables.codes().weights.sum() * tables.edge_scale) for tables in (published, fitted)]
     assert sums[0] == pytest.approx(sums[1], rel=1e-5) and 0 < fitted.edge_scale < 1 and published.edge_scale == 1
@@ -150,7 +157,7 @@ def test_the_plain_graph_has_no_further_nodes(planted):
     adjacency = bipartite_adjacency(planted.train)
     assert tables.augment_graph(adjacency) is adjacency and tables.graph_rows() == ()
     before = tables.codes()
-    assert tables.on_epoch_end(0, LightGCN(planted.train, LightGCN.Config())) == []
+    update(tables, LightGCN(planted.train, LightGCN.Config()))
     assert not np.array_equal(tables.codes().index, before.index)
 
 

@@ -280,7 +280,7 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["seed=x"], "seed=x must be of the type int"),
         (["~dataset.source"], r"dataset\.source is missing; the file of conf/dataset that was chosen must have it"),
         (["~quantize.name"], r"quantize\.name is missing"),
-        (["device=cuda:99"], "device=cuda:99 is not to be had"),
+        (["device=cuda:99"], "device=cuda:99 does not exist here"),
         (["threads=0"], "threads=0 must lie between 1 and"),
         (["protocol.learning_rate=0"], r"protocol\.learning_rate=0\.0 must be positive"),
         (["method.solver=fast"], r"method\.solver=fast must be asynchronous, alternating or multilevel"),
@@ -484,7 +484,7 @@ def test_baco_plus_starts_near_singular_vectors_and_others_can(workplace):
         (["method=pq", "popularity=0.25"], "popularity=0.25 is for methods that assign codes; 'pq' does not"),
         (["method=baco", "popularity=2"], "popularity=2.0 must lie between 0 and 1"),
         (["method=baco_plus", "backbone=mf", "method.mf_popularity=much"], "popularity=much must be of the type float"),
-        (["method=cce", "start=spectral"], "start=spectral is not to be had with method=cce; take start=normal"),
+        (["method=cce", "start=spectral"], "start=spectral does not work with method=cce; take start=normal"),
         (["method=baco", "start=spectre"], "start=spectre must be normal or spectral; did you mean 'spectral'?"),
     ],
 )
