@@ -289,8 +289,13 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["method=prune", "method.protect=17"], r"method\.protect=17 is more than dim=16"),
         (["dataset.num_clusters=1000"], r"dataset\.num_clusters=1000 is more than there are users or items"),
         (
-            ["dataset.num_interactions=14000", "dataset.num_clusters=200"],
-            r"dataset\.num_interactions=14000 is more than co",
+            [
+                "dataset.num_interactions=1000",
+                "dataset.num_clusters=200",
+                "dataset.main_share=1",
+                "dataset.second_share=0",
+            ],
+            r"dataset\.num_interactions=1000 is more than co",
         ),
         (["dataset=beauty"], r"beauty.interactions\.npz"),
         (["dataset=custom"], r"dataset\.path must be given"),

@@ -43,7 +43,9 @@ def test_the_full_models_export_is_read_back(planted, tmp_path):
 )
 def test_the_full_model_of_another_run_is_refused(planted, tmp_path, change):
     path = exported(tmp_path / "full.npz", planted, CONFIG | change)
-    with pytest.raises(UserError, match=rf"full.npz is of a full model with another {next(iter(change))}; write it"):
+    with pytest.raises(
+        UserError, match=rf"full.npz is of a full model with another {next(iter(change))}; export a run"
+    ):
         load_full_model(path, CONFIG)
 
 
