@@ -28,8 +28,9 @@ grid: $(INSTALLED)  ## the runs of GRID that have no record yet, for MINUTES
 test: lint  ## all tests, one process for each core, so with one thread of torch each
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -q --numprocesses auto --dist worksteal
 
-lint: $(INSTALLED)  ## the rules that code is held to
+lint: $(INSTALLED)  ## style, the floors of the packages, and types
 	$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check --quiet .
+	$(VENV)/bin/lint-imports --no-logo
 
 tables: $(INSTALLED)  ## the tables in results/tables, from the records in results/records
 	$(BACO) tables
