@@ -73,7 +73,7 @@ def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
     path = config.runs_dir / "tune.db"
     check_writable(path, "runs_dir")
     if name is None:
-        about = (config.decides(), config.dataset, config.budget, config.budget_unit, sorted(space.items()))
+        about = (config.describe(), config.dataset, config.budget, config.budget_unit, sorted(space.items()))
         name = f"{config.method.name}-{hashlib.sha256(repr(about).encode()).hexdigest()[:12]}"
     study = optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="maximize", load_if_exists=True)
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))  # not the first draws again

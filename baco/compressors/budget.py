@@ -114,7 +114,7 @@ class Budget:
             return max(0, self.limit - extra_parameters - 2 * row.table_parameters) // max(1, row.row_parameters)
         return max(0, self.limit - extra_bytes - 2 * row.table_bytes) // row.row_bytes
 
-    def decides(self) -> dict:
+    def as_dict(self) -> dict:
         """Plain values for records and caches, which know nothing of row formats where rows are in float32."""
         plain = {"limit": self.limit, "unit": self.unit, "dim": self.dim}
         return plain if self.quantizer is None else plain | {"row": asdict(self.row_format())}

@@ -112,7 +112,7 @@ class Gallery:
         ranked = [sorted((row for row in section.rows if row.records), key=_mean(RANKED, 100)) for section in found]
         figure, panels = _panels(len(found), [_height(rows) for rows in ranked])
         for axes, section, rows in zip(panels, found, ranked, strict=True):
-            dataset, backbone = section.about.dataset["name"], section.about.backbone["name"]
+            dataset, backbone = section.about.dataset["name"], section.about.config["backbone"]["name"]
             for place, row in enumerate(rows):
                 value, spread = 100 * row.mean(RANKED), np.nan_to_num(100 * row.deviation(RANKED))
                 axes.errorbar(value, place, xerr=spread, label="ours", fmt="o", color=COLORS[0], ms=4, lw=1)
@@ -158,8 +158,8 @@ class Gallery:
         models: dict[tuple, dict[int, Section]] = {}  # sections that differ in the epochs only, by these
         for section in self.found("epochs"):
             about = section.about
-            key = about.dataset["name"], section.backbone, about.protocol["name"], section.fingerprint
-            models.setdefault(key, {})[about.protocol["max_epochs"]] = section
+            key = about.dataset["name"], section.backbone, about.config["protocol"]["name"], section.fingerprint
+            models.setdefault(key, {})[about.config["protocol"]["max_epochs"]] = section
         ranked = {}
         for key, by_epochs in models.items():
             found: dict[str, dict[int, float]] = {}  # by method, the recall after so many epochs

@@ -7,7 +7,7 @@ from itertools import chain
 
 import pandas as pd
 
-from baco.results.wanted import Wanted
+from baco.runs.description import DECIDING, Description
 from baco.runs.experiments import CONF
 from baco.runs.record import lookup
 
@@ -143,14 +143,13 @@ def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
 
 
 def _settings(config: dict) -> dict[str, dict]:
-    """What decides a run beside its data, seed and budget, by the groups of conf/; what has none is the method's."""
-    method = config["method"]  # product codes have a popularity of their own, and no scale
-    scale, start = config.get("popularity", 0.0), config.get("start", "normal")
+    """What decides a run beside its data, seed and budget, by the groups of conf/; run-level keys go to the method."""
+    own = {key: config[key] for key in DECIDING if key != "seed"}
     return {
-        "method": method | {"popularity": method.get("popularity", scale), "start": start, "dim": config["dim"]},
+        "method": config["method"] | own | config["method"],  # of two equal keys, as of product codes, the method's
         "backbone": config["backbone"],
         "protocol": config["protocol"],
-        "quantize": config.get("quantize") or {"name": "none"},
+        "quantize": config["quantize"] or {"name": "none"},
     }
 
 
@@ -159,6 +158,4 @@ def _defaults(**names: str) -> dict[str, dict]:
     """The settings of each group where nothing is said; none where conf/ has no word of them."""
     if not all((CONF / group / f"{name}.yaml").exists() for group, name in names.items()):
         return {}
-    run = Wanted.of(names)
-    method = {"popularity": run.popularity, "start": run.start, "dim": run.dim} | run.method
-    return {"method": method, "backbone": run.backbone, "protocol": run.protocol, "quantize": run.quantize or {}}
+    return _settings(Description.of(names).config)

@@ -278,8 +278,8 @@ def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
     compared: dict[tuple, dict[float, Section]] = {}  # sections that differ in the decay only
     for section in (section for section in found if section.records):
         run = section.about
-        key = run.dataset["name"], run.backbone["name"], section.fingerprint
-        compared.setdefault(key, {})[run.protocol[DECAY]] = section
+        key = run.dataset["name"], run.config["backbone"]["name"], section.fingerprint
+        compared.setdefault(key, {})[run.config["protocol"][DECAY]] = section
     tables, lines = [], []
     for by_decay in (several for several in compared.values() if len(several) > 1):
         usual, decays = next(iter(by_decay)), sorted(by_decay)  # the experiment names that of all other tables first
@@ -321,7 +321,7 @@ def beside_published(found: list[Section]) -> Document:
     tables, lines = [], []
     for section in found:
         dataset = section.about.dataset["name"]
-        if section.about.backbone["name"] != "lightgcn" or dataset not in in_paper:
+        if section.about.config["backbone"]["name"] != "lightgcn" or dataset not in in_paper:
             continue
         rows = []
         for row in section.rows:

@@ -193,13 +193,13 @@ class Grid:
         own, others, clustering = [], [], [0.0]
         for record in self.earlier + self.records:
             config, seconds = record["config"], record["seconds"]
-            if config["dataset"] != plan.decides["dataset"]:
+            if config["dataset"] != plan.identity["dataset"]:
                 continue
             same_method = config["method"]["name"] == plan.config.method.name
             if same_method:
                 clustering.append(seconds["clustering"] + (0.0 if plan.config.assign_only else seconds["search"]))
             if record["environment"]["device"] == device and all(
-                config[key] == plan.decides[key] for key in ("backbone", "protocol", "dim")
+                config[key] == plan.identity[key] for key in ("backbone", "protocol", "dim")
             ):
                 alike = own if same_method else others
                 alike.append(sum(seconds[phase] for phase in ("training", "validation", "test")))

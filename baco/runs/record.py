@@ -11,6 +11,7 @@ import numpy as np
 
 from baco.errors import UserError
 from baco.files import read_arrays, write_arrays, write_text
+from baco.runs.description import complete, distinguishing
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +20,9 @@ SECTIONS = {"id", "names", "labels", "config", "size", "seconds", "metrics", "en
 RESULTS_VERSION = 1  # part of every id; raised when results change on purpose, after which older records do not count
 
 
-def record_id(decides: dict) -> str:
-    """12 hexadecimal digits. The order of keys does not matter; every value does."""
-    text = json.dumps(decides | {"results_version": RESULTS_VERSION}, sort_keys=True)
+def record_id(config: dict) -> str:
+    """12 hexadecimal digits of what decides a result. The order of keys does not matter; every value does."""
+    text = json.dumps(distinguishing(config) | {"results_version": RESULTS_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -48,6 +49,7 @@ def load_record(path: Path) -> dict | None:
         return None
     if record.get("results_version", 1) != RESULTS_VERSION:
         return None
+    record["config"] = complete(record["config"])
     record["seconds"].setdefault("search", 0.0)  # the first records do not have it, and had no search
     return record
 

@@ -62,7 +62,7 @@ class Plan:
     config: RunConfig
     data: Interactions
     budget: Budget
-    decides: dict
+    identity: dict
     name: str
 
     @classmethod
@@ -73,9 +73,9 @@ class Plan:
         value = config.budget if method.has_budget else None
         sizes = data.num_users, data.num_items
         budget = Budget.parse(value, config.budget_unit, *sizes, config.dim, config.quantize)
-        decides = config.decides() | {"dataset": data.fingerprint, "budget": budget.decides()}
-        name = record_name(data.name, config.backbone.name, method.name, record_id(decides))
-        return cls(config, data, budget, decides, name)
+        identity = config.describe() | {"dataset": data.fingerprint, "budget": budget.as_dict()}
+        name = record_name(data.name, config.backbone.name, method.name, record_id(identity))
+        return cls(config, data, budget, identity, name)
 
     @property
     def path(self) -> Path:
@@ -105,7 +105,7 @@ class Plan:
             return None
         if config.export is not None:
             exported = exported_config(config.export)
-            same_run = exported is not None and record_id(exported) == record_id(self.decides)
+            same_run = exported is not None and record_id(exported) == record_id(self.identity)
             if not (same_run and has_ids_of(config.export, self.data)):
                 return None
         return None if config.full_export is not None and "distance" not in record else record
@@ -133,14 +133,14 @@ def run(plan: Plan) -> dict:
     check_writable(plan.log_path, "runs_dir")
     if config.export is not None:
         check_writable(config.export, "export")
-        check_replaceable(config.export, plan.decides)
-    full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.decides))
+        check_replaceable(config.export, plan.identity)
+    full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.identity))
     with claim(plan.lock_path):
         return plan.done() or _run(plan, device, full)  # whoever had the claim until now may have recorded it
 
 
 def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None) -> dict:
-    config, data, decides = plan.config, plan.data, plan.decides
+    config, data, identity = plan.config, plan.data, plan.identity
     code = code_version()  # now: the sources may change while the run lasts
     surroundings = environment(device)
     made_by = {"code": code["sources"], "libraries": surroundings["libraries"], "device": device.type}
@@ -149,12 +149,12 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
         for checkpoint in checkpoints:
             checkpoint.remove()
     with log_file(plan.log_path, append=any(checkpoint.path.exists() for checkpoint in checkpoints)):
-        log.debug("%s", json.dumps(decides, indent=1))
+        log.debug("%s", json.dumps(identity, indent=1))
         tables, test, measured = train_and_test(plan, device, *checkpoints)
         record = {
             "schema": RECORD_SCHEMA,
             "results_version": RESULTS_VERSION,
-            "id": record_id(decides),
+            "id": record_id(identity),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": {
                 "dataset": data.name,
@@ -163,7 +163,7 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
                 "protocol": config.protocol.name,
             },
             "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": config.label},
-            "config": decides,
+            "config": identity,
             "dataset": describe_data(data),
             "size": describe_size(tables, plan.budget, data.train) | {"limited": config.method.has_budget},
             **measured,
@@ -179,7 +179,7 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
         save_record(config.results_dir, plan.name, record, arrays)
         log.info("recorded in %s", plan.path)
         if config.export is not None:
-            export_model(config.export, tables, decides, config.dataset, data)
+            export_model(config.export, tables, identity, config.dataset, data)
             log.info("exported the tables to %s", config.export)
         for checkpoint in checkpoints:
             checkpoint.remove()

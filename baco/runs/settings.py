@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
@@ -17,39 +16,15 @@ from baco.embedding.quantizers import QUANTIZERS, Quantizer
 from baco.embedding.start import STARTS
 from baco.errors import SettingError, UserError, keys_under, unknown
 from baco.registry import backbone_class, method_class
-from baco.runs.defaults import filled
+from baco.runs.description import DECIDING, RunSettings, with_defaults
 from baco.runs.experiments import GROUPS
 from baco.training.protocol import Protocol
-from baco.validation import Validated, build_settings, setting
+from baco.validation import Limits, build_settings
 
 
 @dataclass(frozen=True)
-class Scalars(Validated):
-    """The keys of conf/config.yaml that are no groups; each is explained there."""
-
-    budget: float
-    budget_unit: str
-    dim: int = setting(at_least=1)
-    popularity: float = setting(at_least=0, at_most=1)
-    start: str = setting(one_of=STARTS)
-    seed: int = setting(at_least=0)
-    device: str
-    threads: int | None
-    data_dir: Path
-    results_dir: Path
-    runs_dir: Path
-    export: Path | None
-    full_export: Path | None
-    force: bool
-    checkpoint_every: float = setting(at_least=0)
-    assign_only: bool
-    minutes: float | None
-    worker: int
-
-
-@dataclass(frozen=True)
-class RunConfig(Scalars):
-    """One run: the scalars, and what the groups chose."""
+class RunConfig(RunSettings):
+    """One run: the run-level settings, and what the groups chose."""
 
     dataset: object
     backbone: type[Backbone]
@@ -68,22 +43,14 @@ class RunConfig(Scalars):
         with keys_under("dataset."):
             return self.dataset.load(self.data_dir)
 
-    def decides(self) -> dict:
-        """The settings that decide a result, as plain values: not the data's whereabouts, device or folders."""
-        decides = {
+    def describe(self) -> dict:
+        """What decides a result, as plain values: not the data's whereabouts, device or folders."""
+        return {
             "backbone": {"name": self.backbone.name} | asdict(self.backbone_config),
             "method": {"name": self.method.name} | asdict(self.method.config),
             "protocol": asdict(self.protocol),
-            "dim": self.dim,
-            "seed": self.seed,
-        }
-        if self.quantize is not None:
-            decides["quantize"] = {"name": self.quantize.name} | asdict(self.quantize)
-        if self.popularity != 0:
-            decides["popularity"] = self.popularity
-        if self.start != "normal":
-            decides["start"] = self.start
-        return decides
+            "quantize": None if self.quantize is None else {"name": self.quantize.name} | asdict(self.quantize),
+        } | {key: getattr(self, key) for key in DECIDING}
 
 
 def parse(cfg: DictConfig) -> RunConfig:
@@ -110,13 +77,13 @@ def parse(cfg: DictConfig) -> RunConfig:
             raise SettingError("name", dataset.name, "names files: it must be of letters, digits, '_', '-' and '.'")
     with keys_under("backbone."):
         backbone_config = build_settings(backbone.Config, sections["backbone"])
-    scalars = build_settings(Scalars, filled(plain, sections["dataset"], sections["backbone"], sections["method"]))
-    if scalars.popularity and not issubclass(method_type, CodeCompressor):
-        raise UserError(
-            f"popularity={scalars.popularity} is for methods that assign codes; '{method_type.name}' does not"
-        )
-    if scalars.start != "normal" and not method_type.has_start:
-        raise UserError(f"start={scalars.start} does not work with method={method_type.name}; take start=normal")
+    plain, sections["method"] = with_defaults(plain, sections["dataset"], sections["backbone"], sections["method"])
+    run = build_settings(RunSettings, plain)
+    Limits(one_of=STARTS).check("start", run.start)
+    if run.popularity and not issubclass(method_type, CodeCompressor):
+        raise UserError(f"popularity={run.popularity} is for methods that assign codes; '{method_type.name}' does not")
+    if run.start != "normal" and not method_type.has_start:
+        raise UserError(f"start={run.start} does not work with method={method_type.name}; take start=normal")
     with keys_under("method."):
         method = method_type(build_settings(method_type.Config, sections["method"]))
     with keys_under("protocol."):
@@ -127,8 +94,8 @@ def parse(cfg: DictConfig) -> RunConfig:
         backbone_config=backbone_config,
         method=method,
         protocol=protocol,
-        quantize=_quantizer(_taken(sections, "quantize", "name"), sections["quantize"], scalars.dim),
-        **asdict(scalars),
+        quantize=_quantizer(_taken(sections, "quantize", "name"), sections["quantize"], run.dim),
+        **asdict(run),
     )
 
 

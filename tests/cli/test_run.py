@@ -453,13 +453,13 @@ def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_sc
     export = workplace.path / "random.npz"
     workplace.succeeds(*TINY, "method=random", "popularity=0.5", f"export={export}")
     found = {
-        (record["names"]["backbone"], record["names"]["method"], record["config"].get("popularity"))
+        (record["names"]["backbone"], record["names"]["method"], record["config"]["popularity"])
         for record in workplace.records().values()
     }
     assert found == {
         ("mf", "baco_plus", 0.25),
-        ("mf", "baco_plus", None),
-        ("lightgcn", "baco_plus", None),
+        ("mf", "baco_plus", 0),
+        ("lightgcn", "baco_plus", 0),
         ("lightgcn", "random", 0.5),
     }
     assert all(record["size"]["budget_used"] <= 1 for record in workplace.records().values())
@@ -476,11 +476,11 @@ def test_baco_plus_starts_near_singular_vectors_and_others_can(workplace):
     workplace.succeeds("-m", *TINY, "method=baco_plus", "start=null,normal")
     workplace.succeeds("-m", *TINY, "method=pq,full", "start=spectral")
     found = {
-        (record["names"]["method"], record["config"].get("start")): record["metrics"]["val"]["recall@20"]
+        (record["names"]["method"], record["config"]["start"]): record["metrics"]["val"]["recall@20"]
         for record in workplace.records().values()
     }
-    assert set(found) == {("baco_plus", "spectral"), ("baco_plus", None), ("pq", "spectral"), ("full", "spectral")}
-    assert found["baco_plus", "spectral"] != found["baco_plus", None]
+    assert set(found) == {("baco_plus", "spectral"), ("baco_plus", "normal"), ("pq", "spectral"), ("full", "spectral")}
+    assert found["baco_plus", "spectral"] != found["baco_plus", "normal"]
 
 
 @pytest.mark.parametrize(

@@ -217,9 +217,9 @@ def test_rows_that_a_budget_buys_in_a_format():
     assert Budget(100, "bytes", 8, product).rows() == 0
     assert Budget(1000, "bytes", 8).row_format(3) == RowFormat.float32(3)
     assert Budget(1000, "bytes", 8, UniformQuantizer()).row_format(3) == UniformQuantizer().format(3)
-    assert Budget(1000, "bytes", 8).decides() == {"limit": 1000, "unit": "bytes", "dim": 8}
+    assert Budget(1000, "bytes", 8).as_dict() == {"limit": 1000, "unit": "bytes", "dim": 8}
     row = {"row_parameters": 9, "row_bytes": 10, "table_parameters": 0, "table_bytes": 0}
-    assert Budget(1000, "bytes", 8, UniformQuantizer()).decides() == {
+    assert Budget(1000, "bytes", 8, UniformQuantizer()).as_dict() == {
         "limit": 1000,
         "unit": "bytes",
         "dim": 8,

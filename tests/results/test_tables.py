@@ -28,30 +28,19 @@ FULL = 34464 * 64  # parameters of the full model on Beauty
 def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, **settings) -> dict:
     """A record of a run on Beauty."""
     wanted = Wanted.of({"dataset": "beauty", "seed": 0} | settings)
-    budget = Budget.parse(wanted.budget, wanted.budget_unit, 22363, 12101, 64)
-    method, backbone = wanted.method["name"], wanted.backbone["name"]
-    packed = {} if wanted.quantize is None else {"quantize": wanted.quantize}
-    scaled = {} if wanted.popularity == 0 else {"popularity": wanted.popularity}
-    started = {} if wanted.start == "normal" else {"start": wanted.start}
+    budget = Budget.parse(wanted.run.budget, wanted.run.budget_unit, 22363, 12101, 64)
+    method, backbone, protocol = (wanted.config[group]["name"] for group in ("method", "backbone", "protocol"))
+    packed = wanted.config["quantize"] is not None
     return {
         "schema": RECORD_SCHEMA,
         "id": record_id(settings | {"split": fingerprint}),
-        "names": {"dataset": "beauty", "backbone": backbone, "method": method, "protocol": wanted.protocol["name"]},
+        "names": {"dataset": "beauty", "backbone": backbone, "method": method, "protocol": protocol},
         "labels": {
             "dataset": "beauty",
             "backbone": {"lightgcn": "LightGCN", "mf": "MF"}[backbone],
-            "method": method.upper() + " + INT" * len(packed),
+            "method": method.upper() + " + INT" * packed,
         },
-        "config": packed
-        | scaled
-        | started
-        | {
-            "backbone": wanted.backbone,
-            "protocol": wanted.protocol,
-            "method": wanted.method,
-            "dim": wanted.dim,
-            "seed": wanted.seed,
-        },
+        "config": wanted.config,
         "dataset": {"name": "beauty", "fingerprint": fingerprint, "num_users": 22363, "num_items": 12101}
         | {"train": 158801, "val": 19850, "test": 19851},
         "size": {
@@ -60,7 +49,7 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
             "parameter_ratio": parameters / FULL,
             "full_parameters": FULL,
             "budget_limit": budget.limit if limited else FULL,
-            "budget_unit": wanted.budget_unit,
+            "budget_unit": wanted.run.budget_unit,
             "limited": limited,
         },
         "seconds": {"clustering": 1.5, "training": 10.0, "epoch": 0.1, "validation": 1.0, "test": 0.5},
@@ -126,8 +115,8 @@ def test_a_run_is_found_by_every_setting_that_decides(tmp_path):
 def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
     own, none = a_record(0.3, method="baco_plus", backbone="mf"), a_record(0.1, method="baco_plus", popularity=0)
     none["config"]["backbone"] = own["config"]["backbone"]
-    assert own["config"]["popularity"] > 0 and "popularity" not in none["config"]
-    assert "popularity" not in a_record(method="baco_plus", backbone="lightgcn")["config"]
+    assert own["config"]["popularity"] > 0 and none["config"]["popularity"] == 0
+    assert a_record(method="baco_plus", backbone="lightgcn")["config"]["popularity"] == 0
     runs = experiment(
         {"method": "baco_plus", "backbone": "mf"}, {"method": "baco_plus", "backbone": "mf", "popularity": 0}
     )
@@ -140,7 +129,7 @@ def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
 
 def test_a_methods_own_start_is_what_its_rows_stand_for(tmp_path):
     own, drawn = a_record(0.3, method="baco_plus"), a_record(0.1, method="baco_plus", start="normal")
-    assert own["config"]["start"] == "spectral" and "start" not in drawn["config"]
+    assert (own["config"]["start"], drawn["config"]["start"]) == ("spectral", "normal")
     runs = experiment({"method": "baco_plus"}, {"method": "baco_plus", "start": "normal"})
     rows = rows_of(comparison(runs, sections(runs, [drawn, own], tmp_path)))
     assert [(row["method"], row["R@20"]) for row in rows] == [

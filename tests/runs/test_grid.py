@@ -48,8 +48,8 @@ class Laboratory:
             raise UserError(f"{what} cannot be")
         record = {
             "schema": RECORD_SCHEMA,
-            "id": record_id(plan.decides),
-            "config": plan.decides,
+            "id": record_id(plan.identity),
+            "config": plan.identity,
             "seconds": {"clustering": 0.0, "training": self.seconds, "validation": 0.0, "test": 0.0},
             "environment": {"device": "cpu"},
             **{section: {} for section in ("names", "labels", "size", "metrics")},
