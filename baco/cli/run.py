@@ -127,12 +127,12 @@ class Session:
 
     def work_on_grid(self, seconds_left: Callable[[], float]) -> None:
         """Do the runs of the chosen grid, under the other overrides of the command line."""
-        from baco.runs.grid import Grid, with_overrides
+        from baco.runs.grid import Grid, State, apply_overrides
 
         hydra_config = HydraConfig.get()
         given = [text for text in hydra_config.overrides.task if not text.startswith("+grid=")]
         experiment = load_experiment(hydra_config.runtime.choices.grid)
-        grid = Grid(with_overrides(experiment.runs, given), seconds_left)
+        grid = Grid(apply_overrides(experiment.runs, given), seconds_left)
         stopped = None
         try:
             grid.work()
@@ -141,10 +141,10 @@ class Session:
             log.info("stopped: %s", reason)
         finally:  # also when it is interrupted
             self.records.extend(grid.records)
-            log.info("%s", grid.summary())
+            log.info("%s", grid.summarize())
         if isinstance(stopped, AskedToEnd) and hydra_config.mode is RunMode.MULTIRUN and not self.in_worker:
             raise stopped  # a sweep over grids: the next must not begin
-        if "failed" in grid.states:
+        if State.FAILED in grid.states:
             raise UserError("runs of the grid failed; the reasons stand above, of started ones in <runs_dir>/failures")
 
     def fail(self, error: BaseException) -> None:
