@@ -98,8 +98,9 @@ class Actions:
 
     def tables(self, action: Action) -> SearchedTables:
         """Tables of these sizes, before their first values are drawn."""
-        degrees = self.train.user_degrees, self.train.item_degrees
-        return SearchedTables(*map(ranked, action, degrees), self.largest)
+        users = ranked(action.user_sizes, self.train.user_degrees)
+        items = ranked(action.item_sizes, self.train.item_degrees)
+        return SearchedTables(users, items, self.largest)
 
 
 class SearchedTables(SizedTables):
@@ -212,12 +213,15 @@ class Bet(Compressor):
             if self.retrained > self.probes:
                 raise SettingError("retrained", self.retrained, f"is more than probes={self.probes}")
 
+    config: Config
+
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SearchedTables:
         """The tables of one action drawn blindly, from which `search` takes what they cost."""
         actions = Actions(train, affordable_size(budget, train.num_nodes), budget.dim)
         return actions.tables(actions.draw(rng))
 
-    def search(self, tables: SearchedTables, runner: Runner) -> SearchedTables:
+    def search(self, tables: EmbeddingTables, runner: Runner) -> SearchedTables:
+        assert isinstance(tables, SearchedTables)  # those of `fit`
         actions = Actions(runner.train, len(tables.values), tables.dim)
         self._announce(runner)
         full, report = trained_full(runner, tables.dim)

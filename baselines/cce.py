@@ -55,6 +55,8 @@ class Cce(Compressor):
 
         num_chunks: int = setting(2, at_least=1)
 
+    config: Config
+
     def warm_up(self) -> None:
         compile_kmeans()
 
@@ -83,7 +85,8 @@ class Cce(Compressor):
             labels = AffineHash.draw(chunks, size, rng).evaluate(size, side_rows).index
             hashes = AffineHash.draw(chunks, size, rng)
             codebooks.append(ChunkedCodebook(labels, hashes, side_rows, budget.dim))
-        return CceTables(*codebooks, self.config, int(rng.integers(2**32)))
+        users, items = codebooks
+        return CceTables(users, items, self.config, int(rng.integers(2**32)))
 
 
 @register_tables("CceTables")
@@ -147,7 +150,8 @@ class CceTables(EmbeddingTables):
             with torch.no_grad():
                 codebook.rows.copy_(torch.as_tensor(rows))
             codebooks.append(codebook)
-        return cls(*codebooks)
+        users, items = codebooks
+        return cls(users, items)
 
     def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> list[nn.Parameter] | None:
         if not self.updates.due(epoch) or not all(embeddings.isfinite().all() for embeddings in self()):
@@ -171,6 +175,9 @@ class ChunkedCodebook(nn.Module):
         k, of each table.
     dim : int
     """
+
+    codes: Tensor
+    hash_arrays: Tensor
 
     def __init__(self, labels: np.ndarray, hashes: AffineHash, num_rows: int, dim: int):
         super().__init__()

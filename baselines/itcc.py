@@ -44,6 +44,8 @@ class InformationTheoreticCoclustering(CodeCompressor):
 
         smoothing: float = setting(0.1, at_least=0, below=1)
 
+    config: Config
+
     def warm_up(self) -> None:
         labels = np.zeros(2, np.int32)
         half_step(SQUARE.to_matrix(), labels, labels, 2, 2, self.config.smoothing)

@@ -82,6 +82,7 @@ class Legcf(Compressor):
 
     label = "LEGCF"
     Config = Settings
+    config: Settings
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> LegcfTables:
         settings, num_ids = self.config, train.num_nodes
@@ -124,6 +125,8 @@ class LegcfTables(EmbeddingTables):
     settings : Settings
     """
 
+    edge_scale: Tensor
+
     def __init__(self, codes: Codes, dim: int, num_users: int, settings: Settings):
         super().__init__()
         self.codebook = Codebook(codes, dim)
@@ -140,12 +143,18 @@ class LegcfTables(EmbeddingTables):
 
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
-        weights = self.codebook.weights.reshape(-1, self.codebook.codes.shape[1])[0]
+        weights = self.weights.reshape(-1, self.codebook.codes.shape[1])[0]
         self.codebook.reset_parameters(std / weights.norm().item(), generator)  # S E has the deviation that is wanted
+
+    @property
+    def weights(self) -> Tensor:
+        """Those of S: (num_ids, t), or (t,) where all ids have the same."""
+        assert self.codebook.weights is not None  # codes without weights are no S
+        return self.codebook.weights
 
     def codes(self) -> Codes:
         """S as it is now, a copy."""
-        rows, codes, weights = self.codebook.rows, self.codebook.codes, self.codebook.weights
+        rows, codes, weights = self.codebook.rows, self.codebook.codes, self.weights
         return Codes(codes.cpu().numpy().copy(), len(rows), weights.cpu().numpy().copy())
 
     def ledger(self) -> Ledger:
@@ -196,7 +205,7 @@ class LegcfTables(EmbeddingTables):
             published, weights = weights.sum(), refitted(ids, rows, codes)
             self.edge_scale.copy_(published / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
         codebook.codes.copy_(codes)
-        codebook.weights.copy_(weights)
+        self.weights.copy_(weights)
         return []  # the rows are as they were, and so is what Adam knows of them
 
 

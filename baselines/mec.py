@@ -51,6 +51,8 @@ class Mec(ProductMethod):
         balance: float = setting(1e-4, at_least=0)
         contrast: float = setting(2e-3, at_least=0)
 
+    config: Config
+
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> ProductTables:
         return self.tables(train, budget, rng)
 
@@ -69,7 +71,7 @@ class Mec(ProductMethod):
                 optimizer.zero_grad()
                 objective(x[ids], weights[ids], generator).backward()
                 optimizer.step()
-        codes = objective.codes(x).numpy().astype(code_dtype(quantizer.bits))
+        codes: np.ndarray = objective.codes(x).numpy().astype(code_dtype(quantizer.bits))
         return objective.centroids.detach().numpy(), codes
 
 

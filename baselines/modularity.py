@@ -56,6 +56,8 @@ class GraphHash(Clustering):
         resolution: float | None = setting(None, at_least=0)
         shuffle: bool = True
 
+    config: Config
+
     def warm_up(self) -> None:
         louvain(SQUARE, 0, shuffle=True)(1.0)
 
@@ -82,6 +84,8 @@ class DoubleGraphHash(CodeCompressor):
 
         resolution: float | None = setting(None, at_least=0)
         shuffle: bool = True
+
+    config: Config
 
     def warm_up(self) -> None:
         louvain(SQUARE, 0, shuffle=True)(1.0)
@@ -120,6 +124,8 @@ class Leiden(Clustering):
         """
 
         resolution: float | None = setting(None, at_least=0)
+
+    config: Config
 
     def warm_up(self) -> None:
         leiden(SQUARE, 0)(1.0)

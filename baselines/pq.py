@@ -101,8 +101,9 @@ class ProductTables(EmbeddingTables):
     def from_export(cls, arrays: dict[str, np.ndarray]) -> ProductTables:
         """The tables whose `export` these arrays are."""
         quantizer = ProductQuantizer(**from_json_array(arrays["header"])["settings"])
-        sizes = [len(arrays[f"{side}.codes"]) for side in SIDES]
-        tables = cls(quantizer, *sizes, arrays["users.centroids"].shape[1], np.random.default_rng(0))
+        num_users, num_items = (len(arrays[f"{side}.codes"]) for side in SIDES)
+        dim = arrays["users.centroids"].shape[1]
+        tables = cls(quantizer, num_users, num_items, dim, np.random.default_rng(0))
         for side, codebook in tables.sides.items():
             codes = unpack_bits(arrays[f"{side}.codes"], quantizer.bits, quantizer.blocks)
             codebook.take_over(arrays[f"{side}.centroids"], codes)
@@ -111,6 +112,9 @@ class ProductTables(EmbeddingTables):
 
 class ProductCodebook(nn.Module):
     """The centroids that the ids of one side share, and their codes."""
+
+    codes: Tensor
+    block_of_column: Tensor
 
     def __init__(self, quantizer: ProductQuantizer, num_ids: int, dim: int, rng: np.random.Generator):
         super().__init__()
@@ -151,6 +155,7 @@ class ProductMethod(Compressor):
     """A method that gives each id a product code, of a size that the budget decides."""
 
     has_start = True
+    config: ProductSettings
 
     def warm_up(self) -> None:
         compile_kmeans()
@@ -235,6 +240,8 @@ class ProductQuantization(ProductMethod):
 
         popularity: float = setting(0.0, at_least=0)
         finetune: bool = False
+
+    config: Config
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> EmbeddingTables:
         if self.config.finetune:

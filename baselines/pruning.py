@@ -75,6 +75,8 @@ class PrunedTables(EmbeddingTables):
         When the budget is below what is protected, or the rows are too wide for positions of one byte.
     """
 
+    kept: Tensor
+
     def __init__(self, num_users: int, num_items: int, budget: Budget, selection: Selection):
         super().__init__()
         num_rows, size = num_users + num_items, (num_users + num_items) * budget.dim
@@ -252,14 +254,17 @@ class Prune(Compressor):
         scope: str = setting("both", one_of=("both", "side"))
         protect: int = setting(0, at_least=0)
 
+    config: Config
+
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> PrunedTables:
         if self.config.protect > budget.dim:
             raise SettingError("protect", self.config.protect, f"is more than dim={budget.dim}; lower it")
         selection = Selection(self.config.scope, self.config.protect)
         return PrunedTables(train.num_users, train.num_items, budget, selection)
 
-    def search(self, tables: PrunedTables, runner: Runner) -> PrunedTables:
+    def search(self, tables: EmbeddingTables, runner: Runner) -> PrunedTables:
         """Nothing is searched: the tables become dense again, and learn how long the training is."""
+        assert isinstance(tables, PrunedTables)  # those of `fit`
         epochs = max(1, int(self.config.until * runner.max_epochs))
         tables.densify(epochs if self.config.schedule == "gradual" else None)
         return runner.initialized(tables)

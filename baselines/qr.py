@@ -49,6 +49,8 @@ class QuotientRemainder(Compressor):
         operation: str = setting("product", one_of=OPERATIONS)
         order: str = setting("permuted", one_of=ORDERS)
 
+    config: Config
+
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuotientRemainderTables:
         operation = self.config.operation
         if operation == "concat" and budget.dim % 2:

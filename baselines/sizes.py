@@ -105,6 +105,8 @@ class SizedTables(EmbeddingTables):
     dim : int
     """
 
+    positions: Tensor
+
     def __init__(self, user_sizes: np.ndarray, item_sizes: np.ndarray, dim: int):
         super().__init__()
         self.num_ids = len(user_sizes), len(item_sizes)
@@ -113,6 +115,12 @@ class SizedTables(EmbeddingTables):
         self.values = nn.Parameter(torch.zeros(int(sizes.sum())))
         positions = np.flatnonzero(np.arange(dim) < sizes[:, None])  # in the zero-padded rows of all ids, flattened
         self.register_buffer("positions", torch.as_tensor(positions))
+
+    @classmethod
+    def from_joint_sizes(cls, sizes: np.ndarray, num_users: int, dim: int) -> SizedTables:
+        """Tables of the (num_users + num_items,) sizes of all ids, users first."""
+        user_sizes, item_sizes = np.split(sizes, [num_users])
+        return cls(user_sizes, item_sizes, dim)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -155,7 +163,7 @@ class SizedTables(EmbeddingTables):
         """The tables whose `export` these arrays are."""
         header = from_json_array(arrays["header"])
         sizes = arrays["sizes"].astype(np.int64) + 1
-        tables = cls(*np.split(sizes, [header["num_users"]]), header["dim"])
+        tables = cls.from_joint_sizes(sizes, header["num_users"], header["dim"])
         with torch.no_grad():
             tables.values.copy_(torch.as_tensor(arrays["values"]))
         return tables
@@ -188,7 +196,7 @@ class RandomSizes(Compressor):
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SizedTables:
         total = affordable_size(budget, train.num_nodes)
         sizes = rng.permutation(allocate(1 - rng.random(train.num_nodes), total, budget.dim))
-        return SizedTables(*np.split(sizes, [train.num_users]), budget.dim)
+        return SizedTables.from_joint_sizes(sizes, train.num_users, budget.dim)
 
 
 @register_method("power")
@@ -210,6 +218,8 @@ class PowerSizes(Compressor):
 
         exponent: float = setting(0.3, at_least=0, at_most=10)
 
+    config: Config
+
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SizedTables:
         return by_frequency(train, budget, np.maximum(train.joint_degrees, 1.0) ** self.config.exponent)
 
@@ -217,4 +227,4 @@ class PowerSizes(Compressor):
 def by_frequency(train: Biadjacency, budget: Budget, shares: np.ndarray) -> SizedTables:
     """The tables of one allocation over users and items together, which grows with the frequency."""
     sizes = ranked(allocate(shares, affordable_size(budget, train.num_nodes), budget.dim), train.joint_degrees)
-    return SizedTables(*np.split(sizes, [train.num_users]), budget.dim)
+    return SizedTables.from_joint_sizes(sizes, train.num_users, budget.dim)

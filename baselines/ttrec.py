@@ -43,6 +43,8 @@ class TensorTrain(Compressor):
 
         order: str = setting("permuted", one_of=ORDERS)
 
+    config: Config
+
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> TensorTrainTables:
         sizes = train.num_users, train.num_items
         rest = max(0, budget.limit - (2 * ORDER_BYTES if budget.unit == "bytes" else 0))

@@ -40,6 +40,8 @@ class Baco(CodeCompressor):
         resolution: float | None = setting(None, at_least=0)
         seed: int | None = setting(None, at_least=0)
 
+    config: Config
+
     def warm_up(self) -> None:
         cocluster(SQUARE, 1.0, 0, self.settings)
 

@@ -53,6 +53,8 @@ class BacoPlus(CodeCompressor):
         user_weight: str = "sqrt"
         item_weight: str = "sqrt"
 
+    config: Config
+
     def __init__(self, config: Config | None = None):
         super().__init__(config)
         config = self.config

@@ -10,6 +10,7 @@ import numpy as np
 from baco.coclustering.baco import Baco
 from baco.coclustering.baco_plus import BacoPlus
 from baco.compressors.budget import Budget
+from baco.compressors.compressor import CodeCompressor
 from baco.compressors.popularity import budget_beside, popularity_scale, scaled
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.cost import code_ledger
@@ -18,7 +19,7 @@ from baco.errors import SettingError, UserError, keys_under
 from baco.graph import Biadjacency
 from baco.validation import build_settings, check_settings, setting
 
-METHODS = {method.name: method for method in (BacoPlus, Baco)}
+METHODS: dict[str, type[CodeCompressor]] = {method.name: method for method in (BacoPlus, Baco)}
 
 
 @dataclass
@@ -92,6 +93,7 @@ class BalancedCoClustering:
             assignment = method.assign(graph, budget_beside(scale, budget), rng)
         assignment = scaled(assignment, scale)
         budget.check(code_ledger(assignment, self.dim), method.name)
+        assert assignment.labels is not None  # either method clusters users and items together
         self._graph = graph
         self.assignment_ = assignment
         self.resolution_ = assignment.details["resolution"]

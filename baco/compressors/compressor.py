@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
 from baco.embedding.tables import EmbeddingTables
 from baco.graph import Biadjacency
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a method that has none."""
 
 
 class Compressor:
@@ -33,16 +38,15 @@ class Compressor:
         (`baco.embedding.start`).
     """
 
-    @dataclass(frozen=True)
-    class Config:
-        """No settings."""
+    Config: ClassVar[type[Any]] = NoSettings
+    config: Any  # a subclass with settings narrows the type
 
     label: ClassVar[str]
-    has_budget: ClassVar[bool] = True
+    has_budget: bool = True  # an instance may override it
     has_start: ClassVar[bool] = False
     name: ClassVar[str]  # set by register_method
 
-    def __init__(self, config: Config | None = None):
+    def __init__(self, config: Any = None):
         self.config = self.Config() if config is None else config
 
     def warm_up(self) -> None:

@@ -30,6 +30,8 @@ class Clustering(CodeCompressor):
 
         secondary: bool = False
 
+    config: Config
+
     def encode(self, train: Biadjacency, labels: np.ndarray, resolution: float | None = None, **details) -> Assignment:
         """Codes of a clustering.
 
@@ -44,7 +46,7 @@ class Clustering(CodeCompressor):
         _, labels = np.unique(labels, return_inverse=True)
         labels = labels.astype(np.int32)
         users, items = labels[: train.num_users], labels[train.num_users :]
-        second = ()
+        second: tuple[np.ndarray, ...] = ()
         if self.config.secondary:
             weights = node_weights(train, "degree", "degree")
             second = (secondary_user_clusters(train, labels, weights, 1.0 if resolution is None else resolution),)
@@ -93,6 +95,8 @@ class MatchedClustering(Clustering):
         """matched : fill the budget; else the size is what it is."""
 
         matched: bool = True
+
+    config: Config
 
     def __init__(self, config: Config | None = None):
         super().__init__(config)

@@ -36,6 +36,7 @@ class ComposedSide(nn.Module):
     """
 
     codes_per_id: ClassVar[int]  # as far as they are paid for
+    codes: Tensor  # a buffer that a subclass registers: what an id is composed of
 
     def __init__(self, order: AffineHash, num_ids: int):
         super().__init__()
