@@ -10,12 +10,13 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from baco.errors import unknown
 
-METHODS: dict[str, type] = {}
-BACKBONES: dict[str, type] = {}
-TABLES: dict[str, type] = {}
+METHODS: dict[str, type[Any]] = {}
+BACKBONES: dict[str, type[Any]] = {}
+TABLES: dict[str, type[Any]] = {}
 
 
 def register_method(name: str) -> Callable[[type], type]:
@@ -33,23 +34,23 @@ def register_tables(name: str) -> Callable[[type], type]:
     return _register(TABLES, name)
 
 
-def method_class(name: str) -> type:
+def method_class(name: str) -> type[Any]:
     """The compressor of that name; an unknown name is an error that suggests the nearest known one."""
     return _find(METHODS, "method", name)
 
 
-def backbone_class(name: str) -> type:
+def backbone_class(name: str) -> type[Any]:
     """The backbone of that name; an unknown name is an error that suggests the nearest known one."""
     return _find(BACKBONES, "backbone", name)
 
 
-def tables_class(name: str) -> type:
+def tables_class(name: str) -> type[Any]:
     """The embedding tables of that name; an unknown name is an error that suggests the nearest known one."""
     return _find(TABLES, "kind of tables", name)
 
 
-def _register(known: dict[str, type], name: str) -> Callable[[type], type]:
-    def decorate(cls: type) -> type:
+def _register(known: dict[str, type[Any]], name: str) -> Callable[[type], type]:
+    def decorate(cls: type[Any]) -> type[Any]:
         if name in known:
             raise ValueError(f"'{name}' is registered twice: {known[name].__module__} and {cls.__module__}")
         cls.name = name
@@ -59,7 +60,7 @@ def _register(known: dict[str, type], name: str) -> Callable[[type], type]:
     return decorate
 
 
-def _find(known: dict[str, type], kind: str, name: str) -> type:
+def _find(known: dict[str, type[Any]], kind: str, name: str) -> type[Any]:
     _import_all()
     if name not in known:
         raise unknown(kind, name, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,6 +24,8 @@ class Backbone:
         L, the number of propagation steps.
     """
 
+    name: ClassVar[str]  # set by register_backbone
+    label: ClassVar[str]
     num_layers: int = 0
 
     @dataclass(frozen=True)

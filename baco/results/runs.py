@@ -68,11 +68,11 @@ def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = Fa
     """
     rows = [[lookup(record, path) for path in columns.values()] for record in records]
     table = pd.DataFrame(rows, columns=list(columns))
-    for column in table.columns.intersection(RANKING):
+    for column in table.columns.intersection(list(RANKING)):
         table[column] *= 100
     variants = _variants(records, hide_defaults)
     if any(variants):
-        table.insert(table.columns.get_loc("method") + 1, "settings", variants)
+        table.insert(list(table.columns).index("method") + 1, "settings", variants)
     splits = {(record["names"]["dataset"], record["dataset"]["fingerprint"]) for record in records}
     if "split" not in columns and len({name for name, _ in splits}) < len(splits):
         table.insert(0, "split", [record["dataset"]["fingerprint"][:8] for record in records])
@@ -99,7 +99,9 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
             return "—"
         return FORMATS.get(column, "{:.2f}" if column in RANKING else "{}").format(value)
 
-    return pd.DataFrame({column: [text(column, value) for value in table[column]] for column in table}, dtype=str)
+    return pd.DataFrame(
+        {column: [text(column, value) for value in table[column]] for column in map(str, table)}, dtype=str
+    )
 
 
 def to_text(table: pd.DataFrame) -> str:

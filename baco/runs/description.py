@@ -33,7 +33,7 @@ def deciding(before: Any = MISSING, **limits: Any) -> Any:
     return field(metadata={LIMITS: Limits(**limits)} | {BEFORE: before} if limits else {BEFORE: before})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSettings(Validated):
     """The keys of conf/config.yaml that are no groups; each is explained there."""
 
@@ -160,4 +160,7 @@ class Description:
 def _yaml(path: Path) -> dict:
     if not path.exists():
         raise UserError(f"there is no file {path}, which an experiment needs")
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must be a mapping from keys to values")
+    return {str(key): value for key, value in content.items()}

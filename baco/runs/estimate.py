@@ -29,7 +29,9 @@ def expected_seconds(records: Iterable[dict], identity: dict, device: str, assig
     -------
     float
     """
-    own, others, clustering = [], [], []
+    own: list[float] = []
+    others: list[float] = []
+    clustering: list[float] = []
     for record in records:
         config, seconds = record["config"], record["seconds"]
         if config["dataset"] != identity["dataset"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -19,7 +20,7 @@ from baco.resources import resource_folder
 CONF = resource_folder("conf", "conf")
 GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")  # of it: a run takes one file of each
 
-Settings = dict[str, "str | int | float | bool | None"]  # of one run: what differs from conf/config.yaml
+Settings = dict[str, Any]  # of one run: what differs from conf/config.yaml; text, numbers, true, false or null
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def apply_overrides(runs: tuple[Settings, ...], given: list[str]) -> list[list[s
     for group in GROUPS:
         if group in replaced:
             chosen = [run for run in runs if run.get(group, replaced[group]) == replaced[group]]
-            runs = chosen or [{key: run[key] for key in run if not key.startswith(f"{group}.")} for run in runs]
+            without_it = [{key: run[key] for key in run if not key.startswith(f"{group}.")} for run in runs]
+            runs = tuple(chosen or without_it)
     kept = without_duplicates([{key: run[key] for key in run if key not in replaced} for run in runs])
     return [[*overrides(settings), *given] for settings in kept]
 
@@ -187,7 +188,10 @@ class Grid:
         only_assign = plan.config.assign_only
         time_before, saved_before = self.seconds_left(), find_checkpoint_time(plan)
         try:
-            record = assign(plan) if only_assign else run(plan)
+            if only_assign:
+                assign(plan)
+            else:
+                task.record = run(plan)
         except TimeUp:
             took = time_before - self.seconds_left()
             stuck = find_checkpoint_time(plan) == saved_before  # the next attempt would get no further
@@ -205,7 +209,6 @@ class Grid:
         else:
             task.state = State.DONE
             if not only_assign:
-                task.record = record
                 locate_failure(plan).unlink(missing_ok=True)
 
     def plan(self, task: Task) -> Plan:
@@ -221,8 +224,9 @@ class Grid:
         try:
             config = parse(compose("config", task.overrides))
         except HydraException as error:
-            if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith("method/"):
-                raise MissingError(f"there is no {error.missing_cfg_file.replace('/', ' ')} yet") from None
+            missing = str(error.missing_cfg_file) if isinstance(error, MissingConfigException) else ""
+            if missing.startswith("method/"):
+                raise MissingError(f"there is no {missing.replace('/', ' ')} yet") from None
             raise reword(error) from None
         key = repr(config.dataset)
         if key not in self.datasets:
@@ -230,9 +234,10 @@ class Grid:
                 self.datasets[key] = config.load_dataset()
             except UserError as error:
                 self.datasets[key] = error
-        if isinstance(self.datasets[key], UserError):
-            raise MissingError(self.datasets[key])
-        return Plan.of(config, self.datasets[key])
+        data = self.datasets[key]
+        if isinstance(data, UserError):
+            raise MissingError(data)
+        return Plan.of(config, data)
 
     def estimate(self, plan: Plan) -> float:
         """Estimate the seconds of a run from the records of the folder and of this worker."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
@@ -11,7 +12,7 @@ from omegaconf.errors import InterpolationResolutionError
 from baco.backbones.backbone import Backbone
 from baco.compressors.compressor import CodeCompressor, Compressor
 from baco.data.interactions import Interactions
-from baco.data.sources import SOURCES
+from baco.data.sources import SOURCES, Source
 from baco.embedding.quantizers import QUANTIZERS, Quantizer
 from baco.embedding.start import STARTS
 from baco.errors import SettingError, UserError, keys_under, unknown
@@ -22,13 +23,13 @@ from baco.training.protocol import Protocol
 from baco.validation import Limits, build_settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunConfig(RunSettings):
     """One run: the run-level settings, and what the groups chose."""
 
-    dataset: object
+    dataset: Source
     backbone: type[Backbone]
-    backbone_config: object
+    backbone_config: Backbone.Config
     method: Compressor
     protocol: Protocol
     quantize: Quantizer | None
@@ -62,7 +63,7 @@ def parse(cfg: DictConfig) -> RunConfig:
         For an unknown name or key (with the nearest known one), a value of the wrong type, or one out of range.
     """
     try:
-        plain = OmegaConf.to_container(cfg, resolve=True)
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
     except InterpolationResolutionError as error:
         raise UserError(f"a setting refers to what is not there: {str(error).splitlines()[0]}") from None
     sections = {group: dict(plain.pop(group)) for group in GROUPS}
@@ -72,7 +73,7 @@ def parse(cfg: DictConfig) -> RunConfig:
     backbone = backbone_class(_taken(sections, "backbone", "name"))
     method_type = method_class(_taken(sections, "method", "name"))
     with keys_under("dataset."):
-        dataset = build_settings(SOURCES[source], sections["dataset"])
+        dataset: Source = build_settings(SOURCES[source], sections["dataset"])
         if not re.fullmatch(r"\w[\w.-]*", dataset.name):
             raise SettingError("name", dataset.name, "names files: it must be of letters, digits, '_', '-' and '.'")
     with keys_under("backbone."):
@@ -115,6 +116,6 @@ def _quantizer(name: str, section: dict, dim: int) -> Quantizer | None:
             raise UserError(f"quantize.{key} is no setting of quantize=none; leave it out, or choose a format")
         return None
     with keys_under("quantize."):
-        quantizer = build_settings(QUANTIZERS[name], section)
+        quantizer: Quantizer = build_settings(QUANTIZERS[name], section)
         quantizer.format(dim)  # refuses settings that do not suit the width
     return quantizer
