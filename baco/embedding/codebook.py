@@ -22,6 +22,8 @@ class CodebookTables(EmbeddingTables):
     Parameters: dim * (user rows + item rows), plus the extra codes (see `Ledger`).
     """
 
+    assignment: Assignment
+
     def __init__(self, assignment: Assignment, dim: int):
         super().__init__()
         self.assignment = assignment
@@ -77,6 +79,11 @@ class CodebookTables(EmbeddingTables):
 class Codebook(nn.Module):
     """The rows that the ids of one side share."""
 
+    codes: Tensor
+    ends: Tensor | None
+    weights: Tensor | None
+    scale: Tensor | None
+
     def __init__(self, codes: Codes, dim: int):
         super().__init__()
         self.rows = nn.Parameter(torch.zeros(codes.num_rows, dim))
@@ -99,6 +106,7 @@ class Codebook(nn.Module):
         codes, weights, starts = self.codes, self.weights, None
         if self.ends is not None:
             places, starts = (slice(None), self.ends[:-1]) if ids is None else _places(self.ends, ids)
+            assert weights is not None  # see `Codes.ends`
             codes, weights, starts = codes[places], weights[places], starts.to(codes.dtype)
         elif ids is not None:
             codes, weights = codes[ids], weights if weights is None or weights.ndim == 1 else weights[ids]
