@@ -14,7 +14,7 @@ import pytest
 from baco.data.interactions import save_interactions
 from baco.registry import METHODS, method_class
 from baco.runs.experiments import GROUPS
-from baco.runs.record import unpack_hits
+from baco.runs.record import record_arrays, unpack_hits
 from baco.serving.export import load_tables
 from tests.cli.workplace import ROOT, TINY, Workplace, running
 
@@ -34,8 +34,7 @@ def test_one_run_is_recorded_and_then_skipped(workplace):
     assert record["seconds"]["training"] > 0 and record["memory"]["host_peak_bytes"] > 1e7
     assert record["environment"]["libraries"]["torch"] and record["code"]["version"]
     assert f"{100 * record['metrics']['test']['recall@20']:.2f}" in row
-    with np.load(workplace.path / "records" / f"{name}.npz") as archive:
-        _, num_relevant, hits = unpack_hits(archive)
+    _, num_relevant, hits = unpack_hits(record_arrays(record, workplace.path / "records"))
     recall = (hits[:, :20].sum(1) / np.minimum(num_relevant, 20)).mean()
     assert recall == pytest.approx(record["metrics"]["test"]["recall@20"])
 

@@ -14,7 +14,7 @@ from baco.results.figures import Gallery, as_bytes, write_figures
 from baco.results.front import pareto
 from baco.results.published import published_result
 from baco.results.report import report
-from baco.runs.record import load_records, record_name, save_record
+from baco.runs.record import load_records, pack_hits, record_name, save_record
 from tests.results.test_tables import FULL, RECORDS, a_record, full
 
 
@@ -37,7 +37,8 @@ def records(tmp_path) -> list[dict]:
         names = record["names"]
         name = record_name(names["dataset"], names["backbone"], names["method"], record["id"])
         sizes = {f"{side}_per_row": np.array([5, 3, 1], np.int32) for side in ("users", "items")}
-        save_record(tmp_path, name, record, sizes)
+        hits = pack_hits(np.arange(4), np.ones(4), np.zeros((4, 50), bool))
+        save_record(tmp_path, name, record, hits | sizes)
     return load_records(tmp_path)
 
 

@@ -16,7 +16,17 @@ from baco.cli.main import main
 from baco.errors import UserError
 from baco.runs import batch
 from baco.runs.batch import Places, collect, pack, run_batch
-from baco.runs.record import RECORD_SCHEMA, SECTIONS, load_records, record_id, record_name, save_record
+from baco.runs.record import (
+    RECORD_SCHEMA,
+    SECTIONS,
+    load_records,
+    pack_hits,
+    record_arrays,
+    record_id,
+    record_name,
+    save_record,
+    unpack_hits,
+)
 
 # Records once, fails once, and then hears nothing any more; `sys.argv` has what `baco run` would get.
 WORKER = """
@@ -38,14 +48,15 @@ def worker(program: str) -> tuple[str, ...]:
     return sys.executable, "-c", program
 
 
-def saved(results: Path, seed: int, **changes) -> str:
-    """A record as a run leaves it; its name."""
+def saved(results: Path, seed: int, users: int = 3, **changes) -> str:
+    """A record as a run leaves it, with `seed` hits of each user; its name."""
     config = {"seed": seed, "method": {"name": "baco"}}
     names = {"dataset": "beauty", "backbone": "mf", "method": "baco"}
-    others = {section: {} for section in SECTIONS - {"id", "config", "names"}}
-    record = {"schema": RECORD_SCHEMA, "id": record_id(config), "config": config, "names": names} | others | changes
+    record = {section: {} for section in SECTIONS} | {"schema": RECORD_SCHEMA, "id": record_id(config)}
+    record |= {"config": config, "names": names, "dataset": {"fingerprint": "f" * 64}} | changes
     name = record_name("beauty", "mf", "baco", record_id(config))
-    save_record(results / "records", name, record, {"users": np.arange(seed)})
+    hits = np.tile(np.arange(10) < seed, (users, 1))
+    save_record(results / "records", name, record, pack_hits(np.arange(users), np.full(users, 60), hits))
     return name
 
 
@@ -146,11 +157,49 @@ def test_records_are_merged_and_those_here_are_kept(tmp_path):
     assert collect(packed(away), here / "results", here / "runs") == (1, 0)
     found = {record["config"]["seed"]: record for record in load_records(here / "results" / "records")}
     assert set(found) == {1, 2} and found[1]["created"] == "earlier" and "created" not in found[2]
-    with np.load(here / "results" / "records" / f"{fresh}.npz") as arrays:
-        assert arrays["users"].tolist() == [0, 1]
+    users, _, hits = unpack_hits(record_arrays(found[2], here / "results" / "records"))
+    assert users.tolist() == [0, 1, 2] and hits.sum(1).tolist() == [2, 2, 2]
     assert not list((here / "runs" / "failures").iterdir()), "it is recorded now"
     assert collect(packed(away), here / "results", here / "runs") == (0, 0)
     assert shared != fresh
+
+
+def test_a_batch_carries_the_test_users_once(tmp_path):
+    away, here = tmp_path / "away", tmp_path / "here"
+    for seed in (1, 2):
+        saved(away / "results", seed)
+    with zipfile.ZipFile(packed(away)) as archive:
+        shared = [name for name in archive.namelist() if "test_users" in name]
+        assert shared == ["records/test_users-ffffffffffff.npz"]
+    assert collect(packed(away), here / "results", here / "runs") == (2, 0)
+    for record in load_records(here / "results" / "records"):
+        assert record_arrays(record, here / "results" / "records")["users"].tolist() == [0, 1, 2]
+
+
+def test_other_test_users_than_those_here_are_refused(tmp_path):
+    away, here = tmp_path / "away", tmp_path / "here"
+    saved(away / "results", 1, users=4)
+    saved(here / "results", 2)
+    with pytest.raises(UserError, match=r"here/.*test_users-f{12}\.npz has other test users"):
+        collect(packed(away), here / "results", here / "runs")
+    assert [record["config"]["seed"] for record in load_records(here / "results" / "records")] == [2]
+
+
+def test_a_batch_without_test_users_is_refused(tmp_path):
+    away = tmp_path / "away"
+    name = saved(away / "results", 1)
+    (away / "results" / "records" / "test_users-ffffffffffff.npz").unlink()
+    with pytest.raises(UserError, match=f"'{name}' is damaged or of another version"):
+        collect(packed(away), tmp_path / "here", tmp_path / "runs")
+
+
+def test_damaged_test_users_in_a_batch_are_named(tmp_path):
+    away = tmp_path / "away"
+    saved(away / "results", 1)
+    (away / "results" / "records" / "test_users-ffffffffffff.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"batch\.zip: 'test_users-f{12}' cannot be read .*; make the batch again"):
+        collect(packed(away), tmp_path / "here", tmp_path / "runs")
+    assert not (tmp_path / "here").exists()
 
 
 def test_failures_are_merged_where_there_is_no_record(tmp_path):

@@ -13,7 +13,7 @@ from baco.runs import grid as grids
 from baco.runs.experiments import CONF
 from baco.runs.grid import Grid, State, apply_overrides, locate_failure
 from baco.runs.lock import claim
-from baco.runs.record import RECORD_SCHEMA, record_id, save_record
+from baco.runs.record import RECORD_SCHEMA, pack_hits, record_id, save_record
 from baco.runs.run import Plan
 
 TINY = [
@@ -52,9 +52,10 @@ class Laboratory:
             "config": plan.identity,
             "seconds": {"clustering": 0.0, "training": self.seconds, "validation": 0.0, "test": 0.0},
             "environment": {"device": "cpu"},
+            "dataset": {"fingerprint": plan.data.fingerprint},
             **{section: {} for section in ("names", "labels", "size", "metrics")},
         }
-        save_record(config.results_dir, plan.name, record, {"users": np.arange(2)})
+        save_record(config.results_dir, plan.name, record, pack_hits(np.arange(2), np.ones(2), np.ones((2, 5), bool)))
         return record
 
     def grid(self, *runs: str, seconds: float = 1e9, at_first: float = 1e9) -> Grid:
