@@ -26,7 +26,7 @@ from baco.registry import register_method
 from baco.rng import stream
 from baco.validation import Validated, setting
 from baselines.full import trained_full
-from baselines.sizes import SizedTables, affordable_size, allocate, ranked
+from baselines.sizes import SizedTables, affordable_size, allocate, assign_by_rank
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ class Actions:
 
     def tables(self, action: Action) -> SearchedTables:
         """Tables of these sizes, before their first values are drawn."""
-        users = ranked(action.user_sizes, self.train.user_degrees)
-        items = ranked(action.item_sizes, self.train.item_degrees)
+        users = assign_by_rank(action.user_sizes, self.train.user_degrees)
+        items = assign_by_rank(action.item_sizes, self.train.item_degrees)
         return SearchedTables(users, items, self.largest)
 
 
@@ -231,11 +231,11 @@ class Bet(Compressor):
         best = sorted(probed, key=lambda probe: probe.fitness, reverse=True)[: self.config.retrained]
         values = []
         for number, probe in enumerate(best, 1):
-            retrained = runner.initialized(actions.tables(probe.action))
+            retrained = runner.initialize(actions.tables(probe.action))
             runner.fit(retrained)
             values.append(score(runner, retrained))
             log.info("bet: action %d of %d is worth %.2f %% on validation", number, len(best), 100 * values[-1])
-        return runner.initialized(actions.tables(best[int(np.argmax(values))].action))
+        return runner.initialize(actions.tables(best[int(np.argmax(values))].action))
 
     def _announce(self, runner: Runner) -> None:
         config, epochs = self.config, runner.max_epochs

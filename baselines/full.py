@@ -31,5 +31,5 @@ def full_tables(train: Biadjacency, dim: int) -> CodebookTables:
 
 def trained_full(runner: Runner, dim: int) -> tuple[CodebookTables, TrainingReport]:
     """The full model and how it was trained, for methods that compress what it learns."""
-    full = runner.initialized(full_tables(runner.train, dim))
+    full = runner.initialize(full_tables(runner.train, dim))
     return full, runner.fit_full(full)

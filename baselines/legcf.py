@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 
-from baco.backbones.propagation import normalised
+from baco.backbones.propagation import normalise
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.embedding.codebook import Codebook
@@ -185,7 +185,7 @@ class LegcfTables(EmbeddingTables):
         if self.settings.graph == "plain":
             return adjacency
         assignment = self.codebook.pooling() * np.float32(self.edge_scale.item())
-        return block_array([[normalised(adjacency), assignment], [assignment.T, None]], format="csr")
+        return block_array([[normalise(adjacency), assignment], [assignment.T, None]], format="csr")
 
     def graph_rows(self) -> tuple[Tensor, ...]:
         return () if self.settings.graph == "plain" else (self.codebook.rows,)
@@ -202,7 +202,7 @@ class LegcfTables(EmbeddingTables):
         codes, weights = closest_rows(ids, rows, codebook.codes.shape[1])
         weights = weights.clamp(min=0)
         if self.settings.rescale == "layer0":
-            published, weights = weights.sum(), refitted(ids, rows, codes)
+            published, weights = weights.sum(), refit_weights(ids, rows, codes)
             self.edge_scale.copy_(published / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
         codebook.codes.copy_(codes)
         self.weights.copy_(weights)
@@ -238,7 +238,7 @@ def closest_rows(nodes: Tensor, rows: Tensor, t: int) -> tuple[Tensor, Tensor]:
     return torch.cat([found.indices for found in best]), torch.cat([found.values for found in best])
 
 
-def refitted(nodes: Tensor, rows: Tensor, codes: Tensor) -> Tensor:
+def refit_weights(nodes: Tensor, rows: Tensor, codes: Tensor) -> Tensor:
     """(n, t) weights of at least 0 with which the rows that `codes` (n, t) names come close to the (n, dim) nodes.
 
     Least squares; where it has negative weights, they become zero and the others are scaled to the best multiple.

@@ -267,4 +267,4 @@ class Prune(Compressor):
         assert isinstance(tables, PrunedTables)  # those of `fit`
         epochs = max(1, int(self.config.until * runner.max_epochs))
         tables.densify(epochs if self.config.schedule == "gradual" else None)
-        return runner.initialized(tables)
+        return runner.initialize(tables)

@@ -85,7 +85,7 @@ def allocate(shares: np.ndarray, total: int, largest: int) -> np.ndarray:
     return np.sort(sizes)[::-1]
 
 
-def ranked(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+def assign_by_rank(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """(n,): descending sizes dealt out to ids by descending degree; the lower id comes first among equals."""
     dealt = np.empty_like(sizes)
     dealt[np.argsort(-degrees, kind="stable")] = sizes
@@ -226,5 +226,5 @@ class PowerSizes(Compressor):
 
 def by_frequency(train: Biadjacency, budget: Budget, shares: np.ndarray) -> SizedTables:
     """The tables of one allocation over users and items together, which grows with the frequency."""
-    sizes = ranked(allocate(shares, affordable_size(budget, train.num_nodes), budget.dim), train.joint_degrees)
+    sizes = assign_by_rank(allocate(shares, affordable_size(budget, train.num_nodes), budget.dim), train.joint_degrees)
     return SizedTables.from_joint_sizes(sizes, train.num_users, budget.dim)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from baco.backbones.backbone import LightGCN
 from baco.backbones.chains import Chains
-from baco.backbones.propagation import bipartite_adjacency, normalised
+from baco.backbones.propagation import bipartite_adjacency, normalise
 from baco.compressors.budget import Budget
 from baco.data.interactions import Interactions
 from baco.device import resolve_device, synchronize
@@ -130,7 +130,7 @@ def steppers(data: Interactions, budget: float | None, device: torch.device, pee
         )
         traffic[f"ours, {name}"] = backbone.propagation(tables).chains, tables.ledger().training_floats
     full = tables_of("full", data, None, device)
-    adjacency = Csr.from_scipy(normalised(bipartite_adjacency(data.train))).on(device)
+    adjacency = Csr.from_scipy(normalise(bipartite_adjacency(data.train))).on(device)
     for name, product in (("plain", torch.sparse.mm), ("plain, symmetric backward", SymmetricProduct.apply)):
         rows = torch.cat(full()).detach().clone().requires_grad_()
         found[name] = stepper(

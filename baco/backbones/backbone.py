@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
+from baco.backbones.propagation import Propagation, bipartite_adjacency, normalise
 from baco.embedding.tables import EmbeddingTables
 from baco.graph import Biadjacency
 from baco.numerics.triples import Batch
@@ -45,7 +45,7 @@ class Backbone:
     def attach(self, tables: EmbeddingTables) -> None:
         """Prepare for these tables: to be called again whenever their codes or their graph have changed."""
         graph = tables.augment_graph(bipartite_adjacency(self.train))
-        self._propagation = Propagation(normalised(graph), self.num_layers, self.train.num_users, tables.pooling())
+        self._propagation = Propagation(normalise(graph), self.num_layers, self.train.num_users, tables.pooling())
         self._attached = tables
 
     def propagation(self, tables: EmbeddingTables) -> Propagation:

@@ -20,7 +20,7 @@ def bipartite_adjacency(graph: Biadjacency) -> csr_array:
     return csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(graph.num_nodes,) * 2)
 
 
-def normalised(matrix: csr_array) -> csr_array:
+def normalise(matrix: csr_array) -> csr_array:
     """D^-1/2 W D^-1/2 of a symmetric non-negative matrix W, D its row sums; a row of zeros stays one."""
     sums = np.asarray(matrix.sum(axis=1), np.float64).ravel()
     scale = np.divide(1, np.sqrt(sums), out=np.zeros(len(sums)), where=sums > 0).astype(np.float32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from baco.coclustering.cocluster import Settings, cocluster
-from baco.coclustering.objective import numbered, objective
+from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
@@ -104,5 +104,5 @@ class BacoPlus(CodeCompressor):
 
 def many_codes(ends: np.ndarray, labels: np.ndarray, num_labels: int) -> Codes:
     """Codes of one side from the labels, integers of [0, num_labels), of id x at `ends[x]:ends[x + 1]`."""
-    distinct, codes = numbered(labels, num_labels)
+    distinct, codes = relabel(labels, num_labels)
     return Codes.from_rule(ManyCodes.of(ends, codes, len(distinct)), len(ends) - 1, len(distinct))

@@ -11,7 +11,7 @@ from baco.coclustering.baco import Baco
 from baco.coclustering.baco_plus import BacoPlus
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
-from baco.compressors.popularity import budget_beside, popularity_scale, scaled
+from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.cost import code_ledger
 from baco.embedding.start import first_values
@@ -90,8 +90,8 @@ class BalancedCoClustering:
         rng = np.random.default_rng(self.random_state)
         scale = popularity_scale(graph.item_degrees, self.popularity)
         with keys_under("settings."):
-            assignment = method.assign(graph, budget_beside(scale, budget), rng)
-        assignment = scaled(assignment, scale)
+            assignment = method.assign(graph, remaining_budget(scale, budget), rng)
+        assignment = scale_items(assignment, scale)
         budget.check(code_ledger(assignment, self.dim), method.name)
         assert assignment.labels is not None  # either method clusters users and items together
         self._graph = graph

@@ -25,13 +25,13 @@ def popularity_scale(degrees: np.ndarray, exponent: float) -> np.ndarray | None:
     return np.minimum(powers / powers.mean(), LARGEST).astype(np.float16)
 
 
-def budget_beside(scale: np.ndarray | None, budget: Budget) -> Budget:
+def remaining_budget(scale: np.ndarray | None, budget: Budget) -> Budget:
     """What a scale leaves of a budget: each of its values is a parameter, of two bytes."""
     if scale is None:
         return budget
     return replace(budget, limit=max(0, budget.limit - (scale.size if budget.unit == "parameters" else scale.nbytes)))
 
 
-def scaled(assignment: Assignment, scale: np.ndarray | None) -> Assignment:
+def scale_items(assignment: Assignment, scale: np.ndarray | None) -> Assignment:
     """The assignment with its items scaled."""
     return replace(assignment, items=replace(assignment.items, scale=scale))

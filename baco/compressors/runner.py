@@ -46,7 +46,7 @@ class Runner(Protocol):
     def max_epochs(self) -> int:
         """Most epochs of a training, as the protocol says."""
 
-    def initialized(self, tables: Tables) -> Tables:
+    def initialize(self, tables: Tables) -> Tables:
         """The tables with their first values, on the device."""
 
     def fit(self, tables: EmbeddingTables, max_epochs: int | None = None) -> TrainingReport:

@@ -22,10 +22,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 from baco.evaluation.groups import QUARTILES
 from baco.files import write_bytes
 from baco.results.columns import ACTIVITY, of_one_device, row_label
-from baco.results.front import named, pareto, write_names
+from baco.results.front import choose_labels, pareto, write_names
 from baco.results.published import method_label, published, published_result
 from baco.results.runs import RANKING, SECONDS
-from baco.results.summary import Row, Section, joined, sections
+from baco.results.summary import Row, Section, join_sections, sections
 from baco.runs.experiments import CONF, load_experiment
 from baco.runs.record import record_arrays
 
@@ -102,7 +102,7 @@ class Gallery:
             for name in experiments
             for section in sections(load_experiment(name, self.conf), self.records, self.folder, self.conf)
         ]
-        return joined([section for section in found if section.records])
+        return join_sections([section for section in found if section.records])
 
     # Quality against cost --------------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class Gallery:
                 line = zip(*sorted(points[row] for row in rows), strict=True)
                 axes.plot(*line, lw=0.8, fillstyle=fill, label=rows[0].label, **self.look[rows[0].method])
             labels = {point: row.label for row, point in points.items()}
-            names += [(axes, *one) for one in named(list(zip(*front, strict=True)), labels)]
+            names += [(axes, *one) for one in choose_labels(list(zip(*front, strict=True)), labels)]
             axes.margins(0.12)
             axes.set(title=section.name, xlabel=label, ylabel="Recall@20, %", xscale="log")
             wide = max(point[0] for point in points.values()) > 500 * min(point[0] for point in points.values())

@@ -30,7 +30,7 @@ def pareto(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[flo
     return costs, values
 
 
-def named(front: list[tuple[float, float]], names: dict[tuple[float, float], str]) -> list[tuple[str, tuple]]:
+def choose_labels(front: list[tuple[float, float]], names: dict[tuple[float, float], str]) -> list[tuple[str, tuple]]:
     """The points of a front that get their names written beside them: each name once, and of points that cost about
     the same the best."""
     first: dict[str, tuple[float, float]] = {}

@@ -299,7 +299,7 @@ def _agreed(runs: list[Wanted]) -> Settings:
     }
 
 
-def joined(several: list[Section]) -> list[Section]:
+def join_sections(several: list[Section]) -> list[Section]:
     """Sections of several experiments; of those that share split, backbone, protocol and width one, with all rows."""
     made: dict[tuple, Section] = {}
     for section in several:

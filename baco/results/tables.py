@@ -31,7 +31,7 @@ from baco.results.columns import (
 from baco.results.published import published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
-from baco.results.summary import OURS, Row, Section, Tests, first_of, joined, sections
+from baco.results.summary import OURS, Row, Section, Tests, first_of, join_sections, sections
 from baco.runs.experiments import CONF, Experiment, experiment_names, load_experiment
 
 ALPHA = 0.05
@@ -78,8 +78,8 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
         found[name] = sections(experiment, records, folder, conf)
         made[name] = OWN.get(name, comparison)(experiment, found[name])
     main, compared = made.pop("main_table"), found["main_table"]
-    published_beside = beside_published(joined(compared + found["protocols"]))
-    plus = against_plus(joined(compared + found["start"] + found["epochs"]))
+    published_beside = beside_published(join_sections(compared + found["protocols"]))
+    plus = against_plus(join_sections(compared + found["start"] + found["epochs"]))
     return [overview(compared), main, plus, published_beside, *made.values()]
 
 

@@ -27,7 +27,7 @@ from baco.files import write_text
 from baco.runs.estimate import expected_seconds
 from baco.runs.experiments import GROUPS, Settings, overrides, without_duplicates
 from baco.runs.hydra_errors import reword
-from baco.runs.lock import ClaimedError, dead_holder
+from baco.runs.lock import LockedError, find_dead_holder
 from baco.runs.record import load_records
 from baco.runs.run import Plan, assign, run
 from baco.runs.settings import parse
@@ -168,7 +168,7 @@ class Grid:
             task.state = State.WAITING
             self.say(task, f"waits for {full}, which another run of the grid writes")
             return
-        holder = dead_holder(plan.lock_path)
+        holder = find_dead_holder(plan.lock_path)
         if holder is not None:
             reason = f"{holder} died while it ran this"
             save_failure(plan, task, reason)
@@ -198,7 +198,7 @@ class Grid:
             if took > self.seconds_in_all / 2 and stuck:
                 save_failure(plan, task, f"stopped after {took:.0f} s, with no checkpoint to go on from")
             raise
-        except ClaimedError as error:
+        except LockedError as error:
             task.state = State.CLAIMED
             log.info("  %s", error)
         except Exception as error:

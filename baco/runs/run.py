@@ -16,7 +16,7 @@ import torch
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
-from baco.compressors.popularity import budget_beside, popularity_scale, scaled
+from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
 from baco.data.interactions import SPLITS, Interactions
 from baco.device import peak_memory, reset_peak_memory, resolve_device, set_threads, synchronize
 from baco.embedding.codebook import CodebookTables
@@ -34,7 +34,7 @@ from baco.graph import SQUARE, Biadjacency
 from baco.numerics.triples import Batch
 from baco.rng import stream
 from baco.runs.assignment_cache import cached_assignment
-from baco.runs.lock import claim
+from baco.runs.lock import hold_lock
 from baco.runs.provenance import code_version, environment
 from baco.runs.record import (
     RECORD_SCHEMA,
@@ -118,13 +118,13 @@ def run(plan: Plan) -> dict:
     ------
     UserError
         For everything that can be checked before training: device, threads, folders, budget.
-    ClaimedError
+    LockedError
         When another process is at it.
     """
     config = plan.config
     device = resolve_device(config.device)
     set_threads(config.threads)
-    plan.data.describe()
+    plan.data.log_summary()
     record = plan.done()
     if record is not None:
         log.info("already recorded in %s (force=true runs it again)", plan.path)
@@ -135,7 +135,7 @@ def run(plan: Plan) -> dict:
         check_writable(config.export, "export")
         check_replaceable(config.export, plan.identity)
     full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.identity))
-    with claim(plan.lock_path):
+    with hold_lock(plan.lock_path):
         return plan.done() or _run(plan, device, full)  # whoever had the claim until now may have recorded it
 
 
@@ -191,15 +191,15 @@ def assign(plan: Plan) -> None:
 
     Raises
     ------
-    UserError, ClaimedError
+    UserError, LockedError
         As `run`.
     """
     config = plan.config
     set_threads(config.threads)
-    plan.data.describe()
+    plan.data.log_summary()
     if isinstance(config.method, CodeCompressor):
         check_writable(plan.log_path, "runs_dir")
-        with claim(plan.lock_path):
+        with hold_lock(plan.lock_path):
             codes(config, plan.data.train, plan.budget)
 
 
@@ -223,7 +223,7 @@ def train_and_test(
     )
     start = time.perf_counter()
     with keys_under("method."):
-        tables = config.method.search(trainer.initialized(tables), trainer)
+        tables = config.method.search(trainer.initialize(tables), trainer)
     search_seconds = time.perf_counter() - start + trainer.continued_seconds
     tables = quantized(config, tables)
     check_budget(config, budget, tables.ledger())
@@ -297,10 +297,10 @@ def codes(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[Assign
     """The method's codes, from the cache if they are there, with scaled items if that is asked for; and its seconds."""
     scale = popularity_scale(train.item_degrees, config.popularity)
     folder = config.runs_dir / "assignments"
-    rest = budget_beside(scale, budget)
+    rest = remaining_budget(scale, budget)
     with keys_under("method."):
         assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder, afresh=config.force)
-    return scaled(assignment, scale), seconds
+    return scale_items(assignment, scale), seconds
 
 
 def quantized(config: RunConfig, tables: EmbeddingTables) -> EmbeddingTables:

@@ -124,7 +124,7 @@ class Trainer:
         """Train the full model, for a method that starts from it; parameters and errors are those of `fit`."""
         return self.fit(tables, checkpoint=self.full_checkpoint)
 
-    def initialized(self, tables: Tables) -> Tables:
+    def initialize(self, tables: Tables) -> Tables:
         """The tables with their first values, on the trainer's device."""
         first_values(tables, self.train, self.protocol.init_std, self.start, self.seed)
         return tables.to(self.device)

@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import csr_array
 
 from baco.backbones.backbone import MF, LightGCN
-from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
+from baco.backbones.propagation import Propagation, bipartite_adjacency, normalise
 from baco.backbones.propagation_gpu import GpuPropagation
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
@@ -82,7 +82,7 @@ def cases(graph, num_layers, codes, weighted=False):
         index = rng.integers(90, size=(len(dense), codes))
         ends = np.arange(0, index.size + 1, codes)
         pooling = csr_array((rng.random(index.size).astype(np.float32), index.ravel(), ends), shape=(len(dense), 90))
-    ours = Propagation(normalised(matrix), num_layers, USERS, pooling)
+    ours = Propagation(normalise(matrix), num_layers, USERS, pooling)
     rows = rng.standard_normal((ours.chains.num_rows, 24))
     return ours, Dense(dense_normalised(dense), num_layers, pooling), rows
 

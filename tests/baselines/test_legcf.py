@@ -15,7 +15,7 @@ from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
-from baselines.legcf import BLOCK, Legcf, LegcfTables, Settings, closest_rows, give_to_empty, metis_parts, refitted
+from baselines.legcf import BLOCK, Legcf, LegcfTables, Settings, closest_rows, give_to_empty, metis_parts, refit_weights
 from tests.conftest import QUICK
 
 DIM = 16
@@ -178,7 +178,7 @@ def test_refitted_weights_are_the_best_that_are_not_negative():
     codes = torch.stack([torch.randperm(50, generator=generator)[:2] for _ in range(200)])
     nodes = (rows[codes] * torch.rand(200, 2, 1, generator=generator)).sum(1)
     nodes += 0.3 * torch.randn(nodes.shape, generator=generator).double()
-    found = refitted(nodes, rows, codes)
+    found = refit_weights(nodes, rows, codes)
     for node, pair, weights in zip(nodes, codes, found, strict=True):
         best, _ = nnls(rows[pair].T.numpy(), node.numpy())
         np.testing.assert_allclose(weights.numpy(), best, atol=1e-8)
@@ -194,7 +194,7 @@ def test_refitting_keeps_the_norm_that_the_published_update_loses(rescale, least
     nodes = 0.9 * rows[pairs[:, 0]] + 0.1 * rows[pairs[:, 1]]
     codes, weights = closest_rows(nodes, rows, 2)
     if rescale == "layer0":
-        weights = refitted(nodes, rows, codes)
+        weights = refit_weights(nodes, rows, codes)
     share = (weights[:, :, None] * rows[codes]).sum(1).norm() / nodes.norm()
     assert least < share < most
 

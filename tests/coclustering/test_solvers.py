@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from baco.coclustering.cocluster import Settings, cocluster
-from baco.coclustering.objective import internal_edges, numbered, objective, volumes
+from baco.coclustering.objective import internal_edges, objective, relabel, volumes
 from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.solvers.asynchronous import asynchronous
@@ -194,7 +194,7 @@ def test_links_between_groups_are_sums_of_links(graph, seed):
 @given(graphs(), seeds)
 def test_numbered_is_unique_with_its_inverse(graph, seed):
     labels = np.random.default_rng(seed).integers(graph.num_nodes, size=graph.num_edges)
-    for mine, numpys in zip(numbered(labels, graph.num_nodes), np.unique(labels, return_inverse=True), strict=True):
+    for mine, numpys in zip(relabel(labels, graph.num_nodes), np.unique(labels, return_inverse=True), strict=True):
         np.testing.assert_array_equal(mine, numpys)
 
 

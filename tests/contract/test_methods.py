@@ -86,7 +86,7 @@ def trainer_of(data, protocol, start="normal", device="cpu") -> Trainer:
 def searched(method, data, trainer) -> EmbeddingTables:
     """What the training proper begins with."""
     tables = method.fit(data.train, budget_of(data), stream(0, "assign"))
-    return method.search(trainer.initialized(tables), trainer)
+    return method.search(trainer.initialize(tables), trainer)
 
 
 def fitted_or_refused(method, graph, budget) -> EmbeddingTables | None:

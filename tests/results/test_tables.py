@@ -14,7 +14,7 @@ from scipy.stats import ttest_rel
 from baco.compressors.budget import Budget
 from baco.results.columns import section_notes
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
-from baco.results.summary import joined, sections
+from baco.results.summary import join_sections, sections
 from baco.results.tables import against_plus, comparison, documents, each_at_its_best, overview, write_tables
 from baco.results.wanted import Wanted
 from baco.runs.experiments import Experiment, load_experiment
@@ -254,7 +254,7 @@ def test_sections_of_two_experiments_are_joined_where_they_can_be_compared(tmp_p
         {"method": "baco", "seed": 0}, {"method": "random", "seed": 0}, {"method": "baco", "protocol": "paper"}
     )
     both = [sections(one, records, tmp_path) for one in (first, second)]
-    fast, paper = joined([*both[0], *both[1]])
+    fast, paper = join_sections([*both[0], *both[1]])
     assert [(row.method, row.seeds) for row in fast.rows] == [("baco", [1]), ("random", [0])], (
         "the first one's rows stay"
     )
@@ -267,7 +267,7 @@ def test_what_is_missing_of_a_joined_section_is_run_by_the_experiment_that_asks_
     alone = {"method": "baco", "method.secondary": False}
     second = replace(experiment({"seed": 0} | alone, {"seed": 1} | alone), name="ablations")
     records = [a_record(method="baco"), a_record(seed=1, **alone)]
-    (section,) = joined([*sections(first, records, tmp_path), *sections(second, records, tmp_path)])
+    (section,) = join_sections([*sections(first, records, tmp_path), *sections(second, records, tmp_path)])
     assert [note for note in section_notes(section) if note.startswith("Missing")] == [
         "Missing: Random (seed 0). `python run.py +grid=main_table dataset=beauty` runs them.",
         "Missing: BACO, secondary=false (seed 0). `python run.py +grid=ablations dataset=beauty` runs them.",

@@ -12,7 +12,7 @@ from baco.errors import UserError
 from baco.runs import grid as grids
 from baco.runs.experiments import CONF
 from baco.runs.grid import Grid, State, apply_overrides, locate_failure
-from baco.runs.lock import claim
+from baco.runs.lock import hold_lock
 from baco.runs.record import RECORD_SCHEMA, pack_hits, record_id, save_record
 from baco.runs.run import Plan
 
@@ -37,7 +37,7 @@ class Laboratory:
         monkeypatch.setattr(grids, "run", self.run)
 
     def run(self, plan: Plan) -> dict:
-        with claim(plan.lock_path):
+        with hold_lock(plan.lock_path):
             return self.noted(plan)
 
     def noted(self, plan: Plan) -> dict:
@@ -137,7 +137,7 @@ def test_a_defect_is_a_failure_with_its_traceback(lab, tmp_path, monkeypatch):
 
 def test_a_claimed_run_is_left_to_its_worker(lab):
     plan = lab.plan("method=full")
-    with claim(plan.lock_path):
+    with hold_lock(plan.lock_path):
         assert lab.work("method=full", "method=random").states == [State.CLAIMED, State.DONE]
     assert lab.work("method=full", "method=random").states == [State.DONE, State.RECORDED]
 
@@ -227,7 +227,7 @@ def test_what_needs_the_export_of_a_full_model_waits_for_it(lab, tmp_path):
     export = tmp_path / "full.npz"
     runs = (f"method=random full_export={export}", f"method=full export={export}")
     plan = lab.plan(runs[1])
-    with claim(plan.lock_path):
+    with hold_lock(plan.lock_path):
         waiting = lab.work(*runs)
     assert waiting.states == [State.WAITING, State.CLAIMED] and lab.ran == []
     assert not (tmp_path / "runs" / "failures").exists()
