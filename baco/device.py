@@ -11,7 +11,8 @@ import torch
 
 from baco.errors import UserError
 
-ALL_THREADS = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS  # before anything limits them
+MOST_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]  # numba sets it when it is imported
+ALL_THREADS = torch.get_num_threads(), MOST_THREADS  # before anything limits them
 
 
 def resolve_device(name: str) -> torch.device:
@@ -34,9 +35,8 @@ def resolve_device(name: str) -> torch.device:
 
 def set_threads(threads: int | None) -> None:
     """Limit the threads of torch and numba; None leaves them what they had when the process began."""
-    most = numba.config.NUMBA_NUM_THREADS
-    if threads is not None and not 1 <= threads <= most:
-        raise UserError(f"threads={threads} must lie between 1 and the {most} cores of this machine")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UserError(f"threads={threads} must lie between 1 and the {MOST_THREADS} cores of this machine")
     for_torch, for_numba = ALL_THREADS if threads is None else (threads, threads)
     numba.set_num_threads(for_numba)  # first: where it starts its threads, it changes torch's number
     torch.set_num_threads(for_torch)

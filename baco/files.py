@@ -67,7 +67,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a compressed .npz archive, all of it or nothing."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:

@@ -54,8 +54,12 @@ class Limits:
                 raise SettingError(key, value, f"must be {self}{nearest(str(value), self.one_of)}")
         elif not isinstance(value, Real):
             raise SettingError(key, value, "must be a number")
-        elif not (self.at_least <= value <= self.at_most and self.above < value < self.below):  # never true of NaN
+        elif not self._holds(float(value)):
             raise SettingError(key, value, f"must {'lie' if self._is_range else 'be'} {self}")
+
+    def _holds(self, number: float) -> bool:
+        """Whether a number is within the bounds; NaN never is."""
+        return self.at_least <= number <= self.at_most and self.above < number < self.below
 
     def __str__(self) -> str:
         if self.one_of:
@@ -90,7 +94,7 @@ def setting(default: Any = MISSING, **limits: Any) -> Any:
     return field(default=default, metadata={LIMITS: Limits(**limits)})
 
 
-def check_settings(settings: object) -> None:
+def check_settings(settings: Any) -> None:
     """Check every field of a dataclass that was declared with `setting`.
 
     Raises
@@ -127,15 +131,17 @@ def build_settings(cls: type[T], section: Mapping[str, Any]) -> T:
         For an unknown key (with the nearest known one), a missing value, one of the wrong type, or one that the class
         refuses.
     """
-    types = {declared.name: declared.type for declared in fields(cls)}
+    dataclass_type: Any = cls  # fields() asks for one, and a type variable cannot say so
+    types = {declared.name: declared.type for declared in fields(dataclass_type)}
     for key in section:
         if key not in types:
             raise unknown_setting(key, types)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), section))
+        built: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), section))
     except ValidationError as error:
-        key = error.full_key
+        key = error.full_key or ""
         wanted = types[key.partition(".")[0]]
         raise SettingError(key, str(section.get(key, "")), f"must be of the type {wanted}") from None
     except MissingMandatoryValue as error:
-        raise SettingError(error.full_key, None, "must be given") from None
+        raise SettingError(error.full_key or "", None, "must be given") from None
+    return built

@@ -131,7 +131,7 @@ class Session:
 
         hydra_config = HydraConfig.get()
         given = [text for text in hydra_config.overrides.task if not text.startswith("+grid=")]
-        experiment = load_experiment(hydra_config.runtime.choices.grid)
+        experiment = load_experiment(hydra_config.runtime.choices["grid"])
         grid = Grid(apply_overrides(experiment.runs, given), seconds_left)
         stopped = None
         try:

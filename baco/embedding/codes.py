@@ -67,8 +67,8 @@ class Codes:
     @classmethod
     def from_rule(cls, rule: Rule, num_ids: int, num_rows: int, weights: np.ndarray | None = None) -> Codes:
         """Evaluate a rule; `weights` (s,) pools its codes unless the rule brings weights of its own."""
-        index, own_weights, ends = rule.evaluate(num_ids, num_rows)
-        return cls(index, num_rows, weights if own_weights is None else own_weights, rule, ends=ends)
+        found = rule.evaluate(num_ids, num_rows)
+        return cls(found.index, num_rows, weights if found.weights is None else found.weights, rule, ends=found.ends)
 
     @classmethod
     def from_labels(cls, *labels: np.ndarray) -> Codes:
@@ -177,7 +177,8 @@ class Assignment:
     @classmethod
     def of_own_rows(cls, num_users: int, num_items: int) -> Assignment:
         """A row for every id."""
-        return cls(*(Codes.from_rule(Identity(), size, size) for size in (num_users, num_items)))
+        users, items = (Codes.from_rule(Identity(), size, size) for size in (num_users, num_items))
+        return cls(users, items)
 
     def pack(self) -> tuple[dict, dict[str, np.ndarray]]:
         """A header of plain values, and the packed arrays of both sides under 'users.' and 'items.' names."""
@@ -192,4 +193,4 @@ class Assignment:
         for side in SIDES:
             own = {name.removeprefix(f"{side}."): a for name, a in arrays.items() if name.startswith(f"{side}.")}
             codes[side] = Codes.unpack(header[side], own)
-        return cls(**codes, details=header["details"])
+        return cls(codes["users"], codes["items"], header["details"])

@@ -9,7 +9,6 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from baco.embedding.codes import Assignment
 from baco.embedding.cost import Ledger, RowFormat
 from baco.embedding.quantizers import Quantizer, pack_export
 from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings
@@ -49,6 +48,7 @@ class QuantizedTables(EmbeddingTables):
                 f"the tables of this method cannot be packed as {quantizer.label}; train them without a quantizer"
             )
         self.inner = inner
+        self.assignment = inner.assignment
         self.quantizer = quantizer
         self.seed = seed
         self.weights = weights or {}
@@ -93,10 +93,6 @@ class QuantizedTables(EmbeddingTables):
     @property
     def kind(self) -> str:
         return self.inner.kind
-
-    @property
-    def assignment(self) -> Assignment | None:
-        return self.inner.assignment
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.inner()

@@ -9,7 +9,7 @@ nearest. Neither looks at data other than the rows. `conf/quantize` has their se
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Quantizer(Protocol):
     """A format of rows, and the way into it and out of it. A frozen dataclass of its settings."""
 
     name: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def label(self) -> str:
@@ -216,7 +217,7 @@ class ProductQuantizer(Validated):
         dim = rows.shape[1]
         self.format(dim)  # refuses too many blocks
         centroids = np.zeros((2**self.bits, dim), np.float32)
-        codes = np.empty((len(rows), self.blocks), code_dtype(self.bits))
+        codes: np.ndarray = np.empty((len(rows), self.blocks), code_dtype(self.bits))
         blocks = self.block_of_column(dim)
         for block in range(self.blocks):
             columns = np.flatnonzero(blocks == block)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from baco.embedding.bits import code_bits, pack_bits, unpack_bits
 
 
-class Evaluated(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Evaluated:
     """The codes of the ids 0..num_ids-1 by a rule; the fields are those of `Codes`."""
 
     index: np.ndarray
@@ -60,7 +61,7 @@ class AffineHash:
     def draw(cls, num_hashes: int, num_ids: int, rng: np.random.Generator) -> AffineHash:
         """Hashes for ids 0..num_ids-1, drawn one by one; with few rows two may merge the same ids."""
         offsets = rng.integers(num_ids, size=num_hashes)
-        multipliers = []
+        multipliers: list[int] = []
         while len(multipliers) < num_hashes:
             candidate = int(rng.integers(1, max(2, num_ids)))
             if math.gcd(candidate, num_ids) == 1:

@@ -158,7 +158,7 @@ class Section:
         """Dataset, backbone and protocol in three words, what is changed of the last two, and which split it is."""
         protocol = self.about.config["protocol"]["name"]
         parts = [self.about.dataset["name"], self.backbone, f"protocol {protocol}", self.changed]
-        split = f"split {self.fingerprint[:8]}" if self.one_of_several else ""
+        split = f"split {self.fingerprint[:8]}" if self.one_of_several and self.fingerprint else ""
         return ", ".join(part for part in (*parts, split) if part)
 
     @property
@@ -188,7 +188,7 @@ class Section:
 
     def ranked(self, path: str, *, highest: bool = True) -> dict[Row, int]:
         """The best row of each group as 0 and the runner-up as 1, among those within the group's budget."""
-        places = {}
+        places: dict[Row, int] = {}
         for group in self.groups:
             limited = [row.records[0]["size"] for row in group if row.records and row.limited]
             if not limited:
@@ -214,14 +214,16 @@ class Section:
             ours = first_of(ours_is, group)
             made, of_ours = {}, {}  # the second by seeds, which most rows share
             for row in group:
-                seeds = row.seeds_with(ours) if ours is not None and row is not ours else None
+                if ours is None or row is ours:
+                    continue
+                seeds = row.seeds_with(ours)
                 if not seeds:
                     continue
                 if seeds not in of_ours:
                     of_ours[seeds] = self._per_user(ours, seeds, metrics)
-                values = self._per_user(row, seeds, metrics)
-                if values is not None and of_ours[seeds] is not None:
-                    made[row] = [compare(*pair) for pair in zip(values, of_ours[seeds], strict=True)]
+                values, others = self._per_user(row, seeds, metrics), of_ours[seeds]
+                if values is not None and others is not None:
+                    made[row] = [compare(*pair) for pair in zip(values, others, strict=True)]
             adjusted = [holm([made[row][number].p for row in made]) for number in range(len(metrics))]
             for place, (row, comparisons) in enumerate(made.items()):
                 results[row] = [(one, adjusted[number][place]) for number, one in enumerate(comparisons)]
@@ -229,7 +231,7 @@ class Section:
 
     def _per_user(self, row: Row, seeds: frozenset[int], metrics: list[tuple[str, int]]) -> np.ndarray | None:
         """(len(metrics), users) float64, means over the seeds; None if they were not kept."""
-        sums: np.ndarray | float = 0.0
+        found: list[np.ndarray] = []
         for record in row.records:
             if record["config"]["seed"] in seeds:
                 arrays = record_arrays(record, self.folder)
@@ -237,8 +239,8 @@ class Section:
                     return None
                 _, num_relevant, hits = unpack_hits(arrays)
                 at = {k: user_metrics(hits, num_relevant, k) for k in {k for _, k in metrics}}
-                sums = sums + np.stack([at[k][metric] for metric, k in metrics])
-        return sums / len(seeds)
+                found.append(np.stack([at[k][metric] for metric, k in metrics]))
+        return np.sum(found, axis=0) / len(seeds)
 
 
 def first_of(method: str, group: list[Row]) -> Row | None:
@@ -251,7 +253,7 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
     plain = (record for record in records if record["config"]["quantize"] is None)
     names = {record["names"]["method"]: record["labels"]["method"] for record in plain}
     backbones = {record["names"]["backbone"]: record["labels"]["backbone"] for record in records}
-    recorded: dict[tuple[str, str], list[dict]] = {}  # by dataset and method, to look through few for each run
+    recorded: dict[tuple[str, str | None], list[dict]] = {}  # by dataset and method, to look through few for each run
     for record in reversed(records):
         recorded.setdefault((record["names"]["dataset"], record["config"]["method"]["name"]), []).append(record)
     by_shared: dict[str, list[Wanted]] = {}

@@ -112,7 +112,7 @@ def end(worker: subprocess.Popen) -> None:
 
 def pack(files: set[Path]) -> bytes:
     """An archive of failures and of records, with their arrays and test users; the same files give the same bytes."""
-    members = {}
+    members: dict[str, Path] = {}
     for file in sorted(files):
         kind = "failures" if file.parent.name == "failures" else "records"
         record = load_record(file)
@@ -164,11 +164,14 @@ def _members(path: Path) -> dict[tuple[str, str, str], bytes]:
             contents = {name: archive.read(name) for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last of what it cannot decode
         raise UserError(f"{path} cannot be read as a batch: {error}") from None
-    matches = {name: MEMBER.fullmatch(name) for name in contents}
-    strange = [name for name, match in matches.items() if match is None]
-    if strange:
-        raise UserError(f"{path} is no batch: it holds '{strange[0]}'")
-    return {match.groups(): contents[name] for name, match in matches.items()}
+    members = {}
+    for name, content in contents.items():
+        match = MEMBER.fullmatch(name)
+        if match is None:
+            raise UserError(f"{path} is no batch: it holds '{name}'")
+        kind, stem, suffix = match.groups()
+        members[kind, stem, suffix] = content
+    return members
 
 
 def _check(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) -> str:

@@ -23,7 +23,7 @@ def reword(error: HydraException, multirun: bool = False) -> UserError:
         Whether the overrides are of a sweep. Hydra checks the keys of a sweep against the default choices, too.
     """
     if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, choice = error.missing_cfg_file.partition("/")
+        group, _, choice = str(error.missing_cfg_file).partition("/")
         return unknown(group, choice, error.options)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if launcher := re.search(r"hydra/launcher/(\w+)': Could not load", lines[0]):
@@ -37,7 +37,7 @@ def reword(error: HydraException, multirun: bool = False) -> UserError:
         return UserError("a grid is added to the configuration: write +grid=NAME, or baco grid NAME")
     keys = {str(key) for key in OmegaConf.load(CONF / "config.yaml") if key not in ("defaults", "hydra")}
     for group in GROUPS:
-        keys |= {group, *(f"{group}.{key}" for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))}
+        keys |= {group, *(f"{group}.{key!s}" for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))}
     if key.group(1) in keys:
         name, group = key.group(1), key.group(1).partition(".")[0]
         if multirun:

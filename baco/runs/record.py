@@ -151,7 +151,7 @@ def pack_hits(users: np.ndarray, num_relevant: np.ndarray, hits: np.ndarray) -> 
         "users": users.astype(np.int32),
         "num_relevant": num_relevant.astype(np.int32),
         "hits": np.packbits(hits, axis=1),
-        "k": np.int32(hits.shape[1]),
+        "k": np.array(hits.shape[1], np.int32),
     }
 
 

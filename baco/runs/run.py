@@ -85,8 +85,8 @@ class Plan:
     @property
     def checkpoint_paths(self) -> tuple[Path, Path]:
         """From where an interrupted training goes on, and that of the full model which some methods train first."""
-        names = f"{self.name}.checkpoint", f"{self.name}.full.checkpoint"
-        return tuple(self.config.runs_dir / name for name in names)
+        folder = self.config.runs_dir
+        return folder / f"{self.name}.checkpoint", folder / f"{self.name}.full.checkpoint"
 
     @property
     def log_path(self) -> Path:
@@ -194,13 +194,13 @@ def assign(plan: Plan) -> None:
     UserError, LockedError
         As `run`.
     """
-    config = plan.config
+    config, method = plan.config, plan.config.method
     set_threads(config.threads)
     plan.data.log_summary()
-    if isinstance(config.method, CodeCompressor):
+    if isinstance(method, CodeCompressor):
         check_writable(plan.log_path, "runs_dir")
         with hold_lock(plan.lock_path):
-            codes(config, plan.data.train, plan.budget)
+            codes(config, method, plan.data.train, plan.budget)
 
 
 def train_and_test(
@@ -276,10 +276,10 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
     """Tables before their first values, the seconds the compressor took, and what it says of its assignment."""
     method = config.method
     if isinstance(method, CodeCompressor):
-        assignment, seconds = codes(config, train, budget)
+        assignment, seconds = codes(config, method, train, budget)
         ledger = code_ledger(assignment, config.dim, budget.row_format())
         check_budget(config, budget, ledger)  # before a table is allocated
-        tables = CodebookTables(assignment, config.dim)
+        tables: EmbeddingTables = CodebookTables(assignment, config.dim)
         details = assignment.details
     else:
         method.warm_up()
@@ -293,13 +293,13 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
     return tables, seconds, details
 
 
-def codes(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[Assignment, float]:
+def codes(config: RunConfig, method: CodeCompressor, train: Biadjacency, budget: Budget) -> tuple[Assignment, float]:
     """The method's codes, from the cache if they are there, with scaled items if that is asked for; and its seconds."""
     scale = popularity_scale(train.item_degrees, config.popularity)
     folder = config.runs_dir / "assignments"
     rest = remaining_budget(scale, budget)
     with keys_under("method."):
-        assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder, afresh=config.force)
+        assignment, seconds = cached_assignment(method, train, rest, config.seed, folder, afresh=config.force)
     return scale_items(assignment, scale), seconds
 
 

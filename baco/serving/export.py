@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from baco.data.interactions import Interactions
-from baco.data.sources import source_name
+from baco.data.sources import Source, source_name
 from baco.embedding.quantizers import unpack_export
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import SettingError, UserError
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 PLAIN = {"quantize": None, "popularity": 0, "start": "normal"}  # settings of a run of the full model as it is
 
 
-def export_model(path: Path, tables: EmbeddingTables, config: dict, source: object, data: Interactions) -> None:
+def export_model(path: Path, tables: EmbeddingTables, config: dict, source: Source, data: Interactions) -> None:
     """Write trained tables, packed as a server needs them, the ids of the source, and what `Recommender` must know.
 
     Parameters
@@ -37,7 +37,7 @@ def export_model(path: Path, tables: EmbeddingTables, config: dict, source: obje
         "dataset": {"source": source_name(source)} | asdict(source),
     }
     arrays = tables.export() | {"model": json_array(model)}
-    if data.user_ids is not None:
+    if data.user_ids is not None and data.item_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
     write_arrays(path, arrays)
 
@@ -99,8 +99,8 @@ def load_full_model(path: Path, config: dict) -> EmbeddingTables:
     if not path.exists():
         raise SettingError("full_export", path, f"is not there; {advice}")
     found = exported_config(path)
-    is_full = found is not None and found["method"]["name"] == "full"
-    if not is_full or any(found.get(key, value) != value for key, value in PLAIN.items()):
+    altered = found is not None and any(found.get(key, value) != value for key, value in PLAIN.items())
+    if found is None or found["method"]["name"] != "full" or altered:
         raise SettingError("full_export", path, f"is no export of a full model; {advice}")
     differing = [key for key in ("dataset", "backbone", "protocol", "dim", "seed") if found[key] != config[key]]
     if differing:
@@ -118,7 +118,7 @@ def exported_config(path: Path) -> dict | None:
 
 def has_ids_of(path: Path, data: Interactions) -> bool:
     """Whether an export has the ids of these data, if they have any: a fingerprint is of positions only."""
-    if data.user_ids is None:
+    if data.user_ids is None or data.item_ids is None:
         return True
     try:
         found = read_arrays(path, ["user_ids", "item_ids"])
