@@ -21,7 +21,7 @@ import numpy as np
 
 from baco.errors import UserError
 from baco.files import check_folder, check_writable, write_bytes
-from baco.runs.record import RECORD_SCHEMA, load_record, record_id, record_name, share_users, users_name
+from baco.runs.record import RECORD_SCHEMA, TEST_USERS, load_record, record_id, record_name, share_users, users_name
 from baco.runs.time_limit import TimeUp, time_limit
 
 RUN = (sys.executable, "-m", "baco", "run")
@@ -140,7 +140,7 @@ def collect(path: Path, results: Path, runs: Path) -> tuple[int, int]:
     members = _members(path)
     records = {name for kind, name, suffix in members if (kind, suffix) == ("records", "json")}
     shared = {_check(path, name, members) for name in records}
-    users = {name: _arrays(path, name, members) for name in sorted(shared)}
+    users = {name: _test_users(path, name, members) for name in sorted(shared)}
     check_folder(places.records, "--results")
     check_folder(places.failures, "--runs")
     for name, arrays in users.items():
@@ -189,9 +189,9 @@ def _check(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) ->
     return shared
 
 
-def _arrays(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) -> dict[str, np.ndarray]:
+def _test_users(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(members["records", name, "npz"]), allow_pickle=False) as archive:
-            return dict(archive)
+            return {key: archive[key] for key in TEST_USERS}
     except Exception as error:  # a damaged archive fails in many ways
         raise UserError(f"{path}: '{name}' cannot be read ({error}); make the batch again") from None

@@ -120,7 +120,10 @@ def record_arrays(record: dict, folder: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is of an older version, which kept the test users with each record; {again}")
     shared = folder / f"{users_name(record)}.npz"
     if not shared.exists():
-        raise UserError(f"{shared} is missing, which {path.name} needs; copy it from where that record was made")
+        raise UserError(
+            f"{shared} is missing, which {path.name} needs; "
+            "copy it from where that record was made, or run that again with force=true"
+        )
     return arrays | _read(shared, "delete it and copy it from where the records were made")
 
 

@@ -193,10 +193,11 @@ def test_a_batch_without_test_users_is_refused(tmp_path):
         collect(packed(away), tmp_path / "here", tmp_path / "runs")
 
 
-def test_damaged_test_users_in_a_batch_are_named(tmp_path):
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"PK"), lambda path: np.savez(path, users=[0])])
+def test_damaged_test_users_in_a_batch_are_named(tmp_path, damage):
     away = tmp_path / "away"
     saved(away / "results", 1)
-    (away / "results" / "records" / "test_users-ffffffffffff.npz").write_bytes(b"PK")
+    damage(away / "results" / "records" / "test_users-ffffffffffff.npz")
     with pytest.raises(UserError, match=r"batch\.zip: 'test_users-f{12}' cannot be read .*; make the batch again"):
         collect(packed(away), tmp_path / "here", tmp_path / "runs")
     assert not (tmp_path / "here").exists()

@@ -167,6 +167,8 @@ def test_missing_test_users_are_named(tmp_path):
     path.unlink()
     with pytest.raises(UserError, match=f"{path} is missing, which {name_of(record)}.npz needs; copy it from where"):
         record_arrays(record, tmp_path)
+    save_record(tmp_path, name_of(record), record, arrays())
+    assert record_arrays(record, tmp_path)["users"].tolist() == list(range(9)), "running it again mends that"
 
 
 def test_damaged_test_users_are_named(tmp_path):
