@@ -171,12 +171,15 @@ class Log:
         digest.update(json.dumps(settings, sort_keys=True).encode())
         path = data_dir / self.name / f"{Path(self.path).stem}-{digest.hexdigest()[:12]}" / "interactions.npz"
         if not path.exists():
-            with workplace() as (connection, scratch):
-                arrays = self._import(Rows(connection, self._sources(connection, scratch), self._reading(), self.name))
-            check_writable(path, "data_dir")
-            write_arrays(path, arrays, compress=False)  # compression would take longer than the import
-            log.info("%s: imported %s into %s", self.name, self.path, path)
+            self._prepare(path)
         return load_interactions(path, self.name, self.val_share)
+
+    def _prepare(self, path: Path) -> None:
+        with workplace() as (connection, scratch):
+            arrays = self._import(Rows(connection, self._sources(connection, scratch), self._reading(), self.name))
+        check_writable(path, "data_dir")
+        write_arrays(path, arrays, compress=False)  # compression would take longer than the import
+        log.info("%s: imported %s into %s", self.name, self.path, path)
 
     def _reading(self) -> Columns:
         drop = self.missing_values == "drop"
@@ -193,8 +196,9 @@ class Log:
     def _import(self, rows: Rows) -> dict[str, np.ndarray]:
         """The arrays of the prepared file."""
         dropped = rows.filter(self.min_rating)
-        users, items, num_users, num_items = rows.numbered()
         counts = rows.part_counts()
+        users, items, user_ids, item_ids = rows.numbered()
+        num_users, num_items = len(user_ids), len(item_ids)
         first = first_occurrences(users, items, num_users, num_items)
         distinct = int(np.count_nonzero(first))
         if len(counts) > 1:
@@ -223,12 +227,12 @@ class Log:
             )
         users, kept_users = _renumbered(users, num_users)
         items, kept_items = _renumbered(items, num_items)
-        arrays = {part: np.stack([users[places], items[places]]) for part, places in self._split(users, counts).items()}
+        arrays = {part: _pairs(users, items, places) for part, places in self._split(users, counts).items()}
         return arrays | {
             "num_users": np.int32(len(kept_users)),
             "num_items": np.int32(len(kept_items)),
-            "user_ids": rows.ids("user", kept_users),
-            "item_ids": rows.ids("item", kept_items),
+            "user_ids": user_ids[kept_users],
+            "item_ids": item_ids[kept_items],
             "import_report": json_array(asdict(report)),
         }
 
@@ -271,6 +275,16 @@ def _slices(counts: dict[str, int]) -> dict[str, slice]:
     """Where each part stands, one after the other."""
     bounds = np.cumsum([0, *counts.values()]).tolist()
     return {part: slice(start, end) for part, start, end in zip(counts, bounds, bounds[1:], strict=False)}
+
+
+def _pairs(users: np.ndarray, items: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
+    """(2, places) int32, side by side, so that only one of them is copied twice."""
+    taken = users[places]
+    pairs = np.empty((2, len(taken)), np.int32)
+    pairs[0] = taken
+    del taken
+    pairs[1] = items[places]
+    return pairs
 
 
 def _renumbered(ids: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

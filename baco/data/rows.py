@@ -135,37 +135,40 @@ class Rows:
                 )
         return {"missing_ids": missing, "below_min_rating": below}
 
-    def numbered(self) -> tuple[np.ndarray, np.ndarray, int, int]:
+    def numbered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The rows that are left in the order of part, time and source, their ids numbered as they ascend.
+
+        This closes the database: what follows needs its memory.
 
         Returns
         -------
         users, items : (rows,) int32
-        num_users, num_items : int
+        user_ids, item_ids : (ids,) integers, or StringDType
+            Those of the source, ascending.
         """
-        sizes = []
         for side in SIDES:
-            self._connection.execute(
+            self._run(
                 f"CREATE TABLE {side}s AS SELECT id, occurrences, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS "
                 f"number FROM (SELECT {side}_id AS id, count(*) AS occurrences FROM log WHERE {self._kept} GROUP BY 1)"
             )
-            sizes += self._fetch(f"SELECT count(*) FROM {side}s")
             self._warn(side)
-        self._connection.execute(
+        self._run(
             "CREATE TABLE pairs AS SELECT users.number AS user_number, items.number AS item_number FROM log "
             "JOIN users ON user_id = users.id JOIN items ON item_id = items.id "
             f"WHERE {self._kept} ORDER BY {self._order}log.rowid"
         )
+        self._run("DROP TABLE log")
         (count,) = self._fetch("SELECT count(*) FROM pairs")
         users, items = np.empty(count, np.int32), np.empty(count, np.int32)
         for start in range(0, count, BLOCK):
-            block = self._connection.execute(
+            block = self._run(
                 f"SELECT user_number, item_number FROM pairs WHERE rowid >= {start} AND rowid < {start + BLOCK}"
             ).fetchnumpy()
             users[start : start + BLOCK] = block["user_number"]
             items[start : start + BLOCK] = block["item_number"]
-        self._connection.execute("DROP TABLE pairs")
-        return users, items, *sizes
+        user_ids, item_ids = (self._numbered_ids(side) for side in SIDES)
+        self._connection.close()
+        return users, items, user_ids, item_ids
 
     def part_counts(self) -> dict[str, int]:
         """How many rows of each part are left."""
@@ -176,18 +179,9 @@ class Rows:
             for number, part in enumerate(self._sources)
         }
 
-    def ids(self, side: str, numbers: np.ndarray) -> np.ndarray:
-        """The ids of the source, by ascending numbers: integers, or StringDType."""
-        parts = []
-        for start in range(0, int(numbers[-1]) + 1, BLOCK):
-            block = self._connection.execute(
-                f"SELECT id FROM {side}s WHERE number >= {start} AND number < {start + BLOCK} ORDER BY number"
-            ).fetchnumpy()["id"]
-            if block.dtype.kind not in "iu":
-                block = np.array(block.tolist(), np.dtypes.StringDType())
-            first, last = np.searchsorted(numbers, (start, start + BLOCK))
-            parts.append(block[numbers[first:last] - start])
-        return np.concatenate(parts)
+    def _numbered_ids(self, side: str) -> np.ndarray:
+        ids = self._run(f"SELECT id FROM {side}s ORDER BY number").fetchnumpy()["id"]
+        return ids if ids.dtype.kind in "iu" else ids.astype(np.dtypes.StringDType())
 
     def _ids(self, column: str) -> dict[str, str]:
         """SQL of the ids: integers as they are, anything else as text; NULL where there is none."""
@@ -292,7 +286,7 @@ class Rows:
         (kind,) = self._fetch(f"SELECT typeof(id) FROM {side}s LIMIT 1") or ("BIGINT",)
         if kind != "VARCHAR":
             return
-        words = self._connection.execute(f"SELECT id, occurrences FROM {side}s WHERE {_is_missing('id')}").fetchall()
+        words = self._run(f"SELECT id, occurrences FROM {side}s WHERE {_is_missing('id')}").fetchall()
         for word, occurrences in words:
             log.warning(
                 "%s: the %s id '%s' of %d rows is a word for a missing value and kept as an id; "
