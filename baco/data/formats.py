@@ -52,6 +52,7 @@ SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 BLANKS = r"\s+"  # any run of blanks and tabs, as `separator` spells it
 LONGEST_SEPARATOR = 4  # bytes that DuckDB takes
 SAMPLE = 100  # lines that a format is recognised by
+HIVE = "hive_partitioning=true, hive_types_autocast=false"  # names of folders are text, 007 too
 LINES = "auto_detect=false, delim='', quote='', escape='', header=false, columns={'line': 'VARCHAR'}"
 
 
@@ -156,7 +157,7 @@ def open_source(
         return _open_feather(connection, path, files, scratch.name)
     if name == "parquet":
         links = _list(_links(path, files, scratch))
-        return _described(connection, path, f"read_parquet({links}, hive_partitioning=true)", "Parquet")
+        return _described(connection, path, f"read_parquet({links}, {HIVE})", "Parquet")
     readable = _readable(path, files, dialect, scratch)
     if name == "json":
         return _open_json(connection, path, readable)

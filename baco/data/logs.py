@@ -129,6 +129,9 @@ class Log:
                 raise UserError(f"dataset.{key}={value} must be 0 or more")
         if not (self.val_share > 0 and self.test_share > 0 and self.val_share + self.test_share < 1):
             raise UserError("dataset.val_share and dataset.test_share must be positive, and below 1 together")
+        for key in ("path", "path_val", "path_test"):
+            if getattr(self, key) == "":
+                raise UserError(f"dataset.{key} is empty; give the path of a file or folder")
         if self.path_val is not None and self.path_test is None:
             raise UserError("dataset.path_val needs dataset.path_test, the file of the test part")
         if self.path_test is not None and (self.k_core or self.split != "random"):
@@ -149,7 +152,7 @@ class Log:
     def _paths(self) -> dict[str, Path]:
         """The files of each part: all in the one part `train` where a split is still to be made."""
         paths = {"train": self.path, "val": self.path_val, "test": self.path_test}
-        return {part: Path(path) for part, path in paths.items() if path is not None}
+        return {part: Path(path).expanduser() for part, path in paths.items() if path is not None}
 
     def load(self, data_dir: Path) -> Interactions:
         """Import the log, or read what an earlier import of the same files with the same settings prepared.

@@ -123,8 +123,9 @@ class Rows:
             if row is not None:
                 place, value = self._found(row, self._columns.rating)
                 raise UserError(f"{place[0]}: column '{self._columns.rating}' holds {value!r} in {place[1]}, no number")
-            (below,) = self._fetch(f"SELECT count(*) FROM log WHERE {self._kept} AND rating < {min_rating!r}")
-            self._kept += f" AND rating >= {min_rating!r}"
+            least = f"'{float(min_rating)!r}'::DOUBLE"
+            (below,) = self._fetch(f"SELECT count(*) FROM log WHERE {self._kept} AND rating < {least}")
+            self._kept += f" AND rating >= {least}"
         elif self._columns.rating is not None:
             (without,) = self._fetch(f"SELECT count(*) FROM log WHERE {self._kept} AND rating <= 0")
             if without:

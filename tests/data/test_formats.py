@@ -151,6 +151,17 @@ def test_amazon_reviews_are_json_lines(table, tmp_path, year, ending):
     assert pairs_of(data) == pairs_in(table[table["rating"] >= 3])
 
 
+def test_a_null_in_json_is_no_id(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"user": 1, "item": 2}\n{"user": null, "item": 3}\n{"item": 3}\n')
+    with pytest.raises(UserError, match=r"log\.jsonl: column 'user' is empty in row 1; remove that row"):
+        Log(path=str(tmp_path / "log.jsonl")).load(tmp_path)
+
+
+def test_json_may_be_one_array(table, tmp_path):
+    table.to_json(tmp_path / "log.json", orient="records")
+    assert pairs_of(Log(path=str(tmp_path / "log.json")).load(tmp_path)) == pairs_in(table)
+
+
 def test_broken_json_is_told_with_its_line(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"user": 1, "item": 2}\n{"user": 1, "item\n')
     with pytest.raises(UserError, match=r"log\.jsonl cannot be read as a table \(.*Malformed JSON near line"):
@@ -174,6 +185,22 @@ def test_parquet_folders_as_spark_and_hive_write_them(table, tmp_path):
         rows.drop(columns="rating").to_parquet(tmp_path / "hive" / f"rating={rating}" / "part.parquet")
     data = Log(path=str(tmp_path / "hive"), rating="rating", min_rating=3).load(tmp_path)
     assert pairs_of(data) == pairs_in(table[table["rating"] >= 3])
+
+
+def test_names_of_hive_folders_are_text(table, tmp_path):
+    pytest.importorskip("pyarrow")
+    for user, rows in table.groupby("user"):
+        folder = tmp_path / "hive" / f"user=00{user}"
+        folder.mkdir(parents=True)
+        rows.drop(columns="user").to_parquet(folder / "part.parquet")
+    expected = pairs_in(table.assign(user="00" + table["user"].astype(str)))
+    assert pairs_of(Log(path=str(tmp_path / "hive")).load(tmp_path)) == expected
+
+
+def test_a_path_at_home(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    table.to_csv(tmp_path / "log.csv", index=False)
+    assert pairs_of(Log(path="~/log.csv").load(tmp_path / "data")) == pairs_in(table)
 
 
 def test_an_empty_folder_is_told(tmp_path):
@@ -375,6 +402,7 @@ def test_files_with_brackets_quotes_and_stars_in_their_names(table, tmp_path):
         ({"encoding": "utf-9"}, "dataset.encoding=utf-9 is unknown"),
         ({"quote": "''"}, "dataset.quote='' must be one character"),
         ({"missing_values": "dorp"}, "dataset.missing_values 'dorp' is unknown; did you mean 'drop'"),
+        ({"path_test": ""}, "dataset.path_test is empty"),
         ({"time_format": "%Y"}, "dataset.time_format needs dataset.timestamp"),
         ({"path_val": "v.csv"}, "dataset.path_val needs dataset.path_test"),
         ({"path_test": "t.csv", "k_core": 2}, "would change the split"),
