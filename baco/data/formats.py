@@ -53,6 +53,11 @@ BLANKS = r"\s+"  # any run of blanks and tabs, as `separator` spells it
 LONGEST_SEPARATOR = 4  # bytes that DuckDB takes
 SAMPLE = 100  # lines that a format is recognised by
 HIVE = "hive_partitioning=true, hive_types_autocast=false"  # names of folders are text, 007 too
+STRAY_QUOTE = (
+    "a quoted field holds a line break; most likely a quotation mark was opened and not closed there. Mend it, or set "
+    "dataset.quote='' if quotation marks are characters like others, or dataset.multiline=true if fields have several "
+    "lines"
+)
 LINES = "auto_detect=false, delim='', quote='', escape='', header=false, columns={'line': 'VARCHAR'}"
 
 
@@ -161,7 +166,7 @@ def open_source(
     readable = _readable(path, files, dialect, scratch)
     if name == "json":
         return _open_json(connection, path, readable)
-    return _open_text(connection, path, name, readable, dialect, wanted)
+    return _open_text(connection, path, name, _stem(files[0])[0], readable, dialect, wanted)
 
 
 def source_files(path: Path) -> list[Path]:
@@ -275,34 +280,56 @@ def _open_text(
     connection: DuckDBPyConnection,
     path: Path,
     name: str | None,
+    stem: str,
     files: list[str],
     dialect: Dialect,
     wanted: Collection[str],
 ) -> Source:
-    try:
-        rows = connection.execute(f"SELECT line FROM read_csv({literal(files[0])}, {LINES}) LIMIT {SAMPLE}").fetchall()
-    except Exception as error:
-        raise reading_error(str(path), error) from None
-    lines = [row[0] or "" for row in rows]
-    skipped = next((n for n, line in enumerate(lines) if line and not _is_comment(line, wanted)), len(lines))
-    lines = lines[skipped:]
-    if not lines:
-        raise UserError(f"{path} cannot be read as a table (it is empty)")
+    lines, skipped = _first_lines(connection, path, files[0], wanted)
     first = lines[0].removeprefix("\ufeff")
     separator = _spelled_out(dialect.separator, first)
     if name == "adjacency" or (name is None and separator in (None, " ", "\t", BLANKS) and _is_adjacency(lines)):
         return _adjacency(path, files, skipped)
-    stem = _stem(path)[0]
     if name is None and _is_movielens(stem, first):
         name = "movielens"
-    if name == "movielens":
-        separator = separator or ("::" if "::" in first else "\t")
-    elif name == "recbole":
-        separator = separator or "\t"
-    elif separator is None:
-        separator = _separator_of(path, stem, first)
-    header = name != "movielens" and (dialect.header or name == "recbole")
-    quote = dialect.quote
+    if separator is None:
+        separator = _separator_of(path, stem, first, name)
+    header = name == "recbole" or (dialect.header and name != "movielens")
+    if header:
+        _check_headers(connection, path, files, skipped)
+    return _separated(path, files, first, skipped, name, separator, replace(dialect, header=header))
+
+
+def _first_lines(
+    connection: DuckDBPyConnection, path: Path, file: str, wanted: Collection[str]
+) -> tuple[list[str], int]:
+    """The first lines after those that are blank or comments, and how many these are."""
+    try:
+        rows = connection.execute(f"SELECT line FROM read_csv({literal(file)}, {LINES}) LIMIT {SAMPLE}").fetchall()
+    except Exception as error:
+        raise reading_error(str(path), error) from None
+    lines = [row[0] or "" for row in rows]
+    skipped = next((n for n, line in enumerate(lines) if line and not _is_comment(line, wanted)), None)
+    if skipped is None:
+        raise UserError(f"{path} cannot be read as a table (it is empty)")
+    return lines[skipped:], skipped
+
+
+def _check_headers(connection: DuckDBPyConnection, path: Path, files: list[str], skipped: int) -> None:
+    """Raise where files of a folder do not all begin as the first one, since their first records would be lost."""
+    headers = {
+        connection.execute(f"SELECT line FROM read_csv({literal(file)}, {LINES}) LIMIT 1 OFFSET {skipped}").fetchone()
+        for file in files
+    }
+    if len(headers) > 1:
+        raise UserError(f"{path}: its files have different headers; without headers it needs dataset.header=false")
+
+
+def _separated(
+    path: Path, files: list[str], first: str, skipped: int, name: str | None, separator: str, dialect: Dialect
+) -> Source:
+    """Lines of fields, of which `first` is the first that is not skipped."""
+    header, quote = dialect.header, dialect.quote
     if quote is None:
         quote = '"' if len(separator) == 1 and separator != "\t" else ""
     fields = _fields(first.lstrip("# ") if header and first.startswith("#") else first, separator, quote)
@@ -313,19 +340,14 @@ def _open_text(
         relation, expressions, broken = _split_lines(files, skipped, separator, len(fields))
         fault = f"the line does not have the {len(fields)} fields of the first line"
     else:
-        types = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(fields)))
+        expressions = [f"c{number}" for number in range(len(fields))]
+        types = ", ".join(f"'{expression}': 'VARCHAR'" for expression in expressions)
         relation = (
             f"read_csv({_list(files)}, auto_detect=false, delim={literal(separator)}, quote={literal(quote)}, "
             f"escape={literal(quote)}, header=false, skip={skipped}, columns={{{types}}})"
         )
-        expressions = [f"c{number}" for number in range(len(fields))]
         if quote and not dialect.multiline:
-            broken = " OR ".join(f"contains({expression}, chr(10))" for expression in expressions)
-            fault = (
-                "a quoted field holds a line break; most likely a quotation mark was opened and not closed there. Mend "
-                "it, or set dataset.quote='' if quotation marks are characters like others, or dataset.multiline=true "
-                "if fields have several lines"
-            )
+            broken, fault = " OR ".join(f"contains({expression}, chr(10))" for expression in expressions), STRAY_QUOTE
     columns = dict(reversed(list(zip(names, expressions, strict=True))))  # of equal names the first counts
     if name == "recbole":
         columns |= {typed.partition(":")[0]: expression for typed, expression in columns.items()}
@@ -366,10 +388,12 @@ def _spelled_out(separator: str | None, first: str) -> str | None:
     return separator
 
 
-def _separator_of(path: Path, stem: str, first: str) -> str:
-    """By the ending, or by the first line where a .csv file is of another country."""
+def _separator_of(path: Path, stem: str, first: str, name: str | None) -> str:
+    """By the format or ending, or by the first line where a .csv file is of another country."""
     ending = Path(stem).suffix
-    if ending == ".tsv":
+    if name == "movielens" and "::" in first:
+        return "::"
+    if name in ("movielens", "recbole") or ending == ".tsv":
         return "\t"
     if ending != ".csv":
         raise UserError(

@@ -187,6 +187,16 @@ def test_parquet_folders_as_spark_and_hive_write_them(table, tmp_path):
     assert pairs_of(data) == pairs_in(table[table["rating"] >= 3])
 
 
+def test_a_folder_of_text_has_one_header_in_every_file(table, tmp_path):
+    (tmp_path / "log").mkdir()
+    table[:20].to_csv(tmp_path / "log" / "part-00000.csv", index=False)
+    table[20:].to_csv(tmp_path / "log" / "part-00001.csv", index=False)
+    assert pairs_of(Log(path=str(tmp_path / "log")).load(tmp_path)) == pairs_in(table)
+    table[20:].to_csv(tmp_path / "log" / "part-00001.csv", index=False, header=False)
+    with pytest.raises(UserError, match="its files have different headers"):
+        Log(path=str(tmp_path / "log")).load(tmp_path)
+
+
 def test_names_of_hive_folders_are_text(table, tmp_path):
     pytest.importorskip("pyarrow")
     for user, rows in table.groupby("user"):

@@ -123,7 +123,12 @@ def test_neither_threads_nor_memory_change_an_import(tmp_path, monkeypatch, thre
 
     monkeypatch.setattr(duckdb, "connect", with_threads)
     log = Log(path=str(tmp_path / "log.parquet"), timestamp="time", k_core=2)
-    assert log.load(tmp_path).fingerprint == twin(wide.assign(rating=0), log).fingerprint
+    expected = twin(wide.assign(rating=0), log).fingerprint
+    assert log.load(tmp_path).fingerprint == expected
+    wide.to_feather(tmp_path / "log.feather", chunksize=30_000)
+    feather = Log(path=str(tmp_path / "log.feather"), timestamp="time", k_core=2)
+    assert feather.load(tmp_path).fingerprint == expected
+    assert import_frame(wide, timestamp="time", k_core=2).fingerprint == expected
 
 
 ROWS = st.lists(
