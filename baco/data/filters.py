@@ -27,7 +27,8 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _first_occurrences(users, items, ends, num_items):
+def _first_occurrences(users: np.ndarray, items: np.ndarray, ends: np.ndarray, num_items: int) -> np.ndarray:
+    """`ends`, (num_users,) int64: how many interactions are of this user or one before it. It is overwritten."""
     order = np.empty(len(users), np.int64)  # by user, then by position
     for place in range(len(users) - 1, -1, -1):
         ends[users[place]] -= 1
@@ -42,7 +43,10 @@ def _first_occurrences(users, items, ends, num_items):
 
 
 @njit(cache=True)
-def _drop_outside_core(users, items, user_counts, item_counts, k, kept):
+def _drop_outside_core(
+    users: np.ndarray, items: np.ndarray, user_counts: np.ndarray, item_counts: np.ndarray, k: int, kept: np.ndarray
+) -> None:
+    """Takes out of `kept`, and of the counts, interactions of users and items with fewer than k, until none is left."""
     dropped = True
     while dropped:
         dropped = False

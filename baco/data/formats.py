@@ -9,10 +9,10 @@ import gzip
 import lzma
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from baco.errors import UserError, unknown
 
@@ -219,7 +219,7 @@ def _readable(path: Path, files: list[Path], dialect: Dialect, scratch: Path) ->
     return names
 
 
-def _convert(file: Path, opener, encoding: str, target: Path) -> None:
+def _convert(file: Path, opener: Callable[..., IO[str]], encoding: str, target: Path) -> None:
     try:
         with (
             opener(file, "rt", encoding=encoding, newline="") as old,

@@ -297,7 +297,7 @@ def _renumbered(ids: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.cumsum(there, dtype=np.int32) - np.int32(1))[ids], np.flatnonzero(there)
 
 
-def _add_content(digest, path: Path) -> None:
+def _add_content(digest: hashlib._Hash, path: Path) -> None:
     """Add a file, which may be larger than memory, or all files of a folder with their names to a hash."""
     for source in source_files(path):
         if source != path:
