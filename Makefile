@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine: `make run` and `make test`.
+# Two commands do everything on a fresh machine: `make run` and `make test`. `make help` lists the others.
 PYTHON ?= python3
 VENV ?= .venv
 
@@ -8,50 +8,55 @@ BACKBONE ?= lightgcn
 PROTOCOL ?= fast
 ARGS ?=                      # further overrides, such as ARGS="seed=1 budget=0.1"
 
-EXPERIMENT ?= all            # of conf/experiment
+GRID ?= all                  # of conf/grid
 MINUTES ?= null              # stop cleanly after so many
 OUT ?= batch                 # folder for what a batch leaves
 BATCH ?= $(strip $(OUT))/batch.zip
 
 IN_VENV := $(VENV)/bin/python
+BACO := $(VENV)/bin/baco
 INSTALLED := $(VENV)/installed
 
-.PHONY: run grid test lint tables figures report gpu-batch collect assignments clean
+.PHONY: run grid test lint tables figures report gpu-batch collect assignments help clean
 
 run: $(INSTALLED)  ## train and compare METHODS on DATASET
-	$(IN_VENV) run.py -m dataset=$(DATASET) method=$(METHODS) backbone=$(BACKBONE) protocol=$(PROTOCOL) $(ARGS)
+	$(BACO) run -m dataset=$(DATASET) method=$(METHODS) backbone=$(BACKBONE) protocol=$(PROTOCOL) $(ARGS)
 
-grid: $(INSTALLED)  ## the runs of EXPERIMENT that have no record yet, for MINUTES
-	$(IN_VENV) run.py +experiment=$(strip $(EXPERIMENT)) minutes=$(strip $(MINUTES)) $(ARGS)
+grid: $(INSTALLED)  ## the runs of GRID that have no record yet, for MINUTES
+	$(BACO) grid $(strip $(GRID)) minutes=$(strip $(MINUTES)) $(ARGS)
 
 test: lint  ## all tests, one process for each core, so with one thread of torch each
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -q --numprocesses auto --dist worksteal
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## style, the floors of the packages, and types
 	$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check --quiet .
+	$(VENV)/bin/lint-imports --no-logo
 
 tables: $(INSTALLED)  ## the tables in results/tables, from the records in results/records
-	$(IN_VENV) -m baco tables
+	$(BACO) tables
 
 figures: $(INSTALLED)  ## the figures in results/figures
-	$(IN_VENV) -m baco figures
+	$(BACO) figures
 
 report: $(INSTALLED)  ## tables and figures as one page, results/report.html
-	$(IN_VENV) -m baco report
+	$(BACO) report
 
-gpu-batch:  ## pending runs of EXPERIMENT for MINUTES (9) with the system's Python; new records in OUT/batch.zip
-	$(PYTHON) -m baco batch --experiment $(strip $(EXPERIMENT)) --minutes $(patsubst null,9,$(strip $(MINUTES))) --out $(strip $(OUT)) $(ARGS)
+gpu-batch:  ## pending runs of GRID for MINUTES (9) with the system's Python; new records in OUT/batch.zip
+	$(PYTHON) -m baco batch --grid $(strip $(GRID)) --minutes $(patsubst null,9,$(strip $(MINUTES))) --out $(strip $(OUT)) $(ARGS)
 
 collect: $(INSTALLED)  ## merge BATCH, the batch.zip of another machine, into results/records
-	$(IN_VENV) -m baco collect $(BATCH)
+	$(BACO) collect $(BATCH)
 
-assignments: $(INSTALLED)  ## only cluster, for the runs of EXPERIMENT: the codes travel in runs/assignments
-	$(IN_VENV) run.py +experiment=$(strip $(EXPERIMENT)) minutes=$(strip $(MINUTES)) assign_only=true $(ARGS)
+assignments: $(INSTALLED)  ## only cluster, for the runs of GRID: the codes travel in runs/assignments
+	$(BACO) grid $(strip $(GRID)) minutes=$(strip $(MINUTES)) assign_only=true $(ARGS)
 
-$(INSTALLED): pyproject.toml constraints.txt
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
-clean:
+clean:  ## remove the environment, logs and caches
 	rm -rf $(VENV) runs

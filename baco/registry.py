@@ -1,4 +1,4 @@
-"""Names of methods and backbones, as configurations spell them.
+"""Names of methods and backbones, as configurations spell them, and of kinds of tables, as exports do.
 
 A class registers itself with one decorator; looking a name up imports `baco`'s own classes and every module of the
 `baselines` package first. A new method is therefore one class and one YAML, and no list has to be extended.
@@ -10,46 +10,47 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from baco.errors import unknown
 
-METHODS: dict[str, type] = {}
-BACKBONES: dict[str, type] = {}
+METHODS: dict[str, type[Any]] = {}
+BACKBONES: dict[str, type[Any]] = {}
+TABLES: dict[str, type[Any]] = {}
 
 
 def register_method(name: str) -> Callable[[type], type]:
-    """Class decorator: make a compressor known as `method=name`."""
+    """Class decorator: make a compressor known by that name."""
     return _register(METHODS, name)
 
 
 def register_backbone(name: str) -> Callable[[type], type]:
-    """Class decorator: make a backbone known as `backbone=name`."""
+    """Class decorator: make a backbone known by that name."""
     return _register(BACKBONES, name)
 
 
-def method_class(name: str) -> type:
+def register_tables(name: str) -> Callable[[type], type]:
+    """Class decorator: make embedding tables known to whoever reads their exports, which have this name in them."""
+    return _register(TABLES, name)
+
+
+def method_class(name: str) -> type[Any]:
     """The compressor of that name; an unknown name is an error that suggests the nearest known one."""
     return _find(METHODS, "method", name)
 
 
-def backbone_class(name: str) -> type:
+def backbone_class(name: str) -> type[Any]:
     """The backbone of that name; an unknown name is an error that suggests the nearest known one."""
     return _find(BACKBONES, "backbone", name)
 
 
-def tables_class(name: str) -> type:
-    """The class of embedding tables of that name, as exports spell it."""
-    _import_all()
-    known, found = {}, [importlib.import_module("baco.embedding.tables").EmbeddingTables]
-    while found:
-        cls = found.pop()
-        known[cls.__name__] = cls
-        found += cls.__subclasses__()
-    return _find(known, "kind of tables", name)
+def tables_class(name: str) -> type[Any]:
+    """The embedding tables of that name; an unknown name is an error that suggests the nearest known one."""
+    return _find(TABLES, "kind of tables", name)
 
 
-def _register(known: dict[str, type], name: str) -> Callable[[type], type]:
-    def decorate(cls: type) -> type:
+def _register(known: dict[str, type[Any]], name: str) -> Callable[[type], type]:
+    def decorate(cls: type[Any]) -> type[Any]:
         if name in known:
             raise ValueError(f"'{name}' is registered twice: {known[name].__module__} and {cls.__module__}")
         cls.name = name
@@ -59,7 +60,7 @@ def _register(known: dict[str, type], name: str) -> Callable[[type], type]:
     return decorate
 
 
-def _find(known: dict[str, type], kind: str, name: str) -> type:
+def _find(known: dict[str, type[Any]], kind: str, name: str) -> type[Any]:
     _import_all()
     if name not in known:
         raise unknown(kind, name, known)
@@ -69,6 +70,7 @@ def _find(known: dict[str, type], kind: str, name: str) -> type:
 @cache
 def _import_all() -> None:
     importlib.import_module("baco.backbones.backbone")
+    importlib.import_module("baco.embedding.codebook")
     importlib.import_module("baco.coclustering.baco")
     importlib.import_module("baco.coclustering.baco_plus")
     package = importlib.import_module("baselines")

@@ -17,14 +17,16 @@ from tqdm import tqdm
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.tables import EmbeddingTables, Ledger
-from baco.errors import UserError
+from baco.compressors.runner import Runner, TrainingReport
+from baco.embedding.cost import Ledger
+from baco.embedding.tables import EmbeddingTables
+from baco.errors import SettingError
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.rng import stream
-from baco.training.trainer import FitReport, Trainer
+from baco.validation import Validated, setting
 from baselines.full import trained_full
-from baselines.sizes import SizedTables, affordable_size, allocate, ranked
+from baselines.sizes import SizedTables, affordable_size, allocate, assign_by_rank
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +98,9 @@ class Actions:
 
     def tables(self, action: Action) -> SearchedTables:
         """Tables of these sizes, before their first values are drawn."""
-        degrees = self.train.user_degrees, self.train.item_degrees
-        return SearchedTables(*map(ranked, action, degrees), self.largest)
+        users = assign_by_rank(action.user_sizes, self.train.user_degrees)
+        items = assign_by_rank(action.item_sizes, self.train.item_degrees)
+        return SearchedTables(users, items, self.largest)
 
 
 class SearchedTables(SizedTables):
@@ -179,7 +182,7 @@ class Bet(Compressor):
     has_start = True
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """Settings of the search.
 
         Attributes
@@ -198,47 +201,44 @@ class Bet(Compressor):
             'predictor', or 'random': probes are chosen blindly, the control of the paper's ablation.
         """
 
-        probes: int = 20
-        candidates: int = 100
-        probe_epochs: int = 3
-        updates: int = 2
-        retrained: int = 3
-        selection: str = "predictor"
+        probes: int = setting(20, at_least=1)
+        candidates: int = setting(100, at_least=1)
+        probe_epochs: int = setting(3, at_least=1)
+        updates: int = setting(2, at_least=0)
+        retrained: int = setting(3, at_least=1)
+        selection: str = setting("predictor", one_of=("predictor", "random"))
 
         def __post_init__(self):
-            for key in ("probes", "candidates", "probe_epochs", "retrained"):
-                if not getattr(self, key) > 0:
-                    raise UserError(f"method.{key}={getattr(self, key)} must be positive")
-            if self.updates < 0:
-                raise UserError(f"method.updates={self.updates} must be 0 or more")
+            super().__post_init__()
             if self.retrained > self.probes:
-                raise UserError(f"method.retrained={self.retrained} is more than method.probes={self.probes}")
-            if self.selection not in ("predictor", "random"):
-                raise UserError(f"method.selection={self.selection} must be predictor or random")
+                raise SettingError("retrained", self.retrained, f"is more than probes={self.probes}")
+
+    config: Config
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SearchedTables:
         """The tables of one action drawn blindly, from which `search` takes what they cost."""
         actions = Actions(train, affordable_size(budget, train.num_nodes), budget.dim)
         return actions.tables(actions.draw(rng))
 
-    def search(self, tables: SearchedTables, trainer: Trainer) -> SearchedTables:
-        actions = Actions(trainer.backbone.train, len(tables.values), tables.dim)
-        self._announce(trainer)
-        full, report = trained_full(trainer, tables.dim)
+    def search(self, tables: EmbeddingTables, runner: Runner) -> SearchedTables:
+        assert isinstance(tables, SearchedTables)  # those of `fit`
+        actions = Actions(runner.train, len(tables.values), tables.dim)
+        self._announce(runner)
+        full, report = trained_full(runner, tables.dim)
         log.info("bet: the full model is trained; the rest may take about %.0f s", self._seconds_left(report))
 
-        probed = self._probe(actions, full, trainer)
+        probed = self._probe(actions, full, runner)
         best = sorted(probed, key=lambda probe: probe.fitness, reverse=True)[: self.config.retrained]
         values = []
         for number, probe in enumerate(best, 1):
-            retrained = trainer.initialized(actions.tables(probe.action))
-            trainer.fit(retrained)
-            values.append(score(trainer, retrained))
+            retrained = runner.initialize(actions.tables(probe.action))
+            runner.fit(retrained)
+            values.append(score(runner, retrained))
             log.info("bet: action %d of %d is worth %.2f %% on validation", number, len(best), 100 * values[-1])
-        return trainer.initialized(actions.tables(best[int(np.argmax(values))].action))
+        return runner.initialize(actions.tables(best[int(np.argmax(values))].action))
 
-    def _announce(self, trainer: Trainer) -> None:
-        config, epochs = self.config, trainer.protocol.max_epochs
+    def _announce(self, runner: Runner) -> None:
+        config, epochs = self.config, runner.max_epochs
         log.info(
             "bet: trains the full model and %d others for at most %d epochs each, and %d for %d: %d epochs at most, "
             "after which the training proper repeats the best",
@@ -249,30 +249,30 @@ class Bet(Compressor):
             (1 + config.retrained) * epochs + config.probes * config.probe_epochs,
         )
 
-    def _seconds_left(self, full: FitReport) -> float:
+    def _seconds_left(self, full: TrainingReport) -> float:
         """An estimate from the training of the full model, the training proper included."""
         config = self.config
         validation = full.validation_seconds / len(full.history)
         probe = config.probe_epochs * full.training_seconds / full.epochs + 3 * validation
         return config.probes * probe + (config.retrained + 1) * (full.training_seconds + full.validation_seconds)
 
-    def _probe(self, actions: Actions, full: EmbeddingTables, trainer: Trainer) -> list[Probed]:
+    def _probe(self, actions: Actions, full: EmbeddingTables, runner: Runner) -> list[Probed]:
         """Actions that were fine-tuned from the full model, in the order in which they were tried."""
         config = self.config
-        rng = stream(trainer.seed, "search")
+        rng = stream(runner.seed, "search")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
             predictor = FitnessPredictor(actions.frequencies, actions.largest)
-        start, reference = torch.cat(full()).detach().flatten(), score(trainer, full) or 1.0
+        start, reference = torch.cat(full()).detach().flatten(), score(runner, full) or 1.0
         probed: list[Probed] = []
-        disable = None if trainer.progress else True
+        disable = None if runner.progress else True
         for number in tqdm(range(config.probes), desc="probing", unit="probe", disable=disable, leave=False):
             action, histogram = self._choose(number, actions, probed, predictor, rng)
-            tables = actions.tables(action).to(trainer.device)
+            tables = actions.tables(action).to(runner.device)
             with torch.no_grad():
                 tables.values.copy_(start[tables.positions])
-            trainer.fit(tables, max_epochs=config.probe_epochs)
-            probed.append(Probed(action, histogram, score(trainer, tables) / reference))
+            runner.fit(tables, max_epochs=config.probe_epochs)
+            probed.append(Probed(action, histogram, score(runner, tables) / reference))
             log.debug("bet: probe %d: fitness %.4f", number + 1, probed[-1].fitness)
             for _ in range(config.updates):
                 past = probed[rng.integers(len(probed))]
@@ -303,7 +303,7 @@ class Bet(Compressor):
         return drawn[chosen], histograms[chosen]
 
 
-def score(trainer: Trainer, tables: EmbeddingTables) -> float:
+def score(runner: Runner, tables: EmbeddingTables) -> float:
     """The mean of recall and NDCG at 5, 10 and 20 on validation."""
-    means = trainer.evaluate(tables, "val", max(FITNESS_CUTOFFS)).means(FITNESS_CUTOFFS)
+    means = runner.validation_means(tables, FITNESS_CUTOFFS)
     return float(np.mean([means[f"{metric}@{k}"] for metric in ("recall", "ndcg") for k in FITNESS_CUTOFFS]))

@@ -70,9 +70,13 @@ def bimlpa(graph: Biadjacency, rng: np.random.Generator) -> tuple[np.ndarray, li
             rounds[-1] += 1
             before = blue_sets, red_sets
             nothing = np.empty(0)
-            blue_sets, *sent = receive(blue_neighbors, blue_degrees, sent_labels, sent_weights, keys, nothing)
+            blue_sets, blue_labels, blue_weights = receive(
+                blue_neighbors, blue_degrees, sent_labels, sent_weights, keys, nothing
+            )
             draws = rng.random(num_labels) if single else nothing
-            red_sets, sent_labels, sent_weights = receive(red_neighbors, red_degrees, *sent, keys, draws)
+            red_sets, sent_labels, sent_weights = receive(
+                red_neighbors, red_degrees, blue_labels, blue_weights, keys, draws
+            )
             if np.array_equal(before[0], blue_sets) and np.array_equal(before[1], red_sets):
                 break
     sets = (red_sets, blue_sets) if red is users else (blue_sets, red_sets)

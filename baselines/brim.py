@@ -10,7 +10,7 @@ from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import ENOUGH_SHARE, fill_budget
 from baco.embedding.codes import Assignment
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.graph import SQUARE, Biadjacency, Neighbors
 from baco.registry import register_method
 from baselines.support.clustering import MatchedClustering

@@ -11,17 +11,19 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from baco.backbones.backbone import Backbone
-from baco.compressors.budget import Budget, RowFormat, split_rows
+from baco.compressors.budget import Budget, split_rows
 from baco.compressors.compressor import Compressor
-from baco.embedding.codes import SIDES, AffineHash, code_bits, pack_bits, packed_code_bytes, unpack_bits
-from baco.embedding.quantizers import unpack_export
-from baco.embedding.tables import EmbeddingTables, Ledger
-from baco.errors import UserError
+from baco.embedding.bits import code_bits, pack_bits, packed_code_bytes, unpack_bits
+from baco.embedding.codes import SIDES
+from baco.embedding.cost import Ledger, RowFormat
+from baco.embedding.rules import AffineHash
+from baco.embedding.tables import EmbeddingTables, FinalEmbeddings
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
+from baco.validation import setting
 from baselines.support.schedule import CodeUpdates
 
 NEVER = CodeUpdates(update_until=0)
@@ -51,12 +53,9 @@ class Cce(Compressor):
     class Config(CodeUpdates):
         """num_chunks : c, into how many chunks an embedding is cut; must divide dim."""
 
-        num_chunks: int = 2
+        num_chunks: int = setting(2, at_least=1)
 
-        def __post_init__(self):
-            super().__post_init__()
-            if self.num_chunks < 1:
-                raise UserError(f"method.num_chunks={self.num_chunks} must be 1 or more")
+    config: Config
 
     def warm_up(self) -> None:
         compile_kmeans()
@@ -64,7 +63,7 @@ class Cce(Compressor):
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CceTables:
         chunks = self.config.num_chunks
         if budget.dim % chunks:
-            raise UserError(f"method.num_chunks={chunks} does not divide dim={budget.dim}; change one of them")
+            raise SettingError("num_chunks", chunks, f"does not divide dim={budget.dim}; change one of them")
         sizes, row = (train.num_users, train.num_items), budget.row_format(budget.dim // chunks)
 
         def over_budget(rows: int) -> bool:
@@ -78,17 +77,19 @@ class Cce(Compressor):
         if rows < 2:
             least = budget.amount(total(*(chunked_ledger(size, 1, chunks, budget.dim, row) for size in sizes)))
             raise UserError(
-                f"the budget of {budget.limit:,} {budget.unit} is below the least that method=cce needs, {least:,}; "
-                "raise budget= or lower method.num_chunks"
+                f"the budget of {budget.limit:,} {budget.unit} is below the least that 'cce' needs, {least:,}; "
+                "raise the budget or lower num_chunks"
             )
         codebooks = []
         for size, side_rows in zip(sizes, split_rows(rows, *sizes), strict=True):
             labels = AffineHash.draw(chunks, size, rng).evaluate(size, side_rows).index
             hashes = AffineHash.draw(chunks, size, rng)
             codebooks.append(ChunkedCodebook(labels, hashes, side_rows, budget.dim))
-        return CceTables(*codebooks, self.config, int(rng.integers(2**32)))
+        users, items = codebooks
+        return CceTables(users, items, self.config, int(rng.integers(2**32)))
 
 
+@register_tables("CceTables")
 class CceTables(EmbeddingTables):
     """A chunked codebook for each side.
 
@@ -129,7 +130,7 @@ class CceTables(EmbeddingTables):
             codebook: ChunkedCodebook = getattr(self, side)
             labels, hashes = codebook.labels(), codebook.hashes()
             header[side] = {"shape": list(labels.shape), "num_rows": codebook.num_rows}
-            arrays[f"{side}.labels"] = pack_bits(labels, code_bits(codebook.num_rows))
+            arrays[f"{side}.labels"] = pack_bits(labels.ravel(), code_bits(codebook.num_rows))
             arrays |= {f"{side}.{name}": array for name, array in hashes.arrays().items()}
             arrays[f"{side}/rows"] = codebook.rows.detach().cpu().numpy()
         return {"header": json_array(header)} | arrays
@@ -137,7 +138,7 @@ class CceTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CceTables:
         """The tables whose `export` these arrays are."""
-        arrays, codebooks = unpack_export(arrays), []
+        codebooks = []
         for side, about in from_json_array(arrays["header"]).items():
             num_ids, chunks = about["shape"]
             labels = unpack_bits(arrays[f"{side}.labels"], code_bits(about["num_rows"]), num_ids * chunks)
@@ -149,11 +150,12 @@ class CceTables(EmbeddingTables):
             with torch.no_grad():
                 codebook.rows.copy_(torch.as_tensor(rows))
             codebooks.append(codebook)
-        return cls(*codebooks)
+        users, items = codebooks
+        return cls(users, items)
 
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> list[nn.Parameter] | None:
         if not self.updates.due(epoch) or not all(embeddings.isfinite().all() for embeddings in self()):
-            return []  # what is not finite cannot be clustered; the next validation stops the training
+            return None  # what is not finite cannot be clustered; the next validation stops the training
         rng = np.random.default_rng([self.seed, epoch])
         self.users.cluster(rng)
         self.items.cluster(rng)
@@ -173,6 +175,9 @@ class ChunkedCodebook(nn.Module):
         k, of each table.
     dim : int
     """
+
+    codes: Tensor
+    hash_arrays: Tensor
 
     def __init__(self, labels: np.ndarray, hashes: AffineHash, num_rows: int, dim: int):
         super().__init__()

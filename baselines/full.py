@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
+from baco.compressors.runner import Runner, TrainingReport
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
-from baco.embedding.tables import CodebookTables
 from baco.graph import Biadjacency
 from baco.registry import register_method
-
-if TYPE_CHECKING:
-    from baco.training.trainer import FitReport, Trainer
 
 
 @register_method("full")
@@ -33,7 +29,7 @@ def full_tables(train: Biadjacency, dim: int) -> CodebookTables:
     return CodebookTables(Assignment.of_own_rows(train.num_users, train.num_items), dim)
 
 
-def trained_full(trainer: Trainer, dim: int) -> tuple[CodebookTables, FitReport]:
+def trained_full(runner: Runner, dim: int) -> tuple[CodebookTables, TrainingReport]:
     """The full model and how it was trained, for methods that compress what it learns."""
-    full = trainer.initialized(full_tables(trainer.backbone.train, dim))
-    return full, trainer.fit(full, checkpoint=trainer.full_checkpoint)
+    full = runner.initialize(full_tables(runner.train, dim))
+    return full, runner.fit_full(full)

@@ -11,10 +11,12 @@ from scipy.sparse import csr_array
 from baco.compressors.budget import Budget, split_rows
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import AffineHash, Assignment, Codes, OwnRows
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, OwnRows, Rule
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
+from baco.validation import Validated, setting
 
 PLANES = 32  # random hyperplanes of LSH, one bit each: more than any number of rows needs
 
@@ -52,14 +54,10 @@ class DoubleHash(CodeCompressor):
 
 
 @dataclass(frozen=True)
-class OwnShare:
+class OwnShare(Validated):
     """own_share : the part of each side's rows that its most frequent ids have for themselves."""
 
-    own_share: float = 0.5
-
-    def __post_init__(self):
-        if not 0 <= self.own_share < 1:
-            raise UserError(f"method.own_share={self.own_share} must be 0 or more, and below 1")
+    own_share: float = setting(0.5, at_least=0, below=1)
 
 
 @register_method("frequency")
@@ -74,6 +72,7 @@ class FrequencyHash(CodeCompressor):
 
     label = "Frequency hashing"
     Config = OwnShare
+    config: OwnShare
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         return hashed(train, budget, rng, num_hashes=1, own_share=self.config.own_share)
@@ -91,6 +90,7 @@ class HybridHash(CodeCompressor):
 
     label = "Hybrid hashing"
     Config = OwnShare
+    config: OwnShare
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         return hashed(train, budget, rng, num_hashes=2, own_share=self.config.own_share)
@@ -123,12 +123,13 @@ def hashed(
     if over_budget(2):
         raise UserError(
             f"the budget of {budget.limit:,} {budget.unit} does not buy two codebook rows beside the codes that are "
-            "stored; raise budget="
+            "stored; raise the budget"
         )
     rows = 1 + bisect_left(range(2, train.num_nodes + 1), True, key=over_budget)
     sides = []
     degrees = train.user_degrees, train.item_degrees
     for size, side_rows, frequency in zip(sizes, split_rows(rows, *sizes), degrees, strict=True):
+        rule: Rule
         if own_share:
             own = np.zeros(size, np.bool_)
             own[np.argsort(-frequency, kind="stable")[: own_rows(side_rows)]] = True
@@ -137,7 +138,8 @@ def hashed(
             rule = AffineHash.draw(num_hashes, size, rng)
         weights = np.ones(num_hashes, np.float32) if num_hashes > 1 else None
         sides.append(Codes.from_rule(rule, size, side_rows, weights))
-    return Assignment(*sides)
+    users, items = sides
+    return Assignment(users, items)
 
 
 @register_method("lsh")
@@ -161,8 +163,9 @@ class Lsh(CodeCompressor):
 
         def at(bins: float) -> Assignment:
             user_bins, item_bins = split_rows(max(2, round(bins)), train.num_users, train.num_items)
-            sides = (np.floor(users * user_bins), np.floor(items * item_bins))
-            return Assignment(*(Codes.from_labels(side) for side in sides), {"bins": [user_bins, item_bins]})
+            user_codes = Codes.from_labels(np.floor(users * user_bins))
+            item_codes = Codes.from_labels(np.floor(items * item_bins))
+            return Assignment(user_codes, item_codes, {"bins": [user_bins, item_bins]})
 
         return fill_budget(at, budget, start=max(2, budget.rows()))
 

@@ -59,7 +59,7 @@ def infomap_labels(graph: Biadjacency, seed: int, arguments: str) -> np.ndarray:
     UserError
         When the package is missing.
     """
-    infomap = optional_package("infomap", "method=infomap", "infomap>=2.7,<3", licence="GPL")
+    infomap = optional_package("infomap", "the method 'infomap'", "infomap>=2.7,<3", licence="GPL")
     network = infomap.Infomap(f"--silent --seed {seed} {arguments}")
     network.bipartite_start_id = graph.num_users
     network.add_links(np.stack([graph.users, graph.num_users + graph.items], axis=1))

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment, Codes
-from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.numerics.kmeans import fill_empty
 from baco.registry import register_method
+from baco.validation import Validated, setting
 from baselines.support.connected import Connected
 
 MOST_ROUNDS = 20
@@ -39,14 +39,12 @@ class InformationTheoreticCoclustering(CodeCompressor):
     label = "ITCC"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """smoothing : eps of q(l | k) = (1 - eps) p(l | k) + eps p(l); 0 is the published rule."""
 
-        smoothing: float = 0.1
+        smoothing: float = setting(0.1, at_least=0, below=1)
 
-        def __post_init__(self):
-            if not 0 <= self.smoothing < 1:
-                raise UserError(f"method.smoothing={self.smoothing} must be at least 0 and below 1")
+    config: Config
 
     def warm_up(self) -> None:
         labels = np.zeros(2, np.int32)

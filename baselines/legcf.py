@@ -10,17 +10,18 @@ import torch
 from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 
-from baco.backbones.backbone import Backbone
-from baco.backbones.propagation import normalised
-from baco.compressors.budget import FLOAT_BYTES, Budget, RowFormat
+from baco.backbones.propagation import normalise
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
+from baco.embedding.codebook import Codebook
 from baco.embedding.codes import Codes
-from baco.embedding.quantizers import unpack_export
-from baco.embedding.tables import Codebook, EmbeddingTables, Ledger
-from baco.errors import UserError, unknown
+from baco.embedding.cost import FLOAT_BYTES, Ledger, RowFormat
+from baco.embedding.tables import EmbeddingTables, FinalEmbeddings
+from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
+from baco.validation import setting
 from baselines.support.optional import optional_package
 from baselines.support.schedule import CodeUpdates
 
@@ -39,20 +40,10 @@ class Settings(CodeUpdates):
     graph : 'expanded', codebook rows are nodes of the propagated graph; 'plain', they are not.
     """
 
-    codes_per_id: int = 2
-    own_weight: float = 0.9
-    rescale: str = "layer0"
-    graph: str = "expanded"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.codes_per_id < 1:
-            raise UserError(f"method.codes_per_id={self.codes_per_id} must be 1 or more")
-        if not 0 < self.own_weight < 1:
-            raise UserError(f"method.own_weight={self.own_weight} must be above 0 and below 1")
-        for key, choices in (("rescale", RESCALES), ("graph", GRAPHS)):
-            if getattr(self, key) not in choices:
-                raise unknown(f"method.{key}", getattr(self, key), choices)
+    codes_per_id: int = setting(2, at_least=1)
+    own_weight: float = setting(0.9, above=0, below=1)
+    rescale: str = setting("layer0", one_of=RESCALES)
+    graph: str = setting("expanded", one_of=GRAPHS)
 
     @property
     def learned(self) -> bool:
@@ -91,6 +82,7 @@ class Legcf(Compressor):
 
     label = "LEGCF"
     Config = Settings
+    config: Settings
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> LegcfTables:
         settings, num_ids = self.config, train.num_nodes
@@ -105,8 +97,8 @@ class Legcf(Compressor):
         rows = t - 1 + bisect_left(range(t, num_ids + 1), True, key=over_budget)
         if rows < t:
             raise UserError(
-                f"the budget of {budget.limit:,} {budget.unit} does not buy method=legcf the {t} codebook rows that it "
-                "needs beside codes and weights; raise budget= or lower method.codes_per_id"
+                f"the budget of {budget.limit:,} {budget.unit} does not buy 'legcf' the {t} codebook rows that it "
+                "needs beside codes and weights; raise the budget or lower codes_per_id"
             )
         parts = metis_parts(train, rows, int(rng.integers(2**31)))
         others = np.sort(rng.integers(rows - t + 1, size=(num_ids, t - 1)), axis=1) + np.arange(1, t)
@@ -121,6 +113,7 @@ class Legcf(Compressor):
         return np.tile(weights, (num_ids, 1)) if settings.learned else weights
 
 
+@register_tables("LegcfTables")
 class LegcfTables(EmbeddingTables):
     """Layer 0 is tanh(S E), users first.
 
@@ -131,6 +124,8 @@ class LegcfTables(EmbeddingTables):
     num_users : int
     settings : Settings
     """
+
+    edge_scale: Tensor
 
     def __init__(self, codes: Codes, dim: int, num_users: int, settings: Settings):
         super().__init__()
@@ -148,12 +143,18 @@ class LegcfTables(EmbeddingTables):
 
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
-        weights = self.codebook.weights.reshape(-1, self.codebook.codes.shape[1])[0]
+        weights = self.weights.reshape(-1, self.codebook.codes.shape[1])[0]
         self.codebook.reset_parameters(std / weights.norm().item(), generator)  # S E has the deviation that is wanted
+
+    @property
+    def weights(self) -> Tensor:
+        """Those of S: (num_ids, t), or (t,) where all ids have the same."""
+        assert self.codebook.weights is not None  # codes without weights are no S
+        return self.codebook.weights
 
     def codes(self) -> Codes:
         """S as it is now, a copy."""
-        rows, codes, weights = self.codebook.rows, self.codebook.codes, self.codebook.weights
+        rows, codes, weights = self.codebook.rows, self.codebook.codes, self.weights
         return Codes(codes.cpu().numpy().copy(), len(rows), weights.cpu().numpy().copy())
 
     def ledger(self) -> Ledger:
@@ -171,7 +172,6 @@ class LegcfTables(EmbeddingTables):
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> LegcfTables:
         """The tables whose `export` these arrays are."""
-        arrays = unpack_export(arrays)
         header, rows = from_json_array(arrays["header"]), arrays["rows"]
         codes = Codes.unpack(header["codes"], arrays)
         tables = cls(codes, rows.shape[1], header["num_users"], Settings(**header["settings"]))
@@ -185,29 +185,27 @@ class LegcfTables(EmbeddingTables):
         if self.settings.graph == "plain":
             return adjacency
         assignment = self.codebook.pooling() * np.float32(self.edge_scale.item())
-        return block_array([[normalised(adjacency), assignment], [assignment.T, None]], format="csr")
+        return block_array([[normalise(adjacency), assignment], [assignment.T, None]], format="csr")
 
     def graph_rows(self) -> tuple[Tensor, ...]:
         return () if self.settings.graph == "plain" else (self.codebook.rows,)
 
     @torch.no_grad()
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> list[nn.Parameter] | None:
         if not self.settings.due(epoch):
-            return []
+            return None
         codebook = self.codebook
-        num_ids, t = codebook.codes.shape
-        nodes = backbone.propagation(self)(*self.shared_rows())
-        if not nodes.isfinite().all():
-            return []  # the next validation stops the training
-        ids, rows = nodes[:num_ids], nodes[num_ids:] if len(nodes) > num_ids else codebook.rows
-        codes, weights = closest_rows(ids, rows, t)
+        users, items, rows = final_embeddings()
+        ids, rows = torch.cat([users, items]), rows if len(rows) else codebook.rows
+        if not (ids.isfinite().all() and rows.isfinite().all()):
+            return None  # the next validation stops the training
+        codes, weights = closest_rows(ids, rows, codebook.codes.shape[1])
         weights = weights.clamp(min=0)
         if self.settings.rescale == "layer0":
-            published, weights = weights.sum(), refitted(ids, rows, codes)
+            published, weights = weights.sum(), refit_weights(ids, rows, codes)
             self.edge_scale.copy_(published / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
         codebook.codes.copy_(codes)
-        codebook.weights.copy_(weights)
-        backbone.attach(self)
+        self.weights.copy_(weights)
         return []  # the rows are as they were, and so is what Adam knows of them
 
 
@@ -240,7 +238,7 @@ def closest_rows(nodes: Tensor, rows: Tensor, t: int) -> tuple[Tensor, Tensor]:
     return torch.cat([found.indices for found in best]), torch.cat([found.values for found in best])
 
 
-def refitted(nodes: Tensor, rows: Tensor, codes: Tensor) -> Tensor:
+def refit_weights(nodes: Tensor, rows: Tensor, codes: Tensor) -> Tensor:
     """(n, t) weights of at least 0 with which the rows that `codes` (n, t) names come close to the (n, dim) nodes.
 
     Least squares; where it has negative weights, they become zero and the others are scaled to the best multiple.
@@ -262,7 +260,7 @@ def metis_parts(graph: Biadjacency, num_parts: int, seed: int) -> np.ndarray:
     UserError
         When the package is missing.
     """
-    pymetis = optional_package("pymetis", "method=legcf", "pymetis>=2025.2")
+    pymetis = optional_package("pymetis", "the method 'legcf'", "pymetis>=2025.2")
     if num_parts == 1:
         return np.zeros(graph.num_nodes, np.int64)
     indptr, indices = (array.astype(np.int32) for array in graph.joint)

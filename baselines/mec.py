@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, softplus
 
 from baco.compressors.budget import Budget
-from baco.embedding.quantizers import ProductQuantizer, code_dtype
-from baco.errors import UserError
+from baco.embedding.bits import code_dtype
+from baco.embedding.quantizers import ProductQuantizer
 from baco.graph import Biadjacency
 from baco.registry import register_method
+from baco.validation import setting
 from baselines.pq import ProductMethod, ProductSettings, ProductTables
 
 RARE = 1e-6  # added to frequencies in logarithms: an unused centroid has a finite gradient
@@ -44,20 +45,13 @@ class Mec(ProductMethod):
         contrast : weight of the contrastive loss.
         """
 
-        code_epochs: int = 10
-        code_batch: int = 8192
-        code_rate: float = 1e-4
-        balance: float = 1e-4
-        contrast: float = 2e-3
+        code_epochs: int = setting(10, at_least=0)
+        code_batch: int = setting(8192, at_least=1)
+        code_rate: float = setting(1e-4, above=0)
+        balance: float = setting(1e-4, at_least=0)
+        contrast: float = setting(2e-3, at_least=0)
 
-        def __post_init__(self):
-            super().__post_init__()
-            for key in ("code_batch", "code_rate"):
-                if not getattr(self, key) > 0:
-                    raise UserError(f"method.{key}={getattr(self, key)} must be positive")
-            for key in ("code_epochs", "balance", "contrast"):
-                if not getattr(self, key) >= 0:
-                    raise UserError(f"method.{key}={getattr(self, key)} must be 0 or more")
+    config: Config
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> ProductTables:
         return self.tables(train, budget, rng)
@@ -77,7 +71,7 @@ class Mec(ProductMethod):
                 optimizer.zero_grad()
                 objective(x[ids], weights[ids], generator).backward()
                 optimizer.step()
-        codes = objective.codes(x).numpy().astype(code_dtype(quantizer.bits))
+        codes: np.ndarray = objective.codes(x).numpy().astype(code_dtype(quantizer.bits))
         return objective.centroids.detach().numpy(), codes
 
 

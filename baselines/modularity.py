@@ -20,10 +20,11 @@ from scipy.sparse import csr_matrix
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import AffineHash, Assignment, Codes, HashAndLabel
-from baco.errors import UserError
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, HashAndLabel
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
+from baco.validation import Validated, setting
 from baselines.support.clustering import Clustering
 from baselines.support.optional import optional_package
 
@@ -52,8 +53,10 @@ class GraphHash(Clustering):
         shuffle : whether nodes are visited in an order drawn from the seed; otherwise the seed decides nothing.
         """
 
-        resolution: float | None = None
+        resolution: float | None = setting(None, at_least=0)
         shuffle: bool = True
+
+    config: Config
 
     def warm_up(self) -> None:
         louvain(SQUARE, 0, shuffle=True)(1.0)
@@ -76,11 +79,13 @@ class DoubleGraphHash(CodeCompressor):
     label = "DoubleGraphHash"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """As `GraphHash.Config`, without second codes from clusters: the hash is the second code."""
 
-        resolution: float | None = None
+        resolution: float | None = setting(None, at_least=0)
         shuffle: bool = True
+
+    config: Config
 
     def warm_up(self) -> None:
         louvain(SQUARE, 0, shuffle=True)(1.0)
@@ -118,7 +123,9 @@ class Leiden(Clustering):
         resolution : gamma; None searches the value that fills the budget.
         """
 
-        resolution: float | None = None
+        resolution: float | None = setting(None, at_least=0)
+
+    config: Config
 
     def warm_up(self) -> None:
         leiden(SQUARE, 0)(1.0)
@@ -132,15 +139,13 @@ def at_resolution(assign: Callable[[float], Assignment], budget: Budget, resolut
     """The assignment of a given resolution, or that of the one that fills the budget."""
     if resolution is None:
         return fill_budget(assign, budget, START)
-    if not 0 <= resolution < np.inf:
-        raise UserError(f"method.resolution={resolution} must be 0 or a positive number")
     return assign(resolution)
 
 
 def with_hash(labels: np.ndarray, hashed: AffineHash) -> Codes:
     """Two codes per id, its hash and its label, whose rows are summed."""
     clusters = Codes.from_labels(labels)
-    rule = HashAndLabel.of(hashed, clusters.index, clusters.num_rows)
+    rule = HashAndLabel.of(hashed, clusters.first, clusters.num_rows)
     return Codes.from_rule(rule, len(labels), clusters.num_rows, np.ones(2, np.float32))
 
 
@@ -166,7 +171,7 @@ def leiden(train: Biadjacency, seed: int) -> Solver:
     Its constant Potts model sums e_c - r S_out(c) S_in(c). With the degrees of users as weights going out, those of
     items coming in, and r = gamma / E, that is E times the modularity.
     """
-    igraph = optional_package("igraph", "method=leiden", "igraph>=1.0", licence="GPL")
+    igraph = optional_package("igraph", "the method 'leiden'", "igraph>=1.0", licence="GPL")
     train.check_interactions()
     edges = np.column_stack([train.users, train.items + train.num_users])
     graph = igraph.Graph(n=train.num_nodes, edges=edges, directed=True)

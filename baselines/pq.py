@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,26 +12,28 @@ from torch import Tensor, nn
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
+from baco.compressors.runner import Runner
+from baco.embedding.bits import code_dtype, pack_bits, unpack_bits
 from baco.embedding.codes import SIDES
+from baco.embedding.cost import Ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import MOST_CODE_BITS, ProductQuantizer, code_dtype, pack_rows, unpack_rows
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger
-from baco.errors import UserError
+from baco.embedding.quantizers import MOST_CODE_BITS, ProductQuantizer
+from baco.embedding.tables import Embeddings, EmbeddingTables
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
 from baco.rng import stream
+from baco.validation import Validated, setting
 from baselines.full import full_tables, trained_full
-
-if TYPE_CHECKING:
-    from baco.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 MOST_BITS = 8  # of codes whose size is left to the budget: a byte
 
 
+@register_tables("ProductTables")
 class ProductTables(EmbeddingTables):
     """Centroids that are trained, under product codes that are not.
 
@@ -93,23 +94,27 @@ class ProductTables(EmbeddingTables):
         arrays = {"header": json_array(header)}
         for side, codebook in self.sides.items():
             arrays[f"{side}.centroids"] = codebook.centroids.detach().cpu().numpy()
-            arrays[f"{side}.codes"] = pack_rows(codebook.codes.cpu().numpy(), self.quantizer.bits)
+            arrays[f"{side}.codes"] = pack_bits(codebook.codes.cpu().numpy(), self.quantizer.bits)
         return arrays
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> ProductTables:
         """The tables whose `export` these arrays are."""
         quantizer = ProductQuantizer(**from_json_array(arrays["header"])["settings"])
-        sizes = [len(arrays[f"{side}.codes"]) for side in SIDES]
-        tables = cls(quantizer, *sizes, arrays["users.centroids"].shape[1], np.random.default_rng(0))
+        num_users, num_items = (len(arrays[f"{side}.codes"]) for side in SIDES)
+        dim = arrays["users.centroids"].shape[1]
+        tables = cls(quantizer, num_users, num_items, dim, np.random.default_rng(0))
         for side, codebook in tables.sides.items():
-            codes = unpack_rows(arrays[f"{side}.codes"], quantizer.blocks, quantizer.bits)
+            codes = unpack_bits(arrays[f"{side}.codes"], quantizer.bits, quantizer.blocks)
             codebook.take_over(arrays[f"{side}.centroids"], codes)
         return tables
 
 
 class ProductCodebook(nn.Module):
     """The centroids that the ids of one side share, and their codes."""
+
+    codes: Tensor
+    block_of_column: Tensor
 
     def __init__(self, quantizer: ProductQuantizer, num_ids: int, dim: int, rng: np.random.Generator):
         super().__init__()
@@ -133,7 +138,7 @@ class ProductCodebook(nn.Module):
 
 
 @dataclass(frozen=True)
-class ProductSettings:
+class ProductSettings(Validated):
     """Settings of the methods that use product quantization.
 
     blocks : codes per id; None: the budget decides.
@@ -141,23 +146,16 @@ class ProductSettings:
     rate : the part of the protocol's learning rate at which centroids are trained under their codes.
     """
 
-    blocks: int | None = None
-    bits: int | None = None
-    rate: float = 0.1
-
-    def __post_init__(self):
-        if self.blocks is not None and self.blocks < 1:
-            raise UserError(f"method.blocks={self.blocks} must be 1 or more, or null")
-        if self.bits is not None and not 1 <= self.bits <= MOST_CODE_BITS:
-            raise UserError(f"method.bits={self.bits} must lie between 1 and {MOST_CODE_BITS}, or be null")
-        if not self.rate > 0:
-            raise UserError(f"method.rate={self.rate} must be positive")
+    blocks: int | None = setting(None, at_least=1)
+    bits: int | None = setting(None, at_least=1, at_most=MOST_CODE_BITS)
+    rate: float = setting(0.1, above=0)
 
 
 class ProductMethod(Compressor):
     """A method that gives each id a product code, of a size that the budget decides."""
 
     has_start = True
+    config: ProductSettings
 
     def warm_up(self) -> None:
         compile_kmeans()
@@ -176,7 +174,7 @@ class ProductMethod(Compressor):
         """
         config = self.config
         if config.blocks is not None and config.blocks > budget.dim:
-            raise UserError(f"method.blocks={config.blocks} is more than the embedding width dim={budget.dim}")
+            raise SettingError("blocks", config.blocks, f"is more than the embedding width dim={budget.dim}")
         choices = [
             ProductQuantizer(blocks, bits)
             for blocks, bits in product(
@@ -190,7 +188,7 @@ class ProductMethod(Compressor):
         if min(costs) > budget.limit:
             raise UserError(
                 f"method '{self.name}' needs {min(costs):,} {budget.unit} at least, over the budget of "
-                f"{budget.limit:,}; raise budget="
+                f"{budget.limit:,}; raise the budget"
             )
         fitting = [choice for choice, cost in zip(choices, costs, strict=True) if cost <= budget.limit]
         best = max(fitting, key=lambda choice: (choice.blocks * choice.bits, choice.bits))
@@ -208,12 +206,12 @@ class ProductMethod(Compressor):
         """Centroids and codes of the trained (n, dim) rows of one side, see `ProductQuantizer.learn`."""
         raise NotImplementedError
 
-    def search(self, tables: EmbeddingTables, trainer: Trainer) -> EmbeddingTables:
+    def search(self, tables: EmbeddingTables, runner: Runner) -> EmbeddingTables:
         """Train the full model, and give its product codes to the tables that `fit` has made for them."""
         if not isinstance(tables, ProductTables):
             return tables
-        train, rng = trainer.backbone.train, stream(trainer.seed, "quantize")
-        full, _ = trained_full(trainer, tables.dim)
+        train, rng = runner.train, stream(runner.seed, "quantize")
+        full, _ = trained_full(runner, tables.dim)
         sides = (tables.users, full.users, train.user_degrees), (tables.items, full.items, train.item_degrees)
         for codebook, trained, degrees in sides:
             rows = trained.rows.detach().cpu().numpy()
@@ -240,13 +238,10 @@ class ProductQuantization(ProductMethod):
         finetune : train the centroids under their codes.
         """
 
-        popularity: float = 0.0
+        popularity: float = setting(0.0, at_least=0)
         finetune: bool = False
 
-        def __post_init__(self):
-            super().__post_init__()
-            if not self.popularity >= 0:
-                raise UserError(f"method.popularity={self.popularity} must be 0 or more")
+    config: Config
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> EmbeddingTables:
         if self.config.finetune:

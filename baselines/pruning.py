@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco.backbones.backbone import Backbone
-from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
-from baco.errors import UserError
+from baco.compressors.runner import Runner
+from baco.embedding.cost import FLOAT_BYTES, Ledger
+from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings, add_scaled
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.registry import register_method
-from baco.training.trainer import Trainer
+from baco.registry import register_method, register_tables
+from baco.validation import Validated, setting
 from baselines.sizes import LARGEST_DIM
 
 
@@ -52,6 +53,7 @@ class Selection:
         return kept.view_as(weights)
 
 
+@register_tables("PrunedTables")
 class PrunedTables(EmbeddingTables):
     """Rows of which some entries are zero and are not stored. Parameters: the number of the others.
 
@@ -73,6 +75,8 @@ class PrunedTables(EmbeddingTables):
         When the budget is below what is protected, or the rows are too wide for positions of one byte.
     """
 
+    kept: Tensor
+
     def __init__(self, num_users: int, num_items: int, budget: Budget, selection: Selection):
         super().__init__()
         num_rows, size = num_users + num_items, (num_users + num_items) * budget.dim
@@ -86,7 +90,7 @@ class PrunedTables(EmbeddingTables):
         if budget.limit < cost:
             raise UserError(
                 f"the budget of {budget.limit:,} {budget.unit} is below the least that this method needs, {cost:,}; "
-                "raise budget= or lower method.protect"
+                "raise the budget or lower protect"
             )
         affordable = (budget.limit - num_rows) // FLOAT_BYTES if budget.unit == "bytes" else budget.limit
         self.most = min(affordable, size)  # with bytes, positions leave room for fewer
@@ -137,7 +141,7 @@ class PrunedTables(EmbeddingTables):
         for rows, kept in zip(self.sides, self.kept.split([len(self.users), len(self.items)]), strict=True):
             rows.mul_(kept)
 
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> None:
         """Prune along the cubic schedule of Zhu and Gupta: much at first, little when little is left."""
         if not self.finished and self.ramp is not None:
             if epoch + 1 >= self.ramp:
@@ -145,7 +149,6 @@ class PrunedTables(EmbeddingTables):
             else:
                 pruned_later = (1 - (epoch + 1) / self.ramp) ** 3 * (self.kept.numel() - self.most)
                 self._prune(self.selection.keep(self.sides, self.most + round(pruned_later)))
-        return []
 
     def on_training_end(self) -> None:
         kept, self.finished = self.stored(), True
@@ -231,7 +234,7 @@ class Prune(Compressor):
     has_start = True
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """Settings.
 
         Attributes
@@ -246,29 +249,22 @@ class Prune(Compressor):
             The largest weights of each row that are kept whatever they are.
         """
 
-        schedule: str = "gradual"
-        until: float = 0.75
-        scope: str = "both"
-        protect: int = 0
+        schedule: str = setting("gradual", one_of=("gradual", "once"))
+        until: float = setting(0.75, above=0, at_most=1)
+        scope: str = setting("both", one_of=("both", "side"))
+        protect: int = setting(0, at_least=0)
 
-        def __post_init__(self):
-            if self.schedule not in ("gradual", "once"):
-                raise UserError(f"method.schedule={self.schedule} must be gradual or once")
-            if not 0 < self.until <= 1:
-                raise UserError(f"method.until={self.until} must be above 0, and 1 at most")
-            if self.scope not in ("both", "side"):
-                raise UserError(f"method.scope={self.scope} must be both or side")
-            if self.protect < 0:
-                raise UserError(f"method.protect={self.protect} must be 0 or more")
+    config: Config
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> PrunedTables:
         if self.config.protect > budget.dim:
-            raise UserError(f"method.protect={self.config.protect} is more than dim={budget.dim}; lower it")
+            raise SettingError("protect", self.config.protect, f"is more than dim={budget.dim}; lower it")
         selection = Selection(self.config.scope, self.config.protect)
         return PrunedTables(train.num_users, train.num_items, budget, selection)
 
-    def search(self, tables: PrunedTables, trainer: Trainer) -> PrunedTables:
+    def search(self, tables: EmbeddingTables, runner: Runner) -> PrunedTables:
         """Nothing is searched: the tables become dense again, and learn how long the training is."""
-        epochs = max(1, int(self.config.until * trainer.protocol.max_epochs))
+        assert isinstance(tables, PrunedTables)  # those of `fit`
+        epochs = max(1, int(self.config.until * runner.max_epochs))
         tables.densify(epochs if self.config.schedule == "gradual" else None)
-        return trainer.initialized(tables)
+        return runner.initialize(tables)

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger, add_scaled
+from baco.embedding.cost import FLOAT_BYTES, Ledger
+from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
-from baco.registry import register_method
+from baco.registry import register_method, register_tables
+from baco.validation import Validated, setting
 
 LARGEST_DIM = 256  # sizes and positions are stored as one byte each
 SMALLEST_SHARE = 1e-100  # of the largest: what is below has the size 1 anyway
@@ -37,7 +39,7 @@ def affordable_size(budget: Budget, num_ids: int) -> int:
     if budget.limit < price * num_ids:
         least = f"{price * num_ids:,}"
         raise UserError(
-            f"the budget of {budget.limit:,} {budget.unit} is below one float per id, {least}; raise budget="
+            f"the budget of {budget.limit:,} {budget.unit} is below one float per id, {least}; raise the budget"
         )
     floats = (budget.limit - num_ids) // FLOAT_BYTES if budget.unit == "bytes" else budget.limit
     return min(floats, num_ids * budget.dim)
@@ -83,13 +85,14 @@ def allocate(shares: np.ndarray, total: int, largest: int) -> np.ndarray:
     return np.sort(sizes)[::-1]
 
 
-def ranked(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+def assign_by_rank(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """(n,): descending sizes dealt out to ids by descending degree; the lower id comes first among equals."""
     dealt = np.empty_like(sizes)
     dealt[np.argsort(-degrees, kind="stable")] = sizes
     return dealt
 
 
+@register_tables("SizedTables")
 class SizedTables(EmbeddingTables):
     """Each id has an embedding of a size of its own, followed by zeros up to the common width.
 
@@ -102,6 +105,8 @@ class SizedTables(EmbeddingTables):
     dim : int
     """
 
+    positions: Tensor
+
     def __init__(self, user_sizes: np.ndarray, item_sizes: np.ndarray, dim: int):
         super().__init__()
         self.num_ids = len(user_sizes), len(item_sizes)
@@ -110,6 +115,12 @@ class SizedTables(EmbeddingTables):
         self.values = nn.Parameter(torch.zeros(int(sizes.sum())))
         positions = np.flatnonzero(np.arange(dim) < sizes[:, None])  # in the zero-padded rows of all ids, flattened
         self.register_buffer("positions", torch.as_tensor(positions))
+
+    @classmethod
+    def from_joint_sizes(cls, sizes: np.ndarray, num_users: int, dim: int) -> SizedTables:
+        """Tables of the (num_users + num_items,) sizes of all ids, users first."""
+        user_sizes, item_sizes = np.split(sizes, [num_users])
+        return cls(user_sizes, item_sizes, dim)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -152,7 +163,7 @@ class SizedTables(EmbeddingTables):
         """The tables whose `export` these arrays are."""
         header = from_json_array(arrays["header"])
         sizes = arrays["sizes"].astype(np.int64) + 1
-        tables = cls(*np.split(sizes, [header["num_users"]]), header["dim"])
+        tables = cls.from_joint_sizes(sizes, header["num_users"], header["dim"])
         with torch.no_grad():
             tables.values.copy_(torch.as_tensor(arrays["values"]))
         return tables
@@ -185,7 +196,7 @@ class RandomSizes(Compressor):
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SizedTables:
         total = affordable_size(budget, train.num_nodes)
         sizes = rng.permutation(allocate(1 - rng.random(train.num_nodes), total, budget.dim))
-        return SizedTables(*np.split(sizes, [train.num_users]), budget.dim)
+        return SizedTables.from_joint_sizes(sizes, train.num_users, budget.dim)
 
 
 @register_method("power")
@@ -202,14 +213,12 @@ class PowerSizes(Compressor):
     has_start = True
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """exponent : of the frequency; 0 is `su`."""
 
-        exponent: float = 0.3
+        exponent: float = setting(0.3, at_least=0, at_most=10)
 
-        def __post_init__(self):
-            if not 0 <= self.exponent <= 10:
-                raise UserError(f"method.exponent={self.exponent} must lie between 0 and 10")
+    config: Config
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> SizedTables:
         return by_frequency(train, budget, np.maximum(train.joint_degrees, 1.0) ** self.config.exponent)
@@ -217,5 +226,5 @@ class PowerSizes(Compressor):
 
 def by_frequency(train: Biadjacency, budget: Budget, shares: np.ndarray) -> SizedTables:
     """The tables of one allocation over users and items together, which grows with the frequency."""
-    sizes = ranked(allocate(shares, affordable_size(budget, train.num_nodes), budget.dim), train.joint_degrees)
-    return SizedTables(*np.split(sizes, [train.num_users]), budget.dim)
+    sizes = assign_by_rank(allocate(shares, affordable_size(budget, train.num_nodes), budget.dim), train.joint_degrees)
+    return SizedTables.from_joint_sizes(sizes, train.num_users, budget.dim)

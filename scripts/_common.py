@@ -1,4 +1,4 @@
-"""For the scripts beside this file: configurations and datasets as run.py sees them, and errors as it shows them."""
+"""For the scripts here: configurations and datasets as `baco run` sees them, and errors as it shows them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hydra.errors import HydraException
 
 from baco.data.interactions import Interactions
 from baco.errors import UserError
-from baco.runs.command_line import reworded
 from baco.runs.experiments import CONF
+from baco.runs.hydra_errors import reword
 from baco.runs.settings import RunConfig, parse
 
 
@@ -20,18 +20,18 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except HydraException as error:
-        sys.exit(f"error: {reworded(error)}")
+        sys.exit(f"error: {reword(error)}")
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
 def configuration(overrides: list[str]) -> RunConfig:
-    """The configuration of `run.py` with these overrides."""
+    """The configuration of `baco run` with these overrides."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return parse(compose("config", overrides))
 
 
 def load(name: str) -> Interactions:
-    """A dataset as `run.py dataset=name` sees it."""
+    """A dataset as `baco run dataset=name` sees it."""
     config = configuration([f"dataset={name}"])
-    return config.dataset.load(config.data_dir)
+    return config.load_dataset()

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baco.backbones.propagation import bipartite_adjacency, normalised
+from baco.backbones.propagation import bipartite_adjacency, normalise
 from baco.data.interactions import Interactions
 from baco.embedding.codes import Assignment
 from baco.numerics.triples import Batch
@@ -75,7 +75,7 @@ def lightgcn_pytorch_model(folder: Path, data: Interactions, device: torch.devic
         world.device = device
         module = importlib.import_module("model")
         config = world.config | {"lightGCN_n_layers": LAYERS, "latent_dim_rec": DIM}
-        matrix = normalised(bipartite_adjacency(data.train)).tocoo()
+        matrix = normalise(bipartite_adjacency(data.train)).tocoo()
         graph = torch.sparse_coo_tensor(np.stack(matrix.coords), matrix.data, matrix.shape, check_invariants=True)
         dataset = SimpleNamespace(
             n_users=data.num_users, m_items=data.num_items, getSparseGraph=lambda: graph.coalesce().to(device)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import METHODS, method_class
@@ -46,7 +46,7 @@ def main() -> None:
     names = [BASELINE, *(name for name in names if name != BASELINE)]
     for dataset in arguments.datasets:
         config = configuration([f"dataset={dataset}"])
-        data = config.dataset.load(config.data_dir)
+        data = config.load_dataset()
         budget = Budget.parse(config.budget, config.budget_unit, data.num_users, data.num_items, config.dim)
         seconds: dict[str, list[float]] = {name: [] for name in names}
         assignments: dict[str, Assignment] = {}

@@ -18,9 +18,9 @@ from _peers import DIM, LAYERS, add_arguments, evaluator_of, models
 
 from baco.backbones.backbone import LightGCN
 from baco.data.interactions import Interactions
+from baco.device import peak_memory, reset_peak_memory, resolve_device, synchronize
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import torch_stream
-from baco.runs.provenance import peak_memory, reset_peak_memory, resolve_device, synchronize
 from baselines.full import full_tables
 
 

@@ -22,15 +22,16 @@ from numba import njit, prange
 from torch import Tensor
 
 from baco.backbones.backbone import LightGCN
-from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
+from baco.backbones.chains import Chains
+from baco.backbones.propagation import bipartite_adjacency, normalise
 from baco.compressors.budget import Budget
 from baco.data.interactions import Interactions
+from baco.device import resolve_device, synchronize
 from baco.embedding.tables import EmbeddingTables
 from baco.numerics.sparse import Csr
 from baco.numerics.triples import Batch
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
-from baco.runs.provenance import resolve_device, synchronize
 from baco.training.loss import bpr_loss
 from baco.training.sampler import Sampler
 
@@ -73,23 +74,22 @@ def tables_of(name: str, data: Interactions, budget: float | None, device: torch
     return tables.to(device)
 
 
-def step_bytes(propagation: Propagation, batch_size: int, parameters: int) -> int:
+def step_bytes(chains: Chains, batch_size: int, parameters: int) -> int:
     """What a step has to read and write at least, when every row that an entry of a matrix names is fetched anew.
 
     Each entry: a row of floats, an index and a value; each result: a row written. A batch that touches a part of the
-    nodes skips that part's complement in the last product of the way forward (see `propagation`). Scores: three rows
-    a triple, and their gradient as a product with four entries a triple. Adam reads four numbers a parameter and
+    nodes skips that part's complement in the last product of the way forward (see `propagation_cpu`). Scores: three
+    rows a triple, and their gradient as a product with four entries a triple. Adam reads four numbers a parameter and
     writes three.
     """
-    touched = min(1.0, 3 * batch_size / propagation.num_nodes)
+    touched = min(1.0, 3 * batch_size / chains.num_nodes)
 
     def product(matrix: Csr, share: float = 1.0) -> float:
         return share * (len(matrix.indices) * (4 * DIM + 8) + matrix.shape[0] * 4 * DIM)
 
-    forward, backward = propagation.forward_chain, propagation.backward_chain
-    whole = [*(propagation.pooling or ()), *forward[:-1], *backward]
-    products = sum(map(product, whole)) + product(forward[-1], touched)
-    scores = batch_size * (3 * 4 * DIM + 4 * (4 * DIM + 8)) + touched * propagation.num_nodes * 4 * DIM
+    whole = [*(chains.pooling or ()), *chains.forward[:-1], *chains.backward]
+    products = sum(map(product, whole)) + product(chains.forward[-1], touched)
+    scores = batch_size * (3 * 4 * DIM + 4 * (4 * DIM + 8)) + touched * chains.num_nodes * 4 * DIM
     return round(products + scores + 7 * 4 * parameters)
 
 
@@ -128,9 +128,9 @@ def steppers(data: Interactions, budget: float | None, device: torch.device, pee
         found[f"ours, {name}"] = stepper(
             lambda batch, backbone=backbone, tables=tables: bpr_loss(backbone.score_differences(tables, batch)), adam
         )
-        traffic[f"ours, {name}"] = backbone.propagation(tables), tables.ledger().training_floats
+        traffic[f"ours, {name}"] = backbone.propagation(tables).chains, tables.ledger().training_floats
     full = tables_of("full", data, None, device)
-    adjacency = Csr.from_scipy(normalised(bipartite_adjacency(data.train))).on(device)
+    adjacency = Csr.from_scipy(normalise(bipartite_adjacency(data.train))).on(device)
     for name, product in (("plain", torch.sparse.mm), ("plain, symmetric backward", SymmetricProduct.apply)):
         rows = torch.cat(full()).detach().clone().requires_grad_()
         found[name] = stepper(
@@ -191,8 +191,8 @@ def main() -> None:
                 ratio = median / np.median(seconds[OURS])
                 bound = "-"
                 if run in traffic:
-                    propagation, parameters = traffic[run]
-                    bound = f"{median * speed / step_bytes(propagation, batch_size, parameters):.1f} x"
+                    chains, parameters = traffic[run]
+                    bound = f"{median * speed / step_bytes(chains, batch_size, parameters):.1f} x"
                 print(
                     f"  {run:<28}{1000 * median:>10.1f}{median * sampler.num_batches:>12.1f}{ratio:>8.2f}{bound:>10}"
                     f"{losses[run]:>10.5f}"

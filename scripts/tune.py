@@ -1,6 +1,6 @@
 """Search settings by their validation recall: `python scripts/tune.py method=baco 'method.num_rounds=range(1,21)'`.
 
-Takes the overrides of run.py. Those with several values are searched, in Hydra's own words: `a,b`, `range(1,21)`,
+Takes the overrides of `baco run`. Those with several values are searched, in Hydra's own words: `a,b`, `range(1,21)`,
 `interval(0.01,1)`, `int(interval(1,64))`, or `tag(log,interval(0.01,1))` for a logarithmic scale. Every trial is a run
 with a record; one that is recorded already costs nothing. The study lies in a file, and the same command goes on.
 """
@@ -16,9 +16,9 @@ from _common import configuration, run_script
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from baco.cli.console import log_to_console
 from baco.errors import UserError
 from baco.files import check_writable
-from baco.runs.command_line import log_to_console
 from baco.runs.run import Plan, run
 from baco.runs.time_limit import TimeUp, time_limit
 
@@ -73,7 +73,7 @@ def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
     path = config.runs_dir / "tune.db"
     check_writable(path, "runs_dir")
     if name is None:
-        about = (config.decides(), config.dataset, config.budget, config.budget_unit, sorted(space.items()))
+        about = (config.describe(), config.dataset, config.budget, config.budget_unit, sorted(space.items()))
         name = f"{config.method.name}-{hashlib.sha256(repr(about).encode()).hexdigest()[:12]}"
     study = optuna.create_study(study_name=name, storage=f"sqlite:///{path}", direction="maximize", load_if_exists=True)
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))  # not the first draws again
@@ -95,7 +95,7 @@ def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="+", help="as for run.py")
+    parser.add_argument("overrides", nargs="+", help="as for `baco run`")
     parser.add_argument(
         "--trials", type=int, default=20, help="finished trials that the study is to have (default: 20)"
     )

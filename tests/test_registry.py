@@ -11,8 +11,8 @@ from baco.embedding.quantizers import QUANTIZERS
 from baco.errors import UserError
 from baco.registry import BACKBONES, METHODS, backbone_class, method_class, register_method
 from baco.runs.experiments import GROUPS
-from baco.runs.settings import typed
 from baco.training.protocol import Protocol
+from baco.validation import build_settings
 
 CONF = Path(__file__).parent.parent / "conf"
 CLASS_OF = {"method": method_class, "backbone": backbone_class}
@@ -39,7 +39,7 @@ def test_the_file_of_a_class_names_each_setting_with_its_default(group, name):
     for key in ("mf_popularity", "start"):  # what the run uses where it is told nothing (baco/runs/defaults.py)
         section.pop(key, None)
     config = CLASS_OF[group](name).Config
-    assert typed(config, section, f"{group}.") == config()
+    assert build_settings(config, section) == config()
     assert set(section) == set(asdict(config()))
 
 
@@ -49,18 +49,18 @@ def test_the_file_of_a_dataset_fits_its_source(name):
     source = SOURCES[section.pop("source")]
     if section.get("path") == "???":
         section["path"] = "log.csv"
-    assert typed(source, section, "dataset.").name == name
+    assert build_settings(source, section).name == name
 
 
 @pytest.mark.parametrize("name", files("protocol"))
 def test_the_file_of_a_protocol_is_complete(name):
-    assert typed(Protocol, settings_of(files("protocol")[name]), "protocol.").name == name
+    assert build_settings(Protocol, settings_of(files("protocol")[name])).name == name
 
 
 @pytest.mark.parametrize("name", ["int8", "int4", "int2"])
 def test_the_methods_in_few_bits_are_the_full_model_under_the_quantization_of_that_name(name):
     section = settings_of(files("quantize")[name])
-    assert method_class(name).quantizer == typed(QUANTIZERS[section.pop("name")], section, "quantize.")
+    assert method_class(name).quantizer == build_settings(QUANTIZERS[section.pop("name")], section)
 
 
 @pytest.mark.parametrize("path", [path for group in GROUPS for path in files(group).values()], ids=lambda p: p.stem)
@@ -88,15 +88,3 @@ def test_a_name_is_taken_once():
     method_class("full")
     with pytest.raises(ValueError, match=r"'full' is registered twice: baselines\.full"):
         register_method("full")(type("Another", (), {}))
-
-
-def test_wrong_types_and_unknown_keys_name_the_key():
-    config = method_class("baco").Config
-    with pytest.raises(UserError, match=r"setting 'method\.num_round' is unknown; did you mean 'method\.num_rounds'"):
-        typed(config, {"num_round": 3}, "method.")
-    with pytest.raises(UserError, match=r"method\.num_rounds=many must be of the type int"):
-        typed(config, {"num_rounds": "many"}, "method.")
-    section = settings_of(files("dataset")["custom"])
-    section.pop("source")
-    with pytest.raises(UserError, match=r"dataset\.path must be given"):
-        typed(SOURCES["log"], section, "dataset.")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
+from baco.backbones.propagation import Propagation, bipartite_adjacency, normalise
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.numerics.triples import Batch
 from baco.registry import register_backbone
+from baco.validation import Validated, setting
 
 
 class Backbone:
@@ -23,10 +24,12 @@ class Backbone:
         L, the number of propagation steps.
     """
 
-    num_layers = 0
+    name: ClassVar[str]  # set by register_backbone
+    label: ClassVar[str]
+    num_layers: int = 0
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """No settings."""
 
     def __init__(self, train: Biadjacency, config: Config):
@@ -42,7 +45,7 @@ class Backbone:
     def attach(self, tables: EmbeddingTables) -> None:
         """Prepare for these tables: to be called again whenever their codes or their graph have changed."""
         graph = tables.augment_graph(bipartite_adjacency(self.train))
-        self._propagation = Propagation(normalised(graph), self.num_layers, self.train.num_users, tables.pooling())
+        self._propagation = Propagation(normalise(graph), self.num_layers, self.train.num_users, tables.pooling())
         self._attached = tables
 
     def propagation(self, tables: EmbeddingTables) -> Propagation:
@@ -53,9 +56,14 @@ class Backbone:
 
     def final_embeddings(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor]:
         """((num_users, dim), (num_items, dim)): the embeddings that rank."""
-        nodes = self.propagation(tables)(*tables.shared_rows())
-        users, items, _ = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        users, items, _ = self.propagate(tables)
         return users, items
+
+    def propagate(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor, Tensor]:
+        """Final (n, dim) embeddings of users, of items, and of the nodes that the tables added to the graph."""
+        nodes = self.propagation(tables)(*tables.shared_rows())
+        users, items, added = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
+        return users, items, added
 
     def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""
@@ -80,15 +88,11 @@ class LightGCN(Backbone):
     label = "LightGCN"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Backbone.Config):
         """num_layers: L, the number of propagation steps; 0 is MF."""
 
-        num_layers: int = 2
+        num_layers: int = setting(2, at_least=0)
 
-        def __post_init__(self):
-            if self.num_layers < 0:
-                raise UserError(f"backbone.num_layers={self.num_layers} must be 0 or more")
-
-    @property
-    def num_layers(self) -> int:
-        return self.config.num_layers
+    def __init__(self, train: Biadjacency, config: Config):
+        super().__init__(train, config)
+        self.num_layers = config.num_layers

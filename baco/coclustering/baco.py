@@ -11,9 +11,9 @@ from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment
-from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
+from baco.validation import setting
 
 
 @register_method("baco")
@@ -37,13 +37,10 @@ class Baco(CodeCompressor):
         seed : seed of the solver; None draws one from the run's `assign` stream. The authors' is 2025.
         """
 
-        resolution: float | None = None
-        seed: int | None = None
+        resolution: float | None = setting(None, at_least=0)
+        seed: int | None = setting(None, at_least=0)
 
-        def __post_init__(self):
-            super().__post_init__()
-            if self.seed is not None and self.seed < 0:
-                raise UserError(f"method.seed={self.seed} must be 0 or more, or null")
+    config: Config
 
     def warm_up(self) -> None:
         cocluster(SQUARE, 1.0, 0, self.settings)
@@ -59,9 +56,11 @@ class Baco(CodeCompressor):
         if self.config.resolution is not None:
             return at(self.config.resolution)
         isolated = np.count_nonzero(train.joint_degrees == 0)
-        mend = "raise budget= or method.num_rounds="
+        mend = "raise the budget or num_rounds"
         if isolated:
-            mend += f" ({isolated:,} ids without interactions have a row each; with method=baco_plus they share one)"
+            mend += (
+                f" ({isolated:,} ids without interactions have a row each; the method 'baco_plus' lets them share one)"
+            )
         return fill_budget(at, budget, start=1.0, mend=mend)
 
     @property

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from baco.coclustering.cocluster import Settings, cocluster
-from baco.coclustering.objective import numbered, objective
+from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import Assignment, Codes, ManyCodes, code_bits
-from baco.errors import UserError
+from baco.embedding.bits import code_bits
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import ManyCodes
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
+from baco.validation import Validated, setting
 
 START = 200.0  # where the search of the resolution begins
 
@@ -34,28 +36,24 @@ class BacoPlus(CodeCompressor):
     label = "BACO+"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """Of the co-clustering and of the codes.
 
         resolution : gamma; None searches the value that fills the budget.
         code_share : the part of the budget that codes after the first may take.
         item_ratio : the most codes of an item as a part of those of a user.
-        solver, num_rounds, user_weight, item_weight : see `cocluster.Settings`.
+        solver, num_rounds, user_weight, item_weight : see `cocluster.Settings`, which checks them.
         """
 
-        resolution: float | None = None
-        code_share: float = 0.5
-        item_ratio: float = 0.5
+        resolution: float | None = setting(None, at_least=0)
+        code_share: float = setting(0.5, at_least=0, below=1)
+        item_ratio: float = setting(0.5, at_least=0, at_most=1)
         solver: str = "multilevel"
         num_rounds: int | None = None
         user_weight: str = "sqrt"
         item_weight: str = "sqrt"
 
-        def __post_init__(self):
-            if not 0 <= self.code_share < 1:
-                raise UserError(f"method.code_share={self.code_share} must be in [0, 1)")
-            if not 0 <= self.item_ratio <= 1:
-                raise UserError(f"method.item_ratio={self.item_ratio} must be in [0, 1]")
+    config: Config
 
     def __init__(self, config: Config | None = None):
         super().__init__(config)
@@ -100,11 +98,11 @@ class BacoPlus(CodeCompressor):
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        mend = "raise budget= or lower method.code_share="
+        mend = "raise the budget or lower code_share"
         return fill_budget(at, budget, start=START, mend=mend, smooth=True)
 
 
 def many_codes(ends: np.ndarray, labels: np.ndarray, num_labels: int) -> Codes:
     """Codes of one side from the labels, integers of [0, num_labels), of id x at `ends[x]:ends[x + 1]`."""
-    distinct, codes = numbered(labels, num_labels)
+    distinct, codes = relabel(labels, num_labels)
     return Codes.from_rule(ManyCodes.of(ends, codes, len(distinct)), len(ends) - 1, len(distinct))

@@ -12,17 +12,19 @@ from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.solvers.asynchronous import asynchronous
 from baco.coclustering.solvers.authors import reference
 from baco.coclustering.solvers.multilevel import multilevel
-from baco.coclustering.weights import node_weights
+from baco.coclustering.weights import ITEM_SCHEMES, USER_SCHEMES, node_weights
 from baco.embedding.codes import Assignment, Codes
-from baco.errors import UserError, unknown
+from baco.errors import SettingError
 from baco.graph import Biadjacency
+from baco.validation import Limits, Validated, setting
 
 DEFAULT_ROUNDS = {"asynchronous": 5, "alternating": 20, "multilevel": 3}
 PROFILES = ("clean", "reference")
+RESOLUTIONS = Limits(at_least=0)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Validated):
     """What defines a co-clustering beside the graph, the resolution and the seed.
 
     Attributes
@@ -43,26 +45,19 @@ class Settings:
         Whether users get a second code (SCU).
     """
 
-    solver: str = "asynchronous"
-    profile: str = "clean"
-    num_rounds: int | None = None
-    user_weight: str = "degree"
-    item_weight: str = "published"
+    solver: str = setting("asynchronous", one_of=DEFAULT_ROUNDS)
+    profile: str = setting("clean", one_of=PROFILES)
+    num_rounds: int | None = setting(None, at_least=1)
+    user_weight: str = setting("degree", one_of=USER_SCHEMES)
+    item_weight: str = setting("published", one_of=ITEM_SCHEMES)
     secondary: bool = True
 
     def __post_init__(self):
-        if self.solver not in DEFAULT_ROUNDS:
-            raise unknown("method.solver", self.solver, DEFAULT_ROUNDS)
-        if self.profile not in PROFILES:
-            raise unknown("method.profile", self.profile, PROFILES)
-        if self.num_rounds is not None and self.num_rounds < 1:
-            raise UserError(f"method.num_rounds={self.num_rounds} must be 1 or more")
+        super().__post_init__()
         published = (self.solver, self.user_weight, self.item_weight) == ("asynchronous", "degree", "published")
         if self.profile == "reference" and not published:
-            raise UserError(
-                "method.profile=reference is the authors' program: it has method.solver=asynchronous, "
-                "method.user_weight=degree and method.item_weight=published only"
-            )
+            only = "is the authors' program: it needs solver=asynchronous, user_weight=degree and item_weight=published"
+            raise SettingError("profile", self.profile, only)
 
     @property
     def rounds(self) -> int:
@@ -113,10 +108,9 @@ def cocluster(graph: Biadjacency, resolution: float, seed: int, settings: Settin
     Raises
     ------
     UserError
-        When the graph has no interactions, or the resolution is negative or not finite.
+        When the graph has no interactions, or the resolution is negative or not finite (a `SettingError`).
     """
-    if not (np.isfinite(resolution) and resolution >= 0):
-        raise UserError(f"method.resolution={resolution} must be 0 or a positive number")
+    RESOLUTIONS.check("resolution", resolution)
     weights = node_weights(graph, settings.user_weight, settings.item_weight)
     orders = np.random.default_rng(seed)
     ranks = np.random.default_rng([seed, 1]).permutation(graph.num_nodes)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 
 from baco.coclustering.baco import Baco
 from baco.coclustering.baco_plus import BacoPlus
 from baco.compressors.budget import Budget
-from baco.compressors.popularity import budget_beside, check_popularity, popularity_scale, scaled
+from baco.compressors.compressor import CodeCompressor
+from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.cost import code_ledger
 from baco.embedding.start import first_values
-from baco.embedding.tables import CodebookTables, code_ledger
-from baco.errors import UserError, unknown
+from baco.errors import SettingError, UserError, keys_under
 from baco.graph import Biadjacency
-from baco.runs.settings import typed
+from baco.validation import build_settings, check_settings, setting
 
-METHODS = {method.name: method for method in (BacoPlus, Baco)}
+METHODS: dict[str, type[CodeCompressor]] = {method.name: method for method in (BacoPlus, Baco)}
 
 
 @dataclass
@@ -58,12 +60,12 @@ class BalancedCoClustering:
     (2, 2)
     """
 
-    budget: float = 0.25
-    dim: int = 64
-    method: str = "baco_plus"
+    budget: float = setting(0.25, above=0)
+    dim: int = setting(64, at_least=1)
+    method: str = setting("baco_plus", one_of=METHODS)
     settings: dict = field(default_factory=dict)
-    popularity: float = 0.0
-    random_state: int = 0
+    popularity: float = setting(0.0, at_least=0, at_most=1)
+    random_state: int = setting(0, at_least=0)
 
     def fit(self, matrix, y=None) -> BalancedCoClustering:
         """Co-cluster a SciPy sparse matrix or a dense array; nonzero entries are interactions.
@@ -74,36 +76,24 @@ class BalancedCoClustering:
             When the matrix has no interactions or NaN entries, the method, a setting or a value is wrong, or the budget
             cannot be met.
         """
-        self._check()
-        try:
-            return self._fit(matrix)
-        except UserError as error:  # which may name a key of the command line
-            raise UserError(str(error).replace("method.", "settings.")) from None
-
-    def _check(self) -> None:
-        for key, kind, least in (("dim", Integral, 1), ("random_state", Integral, 0), ("budget", Real, 0)):
-            value = getattr(self, key)
-            if not isinstance(value, kind) or value < least:
-                what = "a whole number" if kind is Integral else "a number"
-                raise UserError(f"{key}={value!r} must be {what} of {least} or more")
-        if not isinstance(self.popularity, Real):
-            raise UserError(f"popularity={self.popularity!r} must be a number")
-        check_popularity(self.popularity)
-        if self.method not in METHODS:
-            raise unknown("method", self.method, METHODS)
+        for key in ("dim", "random_state"):
+            if not isinstance(getattr(self, key), Integral):
+                raise SettingError(key, repr(getattr(self, key)), "must be a whole number")
+        check_settings(self)
         if not isinstance(self.settings, dict):
-            raise UserError(f"settings={self.settings!r} must be a dictionary of settings of the method")
-
-    def _fit(self, matrix) -> BalancedCoClustering:
-        method = METHODS[self.method]
-        config = typed(method.Config, self.settings, "settings.")
+            raise SettingError("settings", repr(self.settings), "must be a dictionary of settings of the method")
+        cls = METHODS[self.method]
+        with keys_under("settings."):
+            method = cls(build_settings(cls.Config, self.settings))
         graph = Biadjacency.from_matrix(matrix)
         budget = Budget.parse(self.budget, "parameters", graph.num_users, graph.num_items, self.dim)
         rng = np.random.default_rng(self.random_state)
         scale = popularity_scale(graph.item_degrees, self.popularity)
-        assignment = method(config).assign(graph, budget_beside(scale, budget), rng)
-        assignment = scaled(assignment, scale)
+        with keys_under("settings."):
+            assignment = method.assign(graph, remaining_budget(scale, budget), rng)
+        assignment = scale_items(assignment, scale)
         budget.check(code_ledger(assignment, self.dim), method.name)
+        assert assignment.labels is not None  # either method clusters users and items together
         self._graph = graph
         self.assignment_ = assignment
         self.resolution_ = assignment.details["resolution"]

@@ -31,7 +31,7 @@ def volumes(labels: np.ndarray, weights: np.ndarray, num_labels: int) -> np.ndar
     return total
 
 
-def numbered(labels: np.ndarray, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
+def relabel(labels: np.ndarray, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct labels in ascending order, and for each entry the place of its label among them (int32).
 
     `numpy.unique` with its inverse, for labels of [0, num_labels): linear, without a sort.

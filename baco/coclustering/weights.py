@@ -62,9 +62,9 @@ def node_weights(graph: Biadjacency, user_scheme: str = "degree", item_scheme: s
         When a side does not know its scheme, or the graph has no edge (every degree-based weight would be 0 / 0).
     """
     if user_scheme not in USER_SCHEMES:
-        raise unknown("method.user_weight", user_scheme, USER_SCHEMES)
+        raise unknown("user_weight", user_scheme, USER_SCHEMES)
     if item_scheme not in ITEM_SCHEMES:
-        raise unknown("method.item_weight", item_scheme, ITEM_SCHEMES)
+        raise unknown("item_weight", item_scheme, ITEM_SCHEMES)
     graph.check_interactions()
     users, user_unit, user_sum = _raw_weights(user_scheme, graph.user_degrees)
     items, item_unit, item_sum = _raw_weights(item_scheme, graph.item_degrees)

@@ -5,45 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from baco.embedding.codes import packed_code_bytes
-from baco.errors import UserError, unknown
+from baco.embedding.bits import packed_code_bytes
+from baco.embedding.cost import FLOAT_BYTES, Ledger, RowFormat
+from baco.errors import SettingError, UserError
+from baco.validation import Limits
 
-if TYPE_CHECKING:  # tables know budgets, not the reverse; and whoever only reads records needs no torch
+if TYPE_CHECKING:  # whoever only reads records needs no compiler
     from baco.embedding.quantizers import Quantizer
-    from baco.embedding.tables import Ledger
 
 UNITS = ("parameters", "bytes")
-FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class RowFormat:
-    """What one codebook costs as it is stored: so much for each of its rows, and so much for the whole.
-
-    Attributes
-    ----------
-    row_parameters, row_bytes : int
-    table_parameters, table_bytes : int
-        Whatever the number of rows; each side has a codebook of its own.
-    """
-
-    row_parameters: int
-    row_bytes: int
-    table_parameters: int = 0
-    table_bytes: int = 0
-
-    @classmethod
-    def float32(cls, dim: int) -> RowFormat:
-        """Rows as they are trained."""
-        return cls(dim, FLOAT_BYTES * dim)
-
-    def parameters(self, rows: int) -> int:
-        """Of one codebook, by the paper's rule: each stored number is one, however few bits it has."""
-        return self.table_parameters + rows * self.row_parameters
-
-    def bytes(self, rows: int) -> int:
-        """Of one codebook."""
-        return self.table_bytes + rows * self.row_bytes
 
 
 @dataclass(frozen=True)
@@ -90,24 +60,26 @@ class Budget:
 
         Raises
         ------
-        UserError
+        SettingError
             When the value is neither, or the unit is unknown.
         """
-        if unit not in UNITS:
-            raise unknown("budget_unit", unit, UNITS)
+        Limits(one_of=UNITS).check("budget_unit", unit)
         nodes = num_users + num_items
         full = nodes * dim * (FLOAT_BYTES if unit == "bytes" else 1)
         if value is None or value == 1:
             return cls(full, unit, dim, quantizer)
         if not value > 0:
-            raise UserError(f"budget={value} must be a ratio in (0, 1] or a whole number of rows, as in 0.25 or 12000")
+            raise SettingError(
+                "budget", value, "must be a ratio in (0, 1] or a whole number of rows, as in 0.25 or 12000"
+            )
         if value < 1:
             return cls(int(value * full), unit, dim, quantizer)
         if not float(value).is_integer():
-            raise UserError(f"budget={value} is no ratio (at most 1) and no whole number of rows")
+            raise SettingError("budget", value, "is no ratio (at most 1) and no whole number of rows")
         rows = int(value)
         if rows > nodes:
-            raise UserError(f"budget={rows} rows is more than the {nodes} rows of the full model; take at most {nodes}")
+            mend = f"rows is more than the {nodes} rows of the full model; take at most {nodes}"
+            raise SettingError("budget", rows, mend)
         if unit == "parameters":
             return cls(rows * dim, unit, dim, quantizer)
         user_rows, item_rows = split_rows(rows, num_users, num_items)
@@ -132,7 +104,7 @@ class Budget:
         if self.amount(ledger) > self.limit:
             raise UserError(
                 f"method '{method}' needs {self.amount(ledger):,} {self.unit}, over the budget of {self.limit:,}; "
-                "raise budget= or change the method's settings"
+                "raise the budget or change the method's settings"
             )
 
     def rows(self, *, extra_parameters: int = 0, extra_bytes: int = 0) -> int:
@@ -142,7 +114,7 @@ class Budget:
             return max(0, self.limit - extra_parameters - 2 * row.table_parameters) // max(1, row.row_parameters)
         return max(0, self.limit - extra_bytes - 2 * row.table_bytes) // row.row_bytes
 
-    def decides(self) -> dict:
+    def as_dict(self) -> dict:
         """Plain values for records and caches, which know nothing of row formats where rows are in float32."""
         plain = {"limit": self.limit, "unit": self.unit, "dim": self.dim}
         return plain if self.quantizer is None else plain | {"row": asdict(self.row_format())}
@@ -157,7 +129,7 @@ def split_rows(rows: int, num_users: int, num_items: int) -> tuple[int, int]:
         When there are fewer than two rows.
     """
     if rows < 2:
-        raise UserError(f"the budget buys {rows} codebook rows, but users and items need one each; raise budget=")
+        raise UserError(f"the budget buys {rows} codebook rows, but users and items need one each; raise the budget")
     user_rows = round(rows * num_users / (num_users + num_items))
     user_rows = min(max(user_rows, 1), rows - 1)
     return user_rows, rows - user_rows

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from baco.compressors.budget import Budget
 from baco.embedding.codes import Assignment
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 
 STEP = 4.0  # factor between two tries while the budget is being bracketed
@@ -27,7 +27,7 @@ def fill_budget(
     assign: Callable[[float], Assignment],
     budget: Budget,
     start: float,
-    mend: str = "raise budget=",
+    mend: str = "raise the budget",
     smooth: bool = False,
 ) -> Assignment:
     """The assignment that comes closest to the budget from below.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from baco.compressors.budget import Budget
+from baco.compressors.runner import Runner
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
-from baco.embedding.tables import CodebookTables, EmbeddingTables
+from baco.embedding.tables import EmbeddingTables
 from baco.graph import Biadjacency
 
-if TYPE_CHECKING:
-    from baco.training.trainer import Trainer
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a method that has none."""
 
 
 class Compressor:
@@ -30,19 +34,19 @@ class Compressor:
     has_budget : bool
         False for a method whose size is what it is; it is then measured, not limited.
     has_start : bool
-        Whether its tables, or the full model that it trains first, can start near given embeddings (`start=spectral`).
+        Whether its tables, or the full model that it trains first, can start near given embeddings
+        (`baco.embedding.start`).
     """
 
-    @dataclass(frozen=True)
-    class Config:
-        """No settings."""
+    Config: ClassVar[type[Any]] = NoSettings
+    config: Any  # a subclass with settings narrows the type
 
     label: ClassVar[str]
-    has_budget: ClassVar[bool] = True
+    has_budget: bool = True  # an instance may override it
     has_start: ClassVar[bool] = False
     name: ClassVar[str]  # set by register_method
 
-    def __init__(self, config: Config | None = None):
+    def __init__(self, config: Any = None):
         self.config = self.Config() if config is None else config
 
     def warm_up(self) -> None:
@@ -60,7 +64,7 @@ class Compressor:
         """
         raise NotImplementedError
 
-    def search(self, tables: EmbeddingTables, trainer: Trainer) -> EmbeddingTables:
+    def search(self, tables: EmbeddingTables, runner: Runner) -> EmbeddingTables:
         """Choose other tables by short trainings before the final one (BET). The default keeps the given ones."""
         return tables
 

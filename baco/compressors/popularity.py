@@ -8,15 +8,8 @@ import numpy as np
 
 from baco.compressors.budget import Budget
 from baco.embedding.codes import Assignment
-from baco.errors import UserError
 
 LARGEST = float(np.finfo(np.float16).max)
-
-
-def check_popularity(exponent: float) -> None:
-    """Refuse an exponent outside [0, 1] with a `UserError`."""
-    if not 0 <= exponent <= 1:
-        raise UserError(f"popularity={exponent} must be in [0, 1]; 0.25 is a good value for backbone=mf")
 
 
 def popularity_scale(degrees: np.ndarray, exponent: float) -> np.ndarray | None:
@@ -32,13 +25,13 @@ def popularity_scale(degrees: np.ndarray, exponent: float) -> np.ndarray | None:
     return np.minimum(powers / powers.mean(), LARGEST).astype(np.float16)
 
 
-def budget_beside(scale: np.ndarray | None, budget: Budget) -> Budget:
+def remaining_budget(scale: np.ndarray | None, budget: Budget) -> Budget:
     """What a scale leaves of a budget: each of its values is a parameter, of two bytes."""
     if scale is None:
         return budget
     return replace(budget, limit=max(0, budget.limit - (scale.size if budget.unit == "parameters" else scale.nbytes)))
 
 
-def scaled(assignment: Assignment, scale: np.ndarray | None) -> Assignment:
+def scale_items(assignment: Assignment, scale: np.ndarray | None) -> Assignment:
     """The assignment with its items scaled."""
     return replace(assignment, items=replace(assignment.items, scale=scale))

@@ -55,7 +55,7 @@ SAMPLE = 100  # lines that a format is recognised by
 HIVE = "hive_partitioning=true, hive_types_autocast=false"  # names of folders are text, 007 too
 STRAY_QUOTE = (
     "a quoted field holds a line break; most likely a quotation mark was opened and not closed there. Mend it, or set "
-    "dataset.quote='' if quotation marks are characters like others, or dataset.multiline=true if fields have several "
+    "quote='' if quotation marks are characters like others, or multiline=true if fields have several "
     "lines"
 )
 LINES = "auto_detect=false, delim='', quote='', escape='', header=false, columns={'line': 'VARCHAR'}"
@@ -227,7 +227,7 @@ def _convert(file: Path, opener: Callable[..., IO[str]], encoding: str, target: 
         ):
             shutil.copyfileobj(old, new, 2**20)
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not in {encoding.upper()} ({error.reason}); set dataset.encoding") from None
+        raise UserError(f"{file} is not in {encoding.upper()} ({error.reason}); set encoding") from None
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise UserError(f"{file} cannot be decompressed ({error})") from None
 
@@ -322,7 +322,7 @@ def _check_headers(connection: DuckDBPyConnection, path: Path, files: list[str],
         for file in files
     }
     if len(headers) > 1:
-        raise UserError(f"{path}: its files have different headers; without headers it needs dataset.header=false")
+        raise UserError(f"{path}: its files have different headers; without headers it needs header=false")
 
 
 def _separated(
@@ -397,8 +397,8 @@ def _separator_of(path: Path, stem: str, first: str, name: str | None) -> str:
         return "\t"
     if ending != ".csv":
         raise UserError(
-            f"{path}: the format is not known by the ending or the first line; it needs dataset.separator, or "
-            "dataset.format"
+            f"{path}: the format is not known by the ending or the first line; it needs the setting 'separator' or "
+            "'format'"
         )
     return next((separator for separator in ",;\t|" if separator in first), ",")
 
@@ -484,13 +484,11 @@ def reading_error(path: str, error: Exception) -> UserError:
         return UserError(f"{path}: {place} has {width[2]} fields where the first line has {width[1]}; mend that line")
     if "unterminated quote" in text:
         return UserError(
-            f"{path}: a quotation mark is opened and not closed in {place}; mend it, or set dataset.quote='' if "
+            f"{path}: a quotation mark is opened and not closed in {place}; mend it, or set quote='' if "
             "quotation marks are characters like others"
         )
     if "nvalid unicode" in text or "not utf-8" in text:
-        return UserError(
-            f"{path} is not in UTF-8 ({place}); convert it, or set dataset.encoding, as in dataset.encoding=latin-1"
-        )
+        return UserError(f"{path} is not in UTF-8 ({place}); convert it, or set encoding, as in encoding=latin-1")
     cause = next((part.strip() for part in text.splitlines() if part.strip()), type(error).__name__)
     cause = re.sub(r' in file "[^"]*", at byte \d+ in line', " near line", cause)  # a file of the importer
     return UserError(f"{path} cannot be read as a table ({cause})")

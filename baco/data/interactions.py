@@ -205,7 +205,7 @@ class Interactions:
             digest.update(getattr(self, split).fingerprint.encode())
         return digest.hexdigest()
 
-    def describe(self) -> None:
+    def log_summary(self) -> None:
         """Log the counts, and a warning for everything that had to be mended."""
         sizes = " / ".join(f"{getattr(self, split).num_edges:,}" for split in SPLITS)
         log.info(

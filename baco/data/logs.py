@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,10 @@ from baco.data.formats import FORMATS, Dialect, Source, open_frame, open_source,
 from baco.data.interactions import ImportReport, Interactions, load_interactions
 from baco.data.rows import Columns, Rows, workplace
 from baco.data.splits import random_split, temporal_split
-from baco.errors import UserError, unknown
+from baco.errors import SettingError, UserError
 from baco.files import check_writable, json_array, write_arrays
 from baco.rng import stream
+from baco.validation import Validated, setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,7 @@ FEWEST = 10  # interactions that are split
 
 
 @dataclass(frozen=True)
-class Log:
+class Log(Validated):
     """A log, imported once into `<data_dir>/<name>/<file name>-<key>/interactions.npz`.
 
     The key is a hash of the content and of these settings. The prepared file keeps the ids of the source:
@@ -90,59 +92,53 @@ class Log:
     item: str = "item"
     rating: str | None = None
     timestamp: str | None = None
-    format: str | None = None
+    format: str | None = setting(None, one_of=FORMATS)
     header: bool = True
     separator: str | None = None
     quote: str | None = None
     multiline: bool = False
     encoding: str = "utf-8"
-    missing_values: str = "keep"
+    missing_values: str = setting("keep", one_of=("keep", "drop"))
     strip: bool = False
     time_format: str | None = None
     min_rating: float | None = None
-    k_core: int = 0
-    split: str = "random"
-    val_share: float = 0.1
-    test_share: float = 0.1
-    split_seed: int = 0
+    k_core: int = setting(0, at_least=0)
+    split: str = setting("random", one_of=("random", "time"))
+    val_share: float = setting(0.1, above=0)
+    test_share: float = setting(0.1, above=0)
+    split_seed: int = setting(0, at_least=0)
 
     def __post_init__(self):
-        for key, choices in (("split", ("random", "time")), ("missing_values", ("keep", "drop"))):
-            if getattr(self, key) not in choices:
-                raise unknown(f"dataset.{key}", getattr(self, key), choices)
-        if self.format is not None and self.format not in FORMATS:
-            raise unknown("dataset.format", self.format, FORMATS)
-        if self.split == "time" and self.timestamp is None:
-            raise UserError("dataset.split=time needs dataset.timestamp, the name of the column with the times")
-        if self.time_format is not None and self.timestamp is None:
-            raise UserError("dataset.time_format needs dataset.timestamp, the name of the column with the times")
+        super().__post_init__()
+        for key in ("time_format", "split"):
+            if getattr(self, key) not in (None, "random") and self.timestamp is None:
+                raise SettingError(key, getattr(self, key), "needs timestamp, the name of the column with the times")
         if self.min_rating is not None and self.rating is None:
-            raise UserError("dataset.min_rating needs dataset.rating, the name of the column with the ratings")
+            raise SettingError("min_rating", self.min_rating, "needs rating, the name of the column with the ratings")
         columns = self._columns()
         if len(set(columns)) < len(columns):
-            raise UserError(f"dataset.user, item, rating and timestamp must name different columns, not {columns}")
+            raise UserError(f"user, item, rating and timestamp must name different columns, not {columns}")
         for key in ("k_core", "split_seed"):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise UserError(f"dataset.{key}={value} must be a whole number")
-            if value < 0:
-                raise UserError(f"dataset.{key}={value} must be 0 or more")
-        if not (self.val_share > 0 and self.test_share > 0 and self.val_share + self.test_share < 1):
-            raise UserError("dataset.val_share and dataset.test_share must be positive, and below 1 together")
+            if isinstance(getattr(self, key), bool) or not isinstance(getattr(self, key), int):
+                raise SettingError(key, getattr(self, key), "must be a whole number")
+        if self.val_share + self.test_share >= 1:
+            raise SettingError(
+                "val_share", self.val_share, f"and test_share={self.test_share} must be below 1 together"
+            )
         for key in ("path", "path_val", "path_test"):
             if getattr(self, key) == "":
-                raise UserError(f"dataset.{key} is empty; give the path of a file or folder")
+                raise SettingError(key, None, "is empty; give the path of a file or folder")
         if self.path_val is not None and self.path_test is None:
-            raise UserError("dataset.path_val needs dataset.path_test, the file of the test part")
+            raise SettingError("path_val", self.path_val, "needs path_test, the file of the test part")
         if self.path_test is not None and (self.k_core or self.split != "random"):
-            raise UserError("dataset.k_core and dataset.split would change the split that dataset.path_test gives")
+            raise SettingError("path_test", self.path_test, "gives a split, which k_core and split would change")
         if self.quote is not None and len(self.quote) > 1:
-            raise UserError(f"dataset.quote={self.quote} must be one character, or '' for none")
+            raise SettingError("quote", self.quote, "must be one character, or '' for none")
         try:
             codecs.lookup(self.encoding)
         except LookupError:
-            raise UserError(
-                f"dataset.encoding={self.encoding} is unknown; examples are utf-8, latin-1 and utf-16"
+            raise SettingError(
+                "encoding", self.encoding, "is unknown; examples are utf-8, latin-1 and utf-16"
             ) from None
 
     def _columns(self) -> list[str]:
@@ -168,7 +164,7 @@ class Log:
                 _add_content(digest, source)
             except OSError as error:
                 key = "path" if part == "train" else f"path_{part}"
-                raise UserError(f"dataset.{key}={source} cannot be read ({error.strerror})") from None
+                raise SettingError(key, source, f"cannot be read ({error.strerror})") from None
         apart = ("name", "budget", "path", "path_val", "path_test")
         settings = {key: value for key, value in asdict(self).items() if key not in apart}
         digest.update(json.dumps(settings, sort_keys=True).encode())
@@ -226,7 +222,7 @@ class Log:
         if len(users) < FEWEST:
             raise UserError(
                 f"{self.path}: {len(users)} interactions are left after the filters, too few to split; lower "
-                "dataset.min_rating or dataset.k_core"
+                "min_rating or k_core"
             )
         users, kept_users = _renumbered(users, num_users)
         items, kept_items = _renumbered(items, num_items)
@@ -239,7 +235,7 @@ class Log:
             "import_report": json_array(asdict(report)),
         }
 
-    def _split(self, users: np.ndarray, counts: dict[str, int]) -> dict[str, np.ndarray | slice]:
+    def _split(self, users: np.ndarray, counts: dict[str, int]) -> Mapping[str, np.ndarray | slice]:
         """Where the interactions of each part stand, in the order of time."""
         if self.path_test is not None:
             return _slices(counts)
@@ -247,7 +243,7 @@ class Log:
             return random_split(len(users), self.val_share, self.test_share, stream(self.split_seed, "split"))
         parts = temporal_split(users, self.val_share, self.test_share)
         if len(parts["val"]) == 0:
-            raise UserError(f"{self.path}: no user has 3 interactions to split by time; take dataset.split=random")
+            raise UserError(f"{self.path}: no user has 3 interactions to split by time; take split=random")
         return parts
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
 from baco.errors import UserError
 from baco.files import check_writable
+from baco.validation import Validated, setting
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Release:
+class Release(Validated):
     """A dataset that is prepared once and then read from `<data_dir>/<name>/<file>`.
 
     Attributes
@@ -51,11 +52,7 @@ class Release:
     file: str = "interactions.npz"
     folder: str | None = None
     blobs: dict[str, str] | None = None
-    val_share: float = 0.1
-
-    def __post_init__(self):
-        if not 0 < self.val_share < 1:
-            raise UserError(f"dataset.val_share={self.val_share} must be above 0 and below 1")
+    val_share: float = setting(0.1, above=0, below=1)
 
     def load(self, data_dir: Path) -> Interactions:
         """Read the prepared file, making it from the authors' files first when it is missing.
@@ -74,7 +71,7 @@ class Release:
         declared = (self.num_users, self.num_items, self.num_interactions)
         if found != declared:
             again = "delete the file to prepare it again"
-            mend = again if self._published else f"correct conf/dataset/{self.name}.yaml, or the file"
+            mend = again if self._published else "correct these settings, or the file"
             raise UserError(
                 f"dataset '{self.name}': {path} holds {found} users, items and interactions where {declared} are "
                 f"declared in its configuration; {mend}"
@@ -90,7 +87,7 @@ class Release:
         if not self._published:
             raise UserError(
                 f"dataset '{self.name}': there is no file {path}, and it cannot be downloaded; put it there, or point "
-                "BACO_DATA_DIR (or data_dir=) to the folder that holds it"
+                "BACO_DATA_DIR (or data_dir) to the folder that holds it"
             )
         check_writable(path, "data_dir")
         pairs = {split: self._read_split(split, path) for split in SPLITS}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -130,7 +130,7 @@ class Rows:
             (without,) = self._fetch(f"SELECT count(*) FROM log WHERE {self._kept} AND rating <= 0")
             if without:
                 log.warning(
-                    "%s: %d ratings of 0 and below count as interactions; dataset.min_rating sets the least that does",
+                    "%s: %d ratings of 0 and below count as interactions; min_rating sets the least that does",
                     self._name,
                     without,
                 )
@@ -241,7 +241,7 @@ class Rows:
         number = self._number(part, expression)
         relation = self._sources[part].relation
         first = self._fetch(f"SELECT {number} IS NOT NULL FROM {relation} WHERE {expression} IS NOT NULL LIMIT 1")
-        if first is None or first[0]:  # seconds, milliseconds and others: only their order counts
+        if not first or first[0]:  # seconds, milliseconds and others: only their order counts
             whole = f"regexp_full_match({expression}, '\\s*[+-]?\\d+\\s*')"
             return [
                 f"CASE WHEN {whole} THEN try_cast({expression} AS BIGINT) END",
@@ -268,8 +268,7 @@ class Rows:
                 column = getattr(self._columns, side)
                 (path, place), _ = self._found(row, column)
                 raise UserError(
-                    f"{path}: column '{column}' is empty in {place}; remove that row, or set "
-                    "dataset.missing_values=drop"
+                    f"{path}: column '{column}' is empty in {place}; remove that row, or set missing_values=drop"
                 )
         row = self._first("time IS NULL") if self._columns.timestamp is not None else None
         if row is not None:
@@ -278,7 +277,7 @@ class Rows:
             wanted = (
                 f"all be written as {self._columns.time_format}"
                 if self._columns.time_format is not None
-                else "all be numbers, or all dates such as 2024-05-31T12:00:00; dataset.time_format sets another way"
+                else "all be numbers, or all dates such as 2024-05-31T12:00:00; time_format sets another way"
             )
             raise UserError(f"{path}: column '{self._columns.timestamp}' {found} in {place}; times must {wanted}")
 
@@ -291,7 +290,7 @@ class Rows:
         for word, occurrences in words:
             log.warning(
                 "%s: the %s id '%s' of %d rows is a word for a missing value and kept as an id; "
-                "dataset.missing_values=drop leaves such rows out",
+                "missing_values=drop leaves such rows out",
                 self._name,
                 side,
                 word,
@@ -304,7 +303,7 @@ class Rows:
         if around:
             log.warning(
                 "%s: %d %s ids have blanks around them, and %d of these are there without blanks too; "
-                "dataset.strip=true removes the blanks",
+                "strip=true removes the blanks",
                 self._name,
                 around,
                 side,
@@ -331,9 +330,9 @@ class Rows:
     def _type(self, part: str, expression: str) -> str:
         return self._run(f"DESCRIBE SELECT {expression} FROM {self._sources[part].relation}").fetchone()[1]
 
-    def _fetch(self, query: str) -> tuple | None:
-        """The first row of an answer."""
-        return self._run(query).fetchone()
+    def _fetch(self, query: str) -> tuple[Any, ...]:
+        """The first row of an answer, empty where there is none."""
+        return self._run(query).fetchone() or ()
 
     def _run(self, query: str) -> DuckDBPyConnection:
         import duckdb

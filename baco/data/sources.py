@@ -6,9 +6,11 @@ from baco.data.logs import Log
 from baco.data.release import Release
 from baco.data.synthetic import Synthetic
 
-SOURCES = {"release": Release, "synthetic": Synthetic, "log": Log}
+Source = Log | Release | Synthetic
+
+SOURCES: dict[str, type[Source]] = {"release": Release, "synthetic": Synthetic, "log": Log}
 
 
-def source_name(dataset: object) -> str:
+def source_name(dataset: Source) -> str:
     """The `source` of a dataset's configuration."""
     return next(name for name, cls in SOURCES.items() if isinstance(dataset, cls))

@@ -9,12 +9,13 @@ import numpy as np
 
 from baco.data.interactions import SPLITS, Interactions
 from baco.data.splits import random_split
-from baco.errors import UserError
+from baco.errors import SettingError
 from baco.rng import stream
+from baco.validation import Validated, setting
 
 
 @dataclass(frozen=True)
-class Synthetic:
+class Synthetic(Validated):
     """A degree-corrected bipartite block model (Larremore, Clauset, Jacobs, Phys. Rev. E 90, 012805, 2014).
 
     Every user has a main and a second co-cluster, every item one. An interaction belongs to a user drawn in proportion
@@ -28,37 +29,35 @@ class Synthetic:
     main_share, second_share : float
         Shares of interactions inside the user's main and second co-cluster; the rest is noise.
     exponent : float
-        Of the power law of activity and popularity, above 2.
+        Of the power law of activity and popularity.
     data_seed : int
         Seed of the data and of its split; apart from `seed`, so that runs with several seeds share their data.
     """
 
     name: str = "synthetic"
     budget: float | None = None
-    num_users: int = 6000
-    num_items: int = 4000
-    num_interactions: int = 150_000
-    num_clusters: int = 60
-    main_share: float = 0.6
-    second_share: float = 0.25
-    exponent: float = 2.5
+    num_users: int = setting(6000, at_least=1)
+    num_items: int = setting(4000, at_least=1)
+    num_interactions: int = setting(150_000, at_least=10)
+    num_clusters: int = setting(60, at_least=1)
+    main_share: float = setting(0.6, at_least=0)
+    second_share: float = setting(0.25, at_least=0)
+    exponent: float = setting(2.5, above=2)  # below, the mean degree is infinite
     data_seed: int = 0
 
     def __post_init__(self):
-        for key in ("num_users", "num_items", "num_clusters"):
-            if getattr(self, key) < 1:
-                raise UserError(f"dataset.{key}={getattr(self, key)} must be 1 or more")
+        super().__post_init__()
         if self.num_clusters > min(self.num_users, self.num_items):
-            raise UserError(f"dataset.num_clusters={self.num_clusters} is more than there are users or items")
-        if not 10 <= self.num_interactions <= self.num_users * self.num_items // 4:
-            raise UserError(
-                f"dataset.num_interactions={self.num_interactions} must lie between 10 and a quarter of all pairs, "
-                f"{self.num_users * self.num_items // 4}"
+            raise SettingError("num_clusters", self.num_clusters, "is more than there are users or items")
+        most = self.num_users * self.num_items // 4
+        if self.num_interactions > most:
+            raise SettingError(
+                "num_interactions", self.num_interactions, f"is more than a quarter of all pairs, {most}"
             )
-        if not (self.main_share >= 0 and self.second_share >= 0 and self.main_share + self.second_share <= 1):
-            raise UserError("dataset.main_share and dataset.second_share must be 0 or more, and 1 at most together")
-        if not self.exponent > 2:
-            raise UserError(f"dataset.exponent={self.exponent} must be above 2, or the mean degree is infinite")
+        if self.main_share + self.second_share > 1:
+            raise SettingError(
+                "main_share", self.main_share, f"and second_share={self.second_share} must be 1 at most together"
+            )
 
     def load(self, data_dir: Path) -> Interactions:
         """Draw the data and split it 80/10/10 at random; nothing is read or written."""
@@ -94,9 +93,10 @@ class Synthetic:
             drawn = np.concatenate([keys, users * self.num_items + shuffled[items]])
             _, first = np.unique(drawn, return_index=True)
             if len(first) - len(keys) < count / 1000:
-                raise UserError(
-                    f"dataset.num_interactions={self.num_interactions} is more than co-clusters of this size hold; "
-                    "lower it, or dataset.num_clusters"
+                raise SettingError(
+                    "num_interactions",
+                    self.num_interactions,
+                    "is more than co-clusters of this size hold; lower it, or num_clusters",
                 )
             keys = drawn[np.sort(first)]
         keys = keys[: self.num_interactions]

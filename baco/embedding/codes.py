@@ -2,165 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from baco.embedding.bits import code_bits, pack_bits, packed_code_bytes, unpack_bits
+from baco.embedding.rules import RULES, Identity, Rule
 from baco.errors import UserError
 
 SIDES = ("users", "items")
-
-
-class Evaluated(NamedTuple):
-    """The codes of the ids 0..num_ids-1 by a rule; the fields are those of `Codes`."""
-
-    index: np.ndarray
-    weights: np.ndarray | None = None
-    ends: np.ndarray | None = None
-
-
-class Rule(Protocol):
-    """How a server works out codes from ids, so that it need not store them.
-
-    `arrays` are what it stores instead, its dataclass fields, from which it is rebuilt.
-    """
-
-    name: ClassVar[str]
-
-    def arrays(self) -> dict[str, np.ndarray]: ...
-
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated: ...
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Every id has the row of its own number."""
-
-    name: ClassVar[str] = "identity"
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {}
-
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        return Evaluated(np.arange(num_ids, dtype=np.int32)[:, None])
-
-
-@dataclass(frozen=True, eq=False)
-class AffineHash:
-    """h(x) = ((a x + b) mod n) mod K with a and n coprime: a permutation of the n ids, then K rows in turn.
-
-    No two rows differ by more than one id. One hash for each entry of `multipliers` and `offsets`.
-    """
-
-    multipliers: np.ndarray  # (s,) int64, a in [1, n), coprime with n
-    offsets: np.ndarray  # (s,) int64, b in [0, n)
-    name: ClassVar[str] = "affine"
-
-    @classmethod
-    def draw(cls, num_hashes: int, num_ids: int, rng: np.random.Generator) -> AffineHash:
-        """Hashes for ids 0..num_ids-1, drawn one by one; with few rows two may merge the same ids."""
-        offsets = rng.integers(num_ids, size=num_hashes)
-        multipliers = []
-        while len(multipliers) < num_hashes:
-            candidate = int(rng.integers(1, max(2, num_ids)))
-            if math.gcd(candidate, num_ids) == 1:
-                multipliers.append(candidate)
-        return cls(np.array(multipliers, np.int64), offsets)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"multipliers": self.multipliers, "offsets": self.offsets}
-
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        ids = np.arange(num_ids, dtype=np.int64)[:, None]
-        return Evaluated(((ids * self.multipliers + self.offsets) % num_ids % num_rows).astype(np.int32))
-
-
-@dataclass(frozen=True, eq=False)
-class OwnRows:
-    """Some ids have a row each, the last rows; all others share the first ones by affine hashes of their rank.
-
-    With two hashes or more, an id with an own row gives its first code the weight 1 and the others none; an id that
-    shares gives every code the weight 1.
-    """
-
-    own: np.ndarray  # (ceil(n / 8),) uint8, one bit per id: whether it has an own row
-    multipliers: np.ndarray  # (s,) int64, the affine hashes of those that share
-    offsets: np.ndarray  # (s,) int64
-    name: ClassVar[str] = "own rows"
-
-    @classmethod
-    def draw(cls, own: np.ndarray, num_hashes: int, rng: np.random.Generator) -> OwnRows:
-        """From an (n,) bool array, not all true, of the ids that have an own row."""
-        shared = AffineHash.draw(num_hashes, int(np.count_nonzero(~own)), rng)
-        return cls(np.packbits(own), shared.multipliers, shared.offsets)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"own": self.own, "multipliers": self.multipliers, "offsets": self.offsets}
-
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        own = np.unpackbits(self.own, count=num_ids).astype(bool)
-        num_own = int(np.count_nonzero(own))
-        num_shared = num_rows - num_own
-        index = np.empty((num_ids, len(self.multipliers)), np.int32)
-        index[own] = np.arange(num_shared, num_rows)[:, None]
-        index[~own] = AffineHash(self.multipliers, self.offsets).evaluate(num_ids - num_own, num_shared).index
-        if index.shape[1] == 1:
-            return Evaluated(index)
-        weights = np.ones(index.shape, np.float32)
-        weights[own, 1:] = 0
-        return Evaluated(index, weights)
-
-
-@dataclass(frozen=True, eq=False)
-class HashAndLabel:
-    """Two codes: an affine hash of the id, and a stored label."""
-
-    multipliers: np.ndarray  # (1,) int64
-    offsets: np.ndarray  # (1,) int64
-    labels: np.ndarray  # uint8, the labels at ceil(log2 num_rows) bits each
-    name: ClassVar[str] = "hash and label"
-
-    @classmethod
-    def of(cls, hashed: AffineHash, labels: np.ndarray, num_rows: int) -> HashAndLabel:
-        """From one hash, and the (n,) labels of all ids, integers of [0, num_rows)."""
-        return cls(hashed.multipliers, hashed.offsets, pack_bits(labels, code_bits(num_rows)))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"multipliers": self.multipliers, "offsets": self.offsets, "labels": self.labels}
-
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        hashed = AffineHash(self.multipliers, self.offsets).evaluate(num_ids, num_rows).index
-        labels = unpack_bits(self.labels, code_bits(num_rows), num_ids)
-        return Evaluated(np.column_stack([hashed, labels]).astype(np.int32))
-
-
-@dataclass(frozen=True, eq=False)
-class ManyCodes:
-    """As many stored codes as each id needs, repeats included; its embedding is the mean of their rows."""
-
-    counts: np.ndarray  # (n,), the smallest unsigned type that does: how many codes each id has, one at least
-    codes: np.ndarray  # uint8, those of all ids, one id after the other, at ceil(log2 num_rows) bits each
-    name: ClassVar[str] = "many codes"
-
-    @classmethod
-    def of(cls, ends: np.ndarray, codes: np.ndarray, num_rows: int) -> ManyCodes:
-        """From the codes of all ids, integers of [0, num_rows); those of id x are `codes[ends[x]:ends[x + 1]]`."""
-        counts = np.diff(ends)
-        return cls(counts.astype(np.min_scalar_type(counts.max())), pack_bits(codes, code_bits(num_rows)))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {"counts": self.counts, "codes": self.codes}
-
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        ends = np.zeros(num_ids + 1, np.int64)
-        np.cumsum(self.counts, out=ends[1:])
-        codes = unpack_bits(self.codes, code_bits(num_rows), int(ends[-1])).astype(np.int32)
-        return Evaluated(codes, np.repeat((1 / self.counts).astype(np.float32), self.counts), ends)
-
-
-RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash, OwnRows, HashAndLabel, ManyCodes)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +20,10 @@ class Codes:
     An id's embedding is the mean of its rows, or their sum weighted by `weights`; then it is multiplied by its `scale`.
     Under the mean an id with fewer codes than s repeats one: a user with the codes (3, 3) has row 3, in value and in
     gradient.
+
+    Codes have one of two shapes. With s codes for each id, a batch of ids is one gather of known size; where the
+    numbers differ, `ends` bound the codes of each id, a lookup of 4,096 ids takes 8 times as long on a CPU, and a GPU
+    has to tell the CPU how many codes the batch has. Only methods that need different numbers pay for that.
 
     Attributes
     ----------
@@ -184,7 +38,7 @@ class Codes:
         Stored, one for each id; None: ones.
     ends : None or (n + 1,) int64
         Where ids have different numbers of codes, one at least: those of id x are `index[ends[x]:ends[x + 1]]`. Such
-        codes come of a rule, with a weight each.
+        codes come from a rule and have a weight each.
     """
 
     index: np.ndarray
@@ -263,7 +117,7 @@ class Codes:
         """What a server stores of the codes: the rule's arrays, or the codes at ceil(log2 num_rows) bits each."""
         if self.rule is not None:
             return self.rule.arrays() | self._stored_weights()
-        return {"codes": pack_bits(self.index, code_bits(self.num_rows))} | self._stored_weights()
+        return {"codes": pack_bits(self.index.ravel(), code_bits(self.num_rows))} | self._stored_weights()
 
     @property
     def packed_bytes(self) -> int:
@@ -339,30 +193,3 @@ class Assignment:
             own = {name.removeprefix(f"{side}."): a for name, a in arrays.items() if name.startswith(f"{side}.")}
             codes[side] = Codes.unpack(header[side], own)
         return cls(**codes, details=header["details"])
-
-
-def code_bits(num_rows: int) -> int:
-    """Bits of one stored code: ceil(log2 num_rows)."""
-    return (num_rows - 1).bit_length()
-
-
-def packed_code_bytes(num_codes: int, num_rows: int) -> int:
-    """Bytes of `num_codes` codes into `num_rows` rows, packed without gaps."""
-    return -(-num_codes * code_bits(num_rows) // 8)
-
-
-def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """(ceil(values.size * bits / 8),) uint8: non-negative integers at `bits` bits each, the highest bit first."""
-    digits = np.empty((values.size, bits), np.uint8)
-    for place in range(bits):
-        digits[:, place] = (values.ravel() >> (bits - 1 - place)) & 1
-    return np.packbits(digits)
-
-
-def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The inverse of `pack_bits`: (count,) int64."""
-    digits = np.unpackbits(packed, count=count * bits).reshape(count, bits)
-    values = np.zeros(count, np.int64)
-    for place in range(bits):
-        values = 2 * values + digits[:, place]
-    return values

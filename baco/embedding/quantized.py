@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from baco.compressors.budget import RowFormat
 from baco.embedding.codes import Assignment
+from baco.embedding.cost import Ledger, RowFormat
 from baco.embedding.quantizers import Quantizer, pack_export
-from baco.embedding.tables import Embeddings, EmbeddingTables, Ledger
+from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings
 from baco.errors import UserError
-
-if TYPE_CHECKING:
-    from baco.backbones.backbone import Backbone
 
 
 class QuantizedTables(EmbeddingTables):
@@ -49,7 +45,9 @@ class QuantizedTables(EmbeddingTables):
     ):
         super().__init__()
         if not inner.quantizable():
-            raise UserError(f"the tables of this method cannot be packed as {quantizer.label}; take quantize=none")
+            raise UserError(
+                f"the tables of this method cannot be packed as {quantizer.label}; train them without a quantizer"
+            )
         self.inner = inner
         self.quantizer = quantizer
         self.seed = seed
@@ -90,7 +88,7 @@ class QuantizedTables(EmbeddingTables):
             name: self.quantizer.pack(arrays[name], rng, self.weights.get(name)) for name in self.inner.quantizable()
         }
 
-    # All else is the inner tables' business --------------------------------------------------------------------------
+    # Everything else is left to the inner tables ---------------------------------------------------------------------
 
     @property
     def kind(self) -> str:
@@ -136,5 +134,5 @@ class QuantizedTables(EmbeddingTables):
     def on_step_end(self) -> None:
         self.inner.on_step_end()
 
-    def on_epoch_end(self, epoch: int, backbone: Backbone) -> list[nn.Parameter]:
-        return self.inner.on_epoch_end(epoch, backbone)
+    def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> list[nn.Parameter] | None:
+        return self.inner.on_epoch_end(epoch, final_embeddings)

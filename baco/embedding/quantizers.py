@@ -13,10 +13,12 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from baco.compressors.budget import FLOAT_BYTES, RowFormat
-from baco.errors import UserError
+from baco.embedding.bits import code_dtype, pack_bits, packed_bytes, unpack_bits
+from baco.embedding.cost import FLOAT_BYTES, RowFormat
+from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.numerics.kmeans import kmeans, kmeans_seeds
+from baco.validation import Limits, Validated, setting
 
 CHUNK = 4096  # rows at a time: temporaries that stay in the cache
 LARGEST = 3e4  # magnitude of an entry: scales and offsets are float16
@@ -75,9 +77,7 @@ class UniformQuantizer:
     name: ClassVar[str] = "uniform"
 
     def __post_init__(self):
-        least = 2 if self.symmetric else 1
-        if not least <= self.bits <= 8:
-            raise UserError(f"quantize.bits={self.bits} must lie between {least} and 8")
+        Limits(at_least=2 if self.symmetric else 1, at_most=8).check("bits", self.bits)
 
     @property
     def label(self) -> str:
@@ -90,7 +90,7 @@ class UniformQuantizer:
 
     def format(self, dim: int) -> RowFormat:
         numbers = 1 if self.symmetric else 2
-        return RowFormat(dim + numbers, packed_width(dim, self.bits) + 2 * numbers)
+        return RowFormat(dim + numbers, packed_bytes(dim, self.bits) + 2 * numbers)
 
     def pack(
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
@@ -98,8 +98,8 @@ class UniformQuantizer:
         largest = np.abs(rows).max()
         if not largest <= LARGEST:
             raise UserError(
-                f"embeddings as large as {largest:g} cannot be quantized, the most is {LARGEST:g}; take quantize=none "
-                "or a lower protocol.learning_rate="
+                f"embeddings as large as {largest:g} cannot be quantized, the most is {LARGEST:g}; train without a "
+                "quantizer or at a lower learning rate"
             )
         parts = [self._pack(rows[start : start + CHUNK].astype(np.float64)) for start in range(0, len(rows), CHUNK)]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -108,7 +108,7 @@ class UniformQuantizer:
         return arrays
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
-        levels = unpack_rows(arrays["levels"], dim, self.bits).astype(np.float32)
+        levels = unpack_bits(arrays["levels"], self.bits, dim).astype(np.float32)
         scale = arrays["scale"].astype(np.float32)[:, None]
         if self.symmetric:
             return (levels - self.top // 2) * scale
@@ -120,7 +120,7 @@ class UniformQuantizer:
             scale, offset = self._fitting(rows, scale, offset)
         levels = self._levels(rows, scale, offset)
         return {
-            "levels": pack_rows(levels.astype(np.uint8), self.bits),
+            "levels": pack_bits(levels, self.bits),
             "scale": scale.astype(np.float16),
             "offset": offset.astype(np.float16),
         }
@@ -172,7 +172,7 @@ class UniformQuantizer:
 
 
 @dataclass(frozen=True)
-class ProductQuantizer:
+class ProductQuantizer(Validated):
     """Rows cut into blocks, each replaced by the nearest of 2^bits centroids of its block (Jégou, Douze, Schmid,
     TPAMI 2011).
 
@@ -183,20 +183,14 @@ class ProductQuantizer:
     Attributes
     ----------
     blocks : int
-        1 to dim.
+        dim at most.
     bits : int
-        1 to 12 per code.
+        Of a code.
     """
 
-    blocks: int = 16
-    bits: int = 8
+    blocks: int = setting(16, at_least=1)
+    bits: int = setting(8, at_least=1, at_most=MOST_CODE_BITS)
     name: ClassVar[str] = "product"
-
-    def __post_init__(self):
-        if self.blocks < 1:
-            raise UserError(f"quantize.blocks={self.blocks} must be 1 or more")
-        if not 1 <= self.bits <= MOST_CODE_BITS:
-            raise UserError(f"quantize.bits={self.bits} must lie between 1 and {MOST_CODE_BITS}")
 
     @property
     def label(self) -> str:
@@ -204,9 +198,9 @@ class ProductQuantizer:
 
     def format(self, dim: int) -> RowFormat:
         if self.blocks > dim:
-            raise UserError(f"quantize.blocks={self.blocks} is more than the embedding width dim={dim}")
+            raise SettingError("blocks", self.blocks, f"is more than the embedding width dim={dim}")
         centroids = 2**self.bits * dim
-        return RowFormat(self.blocks - 1, packed_width(self.blocks, self.bits), centroids, FLOAT_BYTES * centroids)
+        return RowFormat(self.blocks - 1, packed_bytes(self.blocks, self.bits), centroids, FLOAT_BYTES * centroids)
 
     def block_of_column(self, dim: int) -> np.ndarray:
         """(dim,) int64, ascending: the block of each column."""
@@ -240,10 +234,10 @@ class ProductQuantizer:
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         centroids, codes = self.learn(rows, rng, weights)
-        return {"centroids": centroids, "codes": pack_rows(codes, self.bits)}
+        return {"centroids": centroids, "codes": pack_bits(codes, self.bits)}
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
-        codes = unpack_rows(arrays["codes"], self.blocks, self.bits)
+        codes = unpack_bits(arrays["codes"], self.bits, self.blocks)
         return np.take_along_axis(arrays["centroids"], codes[:, self.block_of_column(dim)].astype(np.int64), axis=0)
 
 
@@ -268,7 +262,7 @@ def pack_export(
 
 
 def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """An export with all its rows in float32, for `from_export` of the tables it is of. Without packed rows: itself.
+    """An export with all its rows in float32, as `from_export` of its tables needs it. Without packed rows: itself.
 
     Raises
     ------
@@ -288,39 +282,6 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         own = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
         unpacked[name] = quantizer.unpack(own, width)
     return unpacked | {"header": json_array(header["header"])}
-
-
-# Bits ----------------------------------------------------------------------------------------------------------------
-
-
-def packed_width(count: int, bits: int) -> int:
-    """Bytes of `count` integers of `bits` bits each, on whole bytes together."""
-    return -(-count * bits // 8)
-
-
-def code_dtype(bits: int) -> type:
-    """The integers that hold so many bits, up to 15; torch can index with none that are unsigned and longer."""
-    return np.uint8 if bits <= 8 else np.int16
-
-
-def whole_dtype(bits: int) -> np.dtype:
-    """Unsigned integers of whole bytes that hold so many bits, up to 16, the highest first in memory."""
-    return np.dtype(np.uint8 if bits <= 8 else ">u2")
-
-
-def pack_rows(values: np.ndarray, bits: int) -> np.ndarray:
-    """(n, packed_width(count, bits)) uint8 from (n, count) integers from 0 to 2^bits - 1, the highest bit first."""
-    whole = whole_dtype(bits)
-    digits = np.unpackbits(values.astype(whole, copy=False)[:, :, None].view(np.uint8), axis=2)[:, :, -bits:]
-    return np.packbits(digits.reshape(len(values), -1), axis=1)
-
-
-def unpack_rows(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
-    """The inverse of `pack_rows`: (n, count), of `code_dtype`."""
-    digits = np.unpackbits(packed, axis=1, count=count * bits).reshape(len(packed), count, bits)
-    whole = whole_dtype(bits)
-    values = np.packbits(digits, axis=2).view(whole)[:, :, 0]  # filled up with zeros to the right
-    return (values >> (8 * whole.itemsize - bits)).astype(code_dtype(bits), copy=False)
 
 
 def half_above(values: np.ndarray) -> np.ndarray:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
 from baco.embedding.codes import SIDES
-from baco.embedding.tables import CodebookTables, EmbeddingTables
-from baco.errors import UserError
-from baco.files import read_arrays
-from baco.serving.recommender import exported_config
-
-ALTERED = frozenset(("quantize", "popularity", "start"))  # settings that the full model's run must not have
+from baco.embedding.tables import EmbeddingTables
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -22,31 +15,6 @@ def embeddings(tables: EmbeddingTables) -> Pair:
     """Layer 0 of the users and of the items, (n, dim) float32 each."""
     users, items = (side.detach().cpu().numpy() for side in tables())
     return users, items
-
-
-def load_full(path: Path, config: dict) -> Pair:
-    """The embeddings of the full model that a run is compared with, from the file that `export=` wrote of it.
-
-    Parameters
-    ----------
-    config : dict
-        What decides the run's result. The full model must have the same data, backbone, protocol, width and seed.
-
-    Raises
-    ------
-    UserError
-        When there is no such file, or it is of another model.
-    """
-    advice = f"write it with method=full export={path}"
-    if not path.exists():
-        raise UserError(f"full_export: there is no file {path}; {advice}")
-    found = exported_config(path)
-    if found is None or found["method"]["name"] != "full" or not ALTERED.isdisjoint(found):
-        raise UserError(f"full_export: {path} is no export of a full model; {advice}")
-    differing = [key for key in ("dataset", "backbone", "protocol", "dim", "seed") if found[key] != config[key]]
-    if differing:
-        raise UserError(f"full_export: {path} is of a full model with another {differing[0]}; {advice}")
-    return embeddings(CodebookTables.from_export(read_arrays(path)))
 
 
 def distances(found: Pair, full: Pair) -> dict[str, float]:
@@ -62,7 +30,7 @@ def distances(found: Pair, full: Pair) -> dict[str, float]:
     """
     ours, theirs = np.concatenate(found), np.concatenate(full)
     rotation, _ = orthogonal_procrustes(ours, theirs)
-    means = {}
+    means: dict[str, float] = {}
     for prefix, moved in (("", ours), ("rotated_", ours @ rotation)):
         apart = np.linalg.norm(moved - theirs, axis=1)
         sides = dict(zip(SIDES, np.split(apart, [len(found[0])]), strict=True)) | {"all": apart}

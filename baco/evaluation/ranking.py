@@ -106,8 +106,8 @@ def _rank_on_cpu(
     k: int,
 ) -> np.ndarray:
     """(m, k) int64 positions, best first; the best so far of each user are kept while blocks of items pass."""
-    column = column.numpy()
-    alike = np.argsort(column, kind="stable"), np.searchsorted(np.sort(column), np.arange(len(distinct) + 1))
+    order, firsts = np.argsort(column.numpy(), kind="stable"), np.arange(len(distinct) + 1)
+    alike = order, np.searchsorted(np.sort(column.numpy()), firsts)
     best = np.full((len(users), k), NO_ITEM, np.int64)
     scores = np.full((len(users), k), -np.inf, np.float32)
     blocks = [(start, distinct[start : start + CPU_ITEMS].T) for start in range(0, len(distinct), CPU_ITEMS)]

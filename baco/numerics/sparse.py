@@ -50,10 +50,12 @@ class Csr:
         if device not in self._tensors:
             narrow = self.indptr.astype(np.int32) if len(self.indices) < 2**31 else self.indptr
             parts = (narrow, self.indices.astype(narrow.dtype), self.values)
-            tensors = (torch.as_tensor(part, device=device) for part in parts)
+            indptr, indices, values = (torch.as_tensor(part, device=device) for part in parts)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-                self._tensors[device] = torch.sparse_csr_tensor(*tensors, size=self.shape, check_invariants=True)
+                self._tensors[device] = torch.sparse_csr_tensor(
+                    indptr, indices, values, self.shape, check_invariants=True
+                )
         return self._tensors[device]
 
 

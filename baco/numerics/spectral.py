@@ -25,7 +25,8 @@ def spectral_factors(graph: Biadjacency, dim: int, rng: np.random.Generator) -> 
     """
     left, values, right = singular_vectors(graph, dim, rng, np.float32)
     left[graph.user_degrees == 0], right[graph.item_degrees == 0] = 0, 0  # but for rounding, they are
-    return tuple(np.pad(side * np.sqrt(values), ((0, 0), (0, dim - len(values)))) for side in (left, right))
+    missing = ((0, 0), (0, dim - len(values)))
+    return np.pad(left * np.sqrt(values), missing), np.pad(right * np.sqrt(values), missing)
 
 
 def singular_vectors(
@@ -43,7 +44,7 @@ def singular_vectors(
     -------
     (num_users, c), (c,) and (num_items, c) of the dtype, c at most `count`
     """
-    matrix = normalised_interactions(graph).astype(dtype)
+    matrix = normalise_interactions(graph).astype(dtype)
     smaller = min(matrix.shape)
     with threadpool_limits(1, "blas"):  # with more threads, sums of another order
         if smaller <= 2 * count or graph.num_users * graph.num_items <= DENSE:
@@ -54,7 +55,7 @@ def singular_vectors(
     return left[:, order], values[order], right[order].T
 
 
-def normalised_interactions(graph: Biadjacency) -> csr_array:
+def normalise_interactions(graph: Biadjacency) -> csr_array:
     """D_U^(-1/2) B D_V^(-1/2), float64; rows and columns of nodes without interactions are zero."""
     user_scale, item_scale = (
         diags_array(1 / np.sqrt(np.maximum(degrees, 1))) for degrees in (graph.user_degrees, graph.item_degrees)

@@ -58,18 +58,19 @@ def section_notes(section: Section) -> list[str]:
     notes = []
     if section.records:
         data = section.records[0]["dataset"]
-        own = authors_split(data["name"]) == section.fingerprint
-        split = f"the authors' own split, {section.fingerprint[:8]}" if own else f"split {section.fingerprint[:8]}"
+        short = data["fingerprint"][:8]
+        own = authors_split(data["name"]) == data["fingerprint"]
+        split = f"the authors' own split, {short}" if own else f"split {short}"
         notes.append(
             f"{data['num_users']:,} users, {data['num_items']:,} items, {data['train']:,} / {data['val']:,} / "
             f"{data['test']:,} interactions ({split})."
         )
     about = section.about
     shared = {
-        f"{group}.{key}": value for group in ("backbone", "protocol") for key, value in getattr(about, group).items()
+        f"{group}.{key}": value for group in ("backbone", "protocol") for key, value in about.config[group].items()
     }
     settings = ", ".join(f"{key}={value}" for key, value in shared.items() if not key.endswith(".name"))
-    notes.append(f"Settings: dim={about.dim}, {settings}.")
+    notes.append(f"Settings: dim={about.config['dim']}, {settings}.")
     unknown = [row.label for row in section.rows if not row.known]
     gaps: dict[str, list[str]] = {}  # by the experiment that fills them
     for row in section.rows:
@@ -99,10 +100,10 @@ def row_keys(section: Section, row: Row) -> dict:
     return {
         "dataset": about.dataset["name"],
         "split": section.fingerprint or "",
-        "backbone": about.backbone["name"],
-        "protocol": about.protocol["name"],
+        "backbone": about.config["backbone"]["name"],
+        "protocol": about.config["protocol"]["name"],
         "changed": section.changed,
-        "dim": about.dim,
+        "dim": about.config["dim"],
         "method": row.method,
         "settings": row.variant,
         "budget": row.budget,

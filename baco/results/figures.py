@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,10 +22,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 from baco.evaluation.groups import QUARTILES
 from baco.files import write_bytes
 from baco.results.columns import ACTIVITY, of_one_device, row_label
-from baco.results.front import named, pareto, write_names
+from baco.results.front import choose_labels, pareto, write_names
 from baco.results.published import method_label, published, published_result
 from baco.results.runs import RANKING, SECONDS
-from baco.results.summary import Row, Section, joined, sections
+from baco.results.summary import Row, Section, join_sections, sections
 from baco.runs.experiments import CONF, load_experiment
 from baco.runs.record import record_arrays
 
@@ -60,7 +61,7 @@ class Picture:
     @property
     def command(self) -> str:
         """The command that runs what it shows."""
-        return f"python run.py +experiment={self.experiment}"
+        return f"python run.py +grid={self.experiment}"
 
 
 class Gallery:
@@ -76,10 +77,7 @@ class Gallery:
     def __init__(self, records: list[dict], folder: Path, conf: Path = CONF):
         self.records, self.folder, self.conf = records, folder, conf
         order = dict.fromkeys(run["method"] for run in load_experiment("all", conf).runs)
-        self.look = {
-            method: {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
-            for place, method in enumerate(order)
-        }
+        self.look = {method: _look(place) for place, method in enumerate(order)}
 
     def pictures(self) -> list[Picture]:
         """All of them, in the order of the report."""
@@ -104,7 +102,7 @@ class Gallery:
             for name in experiments
             for section in sections(load_experiment(name, self.conf), self.records, self.folder, self.conf)
         ]
-        return joined([section for section in found if section.records])
+        return join_sections([section for section in found if section.records])
 
     # Quality against cost --------------------------------------------------------------------------------------------
 
@@ -114,7 +112,7 @@ class Gallery:
         ranked = [sorted((row for row in section.rows if row.records), key=_mean(RANKED, 100)) for section in found]
         figure, panels = _panels(len(found), [_height(rows) for rows in ranked])
         for axes, section, rows in zip(panels, found, ranked, strict=True):
-            dataset, backbone = section.about.dataset["name"], section.about.backbone["name"]
+            dataset, backbone = section.about.dataset["name"], section.about.config["backbone"]["name"]
             for place, row in enumerate(rows):
                 value, spread = 100 * row.mean(RANKED), np.nan_to_num(100 * row.deviation(RANKED))
                 axes.errorbar(value, place, xerr=spread, label="ours", fmt="o", color=COLORS[0], ms=4, lw=1)
@@ -160,8 +158,8 @@ class Gallery:
         models: dict[tuple, dict[int, Section]] = {}  # sections that differ in the epochs only, by these
         for section in self.found("epochs"):
             about = section.about
-            key = about.dataset["name"], section.backbone, about.protocol["name"], section.fingerprint
-            models.setdefault(key, {})[about.protocol["max_epochs"]] = section
+            key = about.dataset["name"], section.backbone, about.config["protocol"]["name"], section.fingerprint
+            models.setdefault(key, {})[about.config["protocol"]["max_epochs"]] = section
         ranked = {}
         for key, by_epochs in models.items():
             found: dict[str, dict[int, float]] = {}  # by method, the recall after so many epochs
@@ -178,8 +176,8 @@ class Gallery:
                 axes.plot(list(after.values()), [place] * len(after), color="#888888", lw=0.8, zorder=1)
             for number, epochs in enumerate(lengths):  # also those of other panels, for the order of the legend
                 points = [(after[epochs], place) for place, (_, after) in enumerate(lines) if epochs in after]
-                look = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
-                axes.plot(*np.reshape(points, (-1, 2)).T, ls="", ms=4, label=f"{epochs} epochs", **look)
+                points_x, points_y = np.reshape(points, (-1, 2)).T
+                axes.plot(points_x, points_y, ls="", ms=4, label=f"{epochs} epochs", **_look(number))
             _name_lines(axes, (label for label, _ in lines))
             dataset, backbone, protocol, _ = key
             axes.set(title=f"{dataset}, {backbone}, protocol {protocol}", xlabel="Recall@20, %")
@@ -200,7 +198,7 @@ class Gallery:
                 line = zip(*sorted(points[row] for row in rows), strict=True)
                 axes.plot(*line, lw=0.8, fillstyle=fill, label=rows[0].label, **self.look[rows[0].method])
             labels = {point: row.label for row, point in points.items()}
-            names += [(axes, *one) for one in named(list(zip(*front, strict=True)), labels)]
+            names += [(axes, *one) for one in choose_labels(list(zip(*front, strict=True)), labels)]
             axes.margins(0.12)
             axes.set(title=section.name, xlabel=label, ylabel="Recall@20, %", xscale="log")
             wide = max(point[0] for point in points.values()) > 500 * min(point[0] for point in points.values())
@@ -220,7 +218,7 @@ class Gallery:
         paper = published("figure4")
         for (left, right), (place, section) in ((panels, one) for one in enumerate(found)):
             name = section.about.dataset["name"]
-            look = {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
+            look = _look(place)
             theirs = paper[paper["dataset"] == name]
             left.plot(theirs["iteration"], theirs["value"], ls=":", mfc="none", label=f"{name}, paper", **look)
             for axes, path in ((left, "size.parameter_ratio"), (right, RECALL)):
@@ -270,9 +268,9 @@ class Gallery:
         found, without = [], []
         for section in self.found("cluster_sizes"):
             for side in ("users", "items"):
-                sizes = [(row, record_arrays(row.records[0], self.folder)) for row in section.rows if row.records]
-                without += [f"{row.label} ({section.name})" for row, arrays in sizes if f"{side}_per_row" not in arrays]
-                sizes = [(row, arrays[f"{side}_per_row"]) for row, arrays in sizes if f"{side}_per_row" in arrays]
+                kept = [(row, record_arrays(row.records[0], self.folder)) for row in section.rows if row.records]
+                without += [f"{row.label} ({section.name})" for row, arrays in kept if f"{side}_per_row" not in arrays]
+                sizes = [(row, arrays[f"{side}_per_row"]) for row, arrays in kept if f"{side}_per_row" in arrays]
                 if sizes:
                     found.append((section, side, sizes))
         figure, panels = _panels(len(found))
@@ -291,7 +289,7 @@ class Gallery:
     def _published(self, axes: Axes, curves: pd.DataFrame, x: str) -> None:
         """The paper's curves, one for each method, dotted."""
         for method, points in curves.groupby("method"):
-            label, look = f"{method_label(method)}, paper", self.look[method]
+            label, look = f"{method_label(str(method))}, paper", self.look[str(method)]
             axes.plot(points[x], points["value"], ls=":", mfc="none", label=label, **look)
 
     def _picture(self, name: str, caption: str, experiment: str, figure: Figure, panels: list[Axes]) -> Picture:
@@ -309,7 +307,9 @@ def write_figures(pictures: list[Picture], folder: Path) -> list[Path]:
     """Write each picture that there is as PDF and PNG."""
     written = []
     for picture in pictures:
-        for suffix in ("pdf", "png") if picture.figure is not None else ():
+        if picture.figure is None:
+            continue
+        for suffix in ("pdf", "png"):
             written.append(folder / f"{picture.name}.{suffix}")
             write_bytes(written[-1], as_bytes(picture.figure, suffix))
     return written
@@ -324,11 +324,16 @@ def as_bytes(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def _look(place: int) -> dict[str, Any]:
+    """Colour and marker of the method, or curve, at this place of an order."""
+    return {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
+
+
 def _mean(path: str, unit: float) -> Callable[[Row], float]:
     return lambda row: unit * row.mean(path)
 
 
-def _line(rows: list[Row], setting: str, path: str) -> tuple[list[float], list[float]]:
+def _line(rows: list[Row], setting: str, path: str) -> tuple[list[Any], list[float]]:
     """A setting of the rows that are recorded, and what they have at a path, in percent."""
     recorded = sorted((row.settings[setting], 100 * row.mean(path)) for row in rows if row.records)
     return [x for x, _ in recorded], [y for _, y in recorded]

@@ -21,7 +21,8 @@ BESIDE = (  # where a name may stand: offset in points, and what of it is there;
 
 def pareto(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
     """Costs and values of the points that no other one beats: none is cheaper and as good, or as cheap and better."""
-    costs, values = [], []
+    costs: list[float] = []
+    values: list[float] = []
     for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
         if not values or value > values[-1]:
             costs.append(cost)
@@ -29,7 +30,7 @@ def pareto(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[flo
     return costs, values
 
 
-def named(front: list[tuple[float, float]], names: dict[tuple[float, float], str]) -> list[tuple[str, tuple]]:
+def choose_labels(front: list[tuple[float, float]], names: dict[tuple[float, float], str]) -> list[tuple[str, tuple]]:
     """The points of a front that get their names written beside them: each name once, and of points that cost about
     the same the best."""
     first: dict[str, tuple[float, float]] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+from baco.resources import resource_folder
+
+REFERENCE = resource_folder("published", "results/reference")
 NATIVE = {"infomap", "brim"}  # methods whose size the paper leaves to them, as method.matched=false does
 AUTHORS_PROGRAM = "profile=reference"  # of BACO
 

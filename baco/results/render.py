@@ -31,12 +31,17 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
+def _by_place(cell: Cell, plain: str, first: str, second: str) -> str:
+    """The text of a cell, marked where it is the best or second best of its column."""
+    return first if cell.place == 0 else second if cell.place == 1 else plain
+
+
 def to_markdown(table: Table, name: str) -> str:
     """A heading, the table, and the notes as a list. Needs no name of its document."""
 
     def text(cell: Cell) -> str:
         plain = cell.text.replace("|", "\\|")
-        shown = {0: f"**{plain}**", 1: f"<u>{plain}</u>"}.get(cell.place, plain)
+        shown = _by_place(cell, plain, f"**{plain}**", f"<u>{plain}</u>")
         return shown + cell.mark.replace("*", "\\*")
 
     rows = [
@@ -88,7 +93,7 @@ def to_latex(table: Table, name: str) -> str:
 
     def text(cell: Cell) -> str:
         plain = escape_latex(cell.text)
-        shown = {0: rf"\textbf{{{plain}}}", 1: rf"\underline{{{plain}}}"}.get(cell.place, plain)
+        shown = _by_place(cell, plain, rf"\textbf{{{plain}}}", rf"\underline{{{plain}}}")
         return shown + (f"$^{{{cell.mark}}}$" if cell.mark else "")
 
     commands = [note for note in table.notes if "`" in note]
@@ -110,7 +115,7 @@ def to_html(table: Table) -> str:
 
     def text(cell: Cell) -> str:
         plain = html.escape(cell.text)
-        shown = {0: f"<b>{plain}</b>", 1: f"<u>{plain}</u>"}.get(cell.place, plain)
+        shown = _by_place(cell, plain, f"<b>{plain}</b>", f"<u>{plain}</u>")
         return shown + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
 
     def row(cells: list[str], tag: str) -> str:

@@ -7,7 +7,7 @@ from itertools import chain
 
 import pandas as pd
 
-from baco.results.wanted import Wanted
+from baco.runs.description import DECIDING, Description
 from baco.runs.experiments import CONF
 from baco.runs.record import lookup
 
@@ -68,11 +68,11 @@ def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = Fa
     """
     rows = [[lookup(record, path) for path in columns.values()] for record in records]
     table = pd.DataFrame(rows, columns=list(columns))
-    for column in table.columns.intersection(RANKING):
+    for column in table.columns.intersection(list(RANKING)):
         table[column] *= 100
     variants = _variants(records, hide_defaults)
     if any(variants):
-        table.insert(table.columns.get_loc("method") + 1, "settings", variants)
+        table.insert(list(table.columns).index("method") + 1, "settings", variants)
     splits = {(record["names"]["dataset"], record["dataset"]["fingerprint"]) for record in records}
     if "split" not in columns and len({name for name, _ in splits}) < len(splits):
         table.insert(0, "split", [record["dataset"]["fingerprint"][:8] for record in records])
@@ -99,7 +99,9 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
             return "—"
         return FORMATS.get(column, "{:.2f}" if column in RANKING else "{}").format(value)
 
-    return pd.DataFrame({column: [text(column, value) for value in table[column]] for column in table}, dtype=str)
+    return pd.DataFrame(
+        {column: [text(column, value) for value in table[column]] for column in map(str, table)}, dtype=str
+    )
 
 
 def to_text(table: pd.DataFrame) -> str:
@@ -143,14 +145,13 @@ def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
 
 
 def _settings(config: dict) -> dict[str, dict]:
-    """What decides a run beside its data, seed and budget, by the groups of conf/; what has none is the method's."""
-    method = config["method"]  # product codes have a popularity of their own, and no scale
-    scale, start = config.get("popularity", 0.0), config.get("start", "normal")
+    """What decides a run beside its data, seed and budget, by the groups of conf/; run-level keys go to the method."""
+    own = {key: config[key] for key in DECIDING if key != "seed"}
     return {
-        "method": method | {"popularity": method.get("popularity", scale), "start": start, "dim": config["dim"]},
+        "method": config["method"] | own | config["method"],  # of two equal keys, as of product codes, the method's
         "backbone": config["backbone"],
         "protocol": config["protocol"],
-        "quantize": config.get("quantize") or {"name": "none"},
+        "quantize": config["quantize"] or {"name": "none"},
     }
 
 
@@ -159,6 +160,4 @@ def _defaults(**names: str) -> dict[str, dict]:
     """The settings of each group where nothing is said; none where conf/ has no word of them."""
     if not all((CONF / group / f"{name}.yaml").exists() for group, name in names.items()):
         return {}
-    run = Wanted.of(names)
-    method = {"popularity": run.popularity, "start": run.start, "dim": run.dim} | run.method
-    return {"method": method, "backbone": run.backbone, "protocol": run.protocol, "quantize": run.quantize or {}}
+    return _settings(Description.of(names).config)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baco.compressors.budget import FLOAT_BYTES
+from baco.embedding.cost import FLOAT_BYTES
 from baco.evaluation.metrics import user_metrics
 from baco.results.published import method_label
 from baco.results.significance import Comparison, compare, holm
@@ -156,7 +156,8 @@ class Section:
     @property
     def name(self) -> str:
         """Dataset, backbone and protocol in three words, what is changed of the last two, and which split it is."""
-        parts = [self.about.dataset["name"], self.backbone, f"protocol {self.about.protocol['name']}", self.changed]
+        protocol = self.about.config["protocol"]["name"]
+        parts = [self.about.dataset["name"], self.backbone, f"protocol {protocol}", self.changed]
         split = f"split {self.fingerprint[:8]}" if self.one_of_several else ""
         return ", ".join(part for part in (*parts, split) if part)
 
@@ -175,7 +176,7 @@ class Section:
         """The command that runs what is missing here of an experiment."""
         run = self.about.settings
         own = {k: v for k, v in run.items() if k.partition(".")[0] in ("dataset", "backbone", "protocol", "dim")}
-        return command({"+experiment": experiment} | own)
+        return command({"+grid": experiment} | own)
 
     @cached_property
     def groups(self) -> list[list[Row]]:
@@ -247,7 +248,7 @@ def first_of(method: str, group: list[Row]) -> Row | None:
 
 def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Path = CONF) -> list[Section]:
     """The experiment's sections, in its order; one for each split that is recorded, or one without a split."""
-    plain = (record for record in records if "quantize" not in record["config"])
+    plain = (record for record in records if record["config"]["quantize"] is None)
     names = {record["names"]["method"]: record["labels"]["method"] for record in plain}
     backbones = {record["names"]["backbone"]: record["labels"]["backbone"] for record in records}
     recorded: dict[tuple[str, str], list[dict]] = {}  # by dataset and method, to look through few for each run
@@ -261,12 +262,13 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
     for runs in by_shared.values():
         alike: dict[tuple, list[Wanted]] = {}  # runs that differ in their split, or the order of settings, only
         for wanted in runs:
-            alike.setdefault((wanted.seed, frozenset(wanted.row.items())), []).append(wanted)
+            alike.setdefault((wanted.config["seed"], frozenset(wanted.row.items())), []).append(wanted)
         found = [
             {one["dataset"]["fingerprint"]: one for one in recorded.get(wanted.key, ()) if wanted.matches(one)}
             for wanted, *_ in alike.values()
         ]
-        backbone = backbones.get(runs[0].backbone["name"], runs[0].backbone["name"])
+        backbone_name = runs[0].config["backbone"]["name"]
+        backbone = backbones.get(backbone_name, backbone_name)
         splits = sorted(set().union(*found)) or [None]
         about = replace(runs[0], settings=_agreed(runs))
         for split in splits:
@@ -275,7 +277,7 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
                 wanted = group[0]
                 method = wanted.row.get("method", OURS)
                 label = names.get(method) or method_label(method)
-                new = Row(wanted.row, wanted.method is not None, label, experiment.name)
+                new = Row(wanted.row, wanted.config["method"] is not None, label, experiment.name)
                 row = rows.setdefault(frozenset(wanted.row.items()), new)
                 if split in by_split:
                     row.records.append(by_split[split])
@@ -297,7 +299,7 @@ def _agreed(runs: list[Wanted]) -> Settings:
     }
 
 
-def joined(several: list[Section]) -> list[Section]:
+def join_sections(several: list[Section]) -> list[Section]:
     """Sections of several experiments; of those that share split, backbone, protocol and width one, with all rows."""
     made: dict[tuple, Section] = {}
     for section in several:

@@ -31,7 +31,7 @@ from baco.results.columns import (
 from baco.results.published import published, published_result
 from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
-from baco.results.summary import OURS, Row, Section, Tests, first_of, joined, sections
+from baco.results.summary import OURS, Row, Section, Tests, first_of, join_sections, sections
 from baco.runs.experiments import CONF, Experiment, experiment_names, load_experiment
 
 ALPHA = 0.05
@@ -78,8 +78,8 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
         found[name] = sections(experiment, records, folder, conf)
         made[name] = OWN.get(name, comparison)(experiment, found[name])
     main, compared = made.pop("main_table"), found["main_table"]
-    published_beside = beside_published(joined(compared + found["protocols"]))
-    plus = against_plus(joined(compared + found["start"] + found["epochs"]))
+    published_beside = beside_published(join_sections(compared + found["protocols"]))
+    plus = against_plus(join_sections(compared + found["start"] + found["epochs"]))
     return [overview(compared), main, plus, published_beside, *made.values()]
 
 
@@ -277,9 +277,9 @@ def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
     """For each method the decay that is best on the validation split, and what it gives on the test split."""
     compared: dict[tuple, dict[float, Section]] = {}  # sections that differ in the decay only
     for section in (section for section in found if section.records):
-        about = section.about
-        key = about.dataset["name"], about.backbone["name"], section.fingerprint
-        compared.setdefault(key, {})[about.protocol[DECAY]] = section
+        run = section.about
+        key = run.dataset["name"], run.config["backbone"]["name"], section.fingerprint
+        compared.setdefault(key, {})[run.config["protocol"][DECAY]] = section
     tables, lines = [], []
     for by_decay in (several for several in compared.values() if len(several) > 1):
         usual, decays = next(iter(by_decay)), sorted(by_decay)  # the experiment names that of all other tables first
@@ -321,7 +321,7 @@ def beside_published(found: list[Section]) -> Document:
     tables, lines = [], []
     for section in found:
         dataset = section.about.dataset["name"]
-        if section.about.backbone["name"] != "lightgcn" or dataset not in in_paper:
+        if section.about.config["backbone"]["name"] != "lightgcn" or dataset not in in_paper:
             continue
         rows = []
         for row in section.rows:

@@ -39,15 +39,15 @@ def cached_assignment(
     afresh : bool
         Compute them although they are in the cache, and replace them there.
     """
-    decides = {
+    identity = {
         "version": ASSIGNMENTS_VERSION,
         "method": compressor.name,
         "settings": asdict(compressor.config),
-        "budget": budget.decides() if compressor.has_budget else None,
+        "budget": budget.as_dict() if compressor.has_budget else None,
         "seed": seed,
         "graph": train.fingerprint,
     }
-    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{compressor.name}-{key}.npz"
     if path.exists() and not afresh:
         try:
@@ -65,6 +65,6 @@ def cached_assignment(
         details["clusters"] = cluster_statistics(train, assignment.labels)
     assignment = replace(assignment, details=details, labels=None)
     header, arrays = assignment.pack()
-    header |= {"seconds": seconds, "decides": decides}
+    header |= {"seconds": seconds, "decides": identity}
     write_arrays(path, {"header": json_array(header)} | arrays)
     return assignment, seconds

@@ -17,12 +17,14 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from baco.errors import UserError
 from baco.files import check_folder, check_writable, write_bytes
-from baco.runs.experiments import CONF
-from baco.runs.record import RECORD_SCHEMA, load_record, record_id, record_name
+from baco.runs.record import RECORD_SCHEMA, load_record, record_id, record_name, share_users, users_name
 from baco.runs.time_limit import TimeUp, time_limit
 
+RUN = (sys.executable, "-m", "baco", "run")
 GRACE_SECONDS = 15  # for a call into compiled code to end, before the process is ended
 POLL_SECONDS = 1
 MEMBER = re.compile(r"(records|failures)/([\w.-]+)\.(json|npz)")
@@ -48,8 +50,8 @@ class Places:
         return found
 
 
-def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: Path, overrides: list[str]) -> int:
-    """Run an experiment in a process of its own, for so long, and leave what it did in `out`/batch.zip.
+def run_batch(grid: str, minutes: float, out: Path, results: Path, runs: Path, overrides: list[str]) -> int:
+    """Run a grid in a process of its own, for so long, and leave what it did in `out`/batch.zip.
 
     The file is whole at any time: it is written anew after each run. The process stops by itself at the limit; one that
     does not, because it is inside a long call, is ended a little later. It does not outlive this call.
@@ -78,8 +80,8 @@ def run_batch(experiment: str, minutes: float, out: Path, results: Path, runs: P
         return news
 
     folders = [f"results_dir={places.records}", f"runs_dir={runs}"]
-    command = [sys.executable, str(CONF.parent / "run.py"), f"+experiment={experiment}", f"minutes={minutes}"]
-    worker = subprocess.Popen([*command, *folders, *overrides], start_new_session=True)
+    command = [*RUN, f"+grid={grid}", f"minutes={minutes}", *folders, *overrides]
+    worker = subprocess.Popen(command, start_new_session=True)
     ended = None  # how, where it was not by us
     try:
         with contextlib.suppress(TimeUp), time_limit(minutes + GRACE_SECONDS / 60):
@@ -109,14 +111,17 @@ def end(worker: subprocess.Popen) -> None:
 
 
 def pack(files: set[Path]) -> bytes:
-    """An archive of records, with their arrays, and failures; the same files give the same bytes."""
+    """An archive of failures and of records, with their arrays and test users; the same files give the same bytes."""
+    members = {}
+    for file in sorted(files):
+        kind = "failures" if file.parent.name == "failures" else "records"
+        record = load_record(file)
+        shared = [] if record is None else [file.with_name(f"{users_name(record)}.npz")]
+        members |= {f"{kind}/{one.name}": one for one in (*shared, file.with_suffix(".npz"), file) if one.exists()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for file in sorted(files):
-            kind = "failures" if file.parent.name == "failures" else "records"
-            for one in (file.with_suffix(".npz"), file):
-                if one.exists():
-                    archive.writestr(zipfile.ZipInfo(f"{kind}/{one.name}"), one.read_bytes(), zipfile.ZIP_DEFLATED)
+        for name, file in members.items():
+            archive.writestr(zipfile.ZipInfo(name), file.read_bytes(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
@@ -128,16 +133,18 @@ def collect(path: Path, results: Path, runs: Path) -> tuple[int, int]:
     Raises
     ------
     UserError
-        When the file is no batch, a record in it is not what its name says, or a folder cannot be written to; no record
-        is written then.
+        When the file is no batch, a record in it is not what its name says, the test users of a split are not those
+        that are here, or a folder cannot be written to; no record is written then.
     """
     places = Places.of(results, runs)
     members = _members(path)
     records = {name for kind, name, suffix in members if (kind, suffix) == ("records", "json")}
-    for name in records:
-        _check(path, name, members)
+    shared = {_check(path, name, members) for name in records}
+    users = {name: _arrays(path, name, members) for name in sorted(shared)}
     check_folder(places.records, "--results")
     check_folder(places.failures, "--runs")
+    for name, arrays in users.items():
+        share_users(places.records / f"{name}.npz", arrays)
     fresh = sorted(name for name in records if load_record(places.records / f"{name}.json") is None)
     for name in fresh:
         for suffix in ("npz", "json"):  # the record comes last: it alone counts
@@ -164,14 +171,24 @@ def _members(path: Path) -> dict[tuple[str, str, str], bytes]:
     return {match.groups(): contents[name] for name, match in matches.items()}
 
 
-def _check(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) -> None:
-    """Refuse a record that is not whole or not what its name says."""
+def _check(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) -> str:
+    """Refuse a record that is not whole or not what its name says; returns the name of its test users' file."""
     try:
         record = json.loads(members["records", name, "json"])
-        names, identity = record["names"], record_id(record["config"])
+        names, identity, shared = record["names"], record_id(record["config"]), users_name(record)
         expected = record_name(names["dataset"], names["backbone"], names["method"], identity)
-        whole = record["schema"] == RECORD_SCHEMA and name == expected and ("records", name, "npz") in members
+        arrays = {("records", name, "npz"), ("records", shared, "npz")}
+        whole = record["schema"] == RECORD_SCHEMA and name == expected and arrays <= members.keys()
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise UserError(f"{path}: the record '{name}' is damaged or of another version; make the batch again")
+    return shared
+
+
+def _arrays(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(members["records", name, "npz"]), allow_pickle=False) as archive:
+            return dict(archive)
+    except Exception as error:  # a damaged archive fails in many ways
+        raise UserError(f"{path}: '{name}' cannot be read ({error}); make the batch again") from None

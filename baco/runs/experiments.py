@@ -1,8 +1,8 @@
-"""Experiments: named lists of runs in conf/experiment, each run a few settings in the order of their priority.
+"""Experiments: named lists of runs in conf/grid, each run a few settings in the order of their priority.
 
 An experiment's `runs` is a list of sweeps. A sweep gives settings one value or several; it stands for all combinations,
-the last setting varying fastest. The setting `experiment` stands for the runs of other experiments, in which the
-sweep's other settings replace theirs. A run that comes up twice counts where it comes up first.
+the last setting varying fastest. The setting `grid` stands for the runs of other grids, in which the sweep's other
+settings replace theirs. A run that comes up twice counts where it comes up first.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from baco.errors import UserError, unknown
+from baco.resources import resource_folder
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = resource_folder("conf", "conf")
 GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")  # of it: a run takes one file of each
 
-Settings = dict[str, "str | int | float | bool | None"]  # of one run: what differs from conf/config.yaml
+Settings = dict[str, Any]  # of one run: what differs from conf/config.yaml; text, numbers, true, false or null
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A file of conf/experiment.
+    """A file of conf/grid.
 
     Attributes
     ----------
@@ -44,11 +46,11 @@ class Experiment:
 
 def experiment_names(conf: Path = CONF) -> list[str]:
     """The experiments there are, in alphabetical order."""
-    return sorted(path.stem for path in (conf / "experiment").glob("*.yaml"))
+    return sorted(path.stem for path in (conf / "grid").glob("*.yaml"))
 
 
 def load_experiment(name: str, conf: Path = CONF) -> Experiment:
-    """Read conf/experiment/<name>.yaml and work out its runs.
+    """Read conf/grid/<name>.yaml and work out its runs.
 
     Raises
     ------
@@ -59,11 +61,11 @@ def load_experiment(name: str, conf: Path = CONF) -> Experiment:
 
 
 def _load(name: str, conf: Path, within: tuple[str, ...]) -> Experiment:
-    path = conf / "experiment" / f"{name}.yaml"
+    path = conf / "grid" / f"{name}.yaml"
     if not path.exists():
-        raise unknown("experiment", name, experiment_names(conf))
+        raise unknown("grid", name, experiment_names(conf))
     if name in within:
-        raise UserError(f"{path}: experiment '{name}' contains itself")
+        raise UserError(f"{path}: grid '{name}' contains itself")
     content = OmegaConf.to_container(OmegaConf.load(path))
     if not isinstance(content, dict) or set(content) - {"title", "about", "runs"} or not content.get("runs"):
         raise UserError(f"{path} must hold the keys title, about and runs, a list of sweeps")
@@ -72,7 +74,7 @@ def _load(name: str, conf: Path, within: tuple[str, ...]) -> Experiment:
         if not isinstance(sweep, dict):
             raise UserError(f"{path}: sweep {number} must be a mapping from settings to values")
         sweep = dict(sweep)
-        included = sweep.pop("experiment", None)
+        included = sweep.pop("grid", None)
         if included is None:
             runs += _combinations(sweep)
         else:
@@ -96,7 +98,7 @@ def without_duplicates(runs: list[Settings]) -> tuple[Settings, ...]:
 
 
 def overrides(settings: Settings) -> list[str]:
-    """The settings as run.py takes them."""
+    """The settings as `baco run` takes them."""
     special = {None: "null", True: "true", False: "false"}
     return [
         f"{key}={special[value] if value is None or isinstance(value, bool) else value}"

@@ -1,7 +1,7 @@
-"""The grid runner: the runs of an experiment that have no valid record yet, one after the other, until time is up.
+"""The grid runner does the runs of an experiment that have no valid record yet, one after the other, until time is up.
 
-Any number of workers can share a grid: a run is claimed before it starts. What fails is written down with its reason in
-<runs_dir>/failures and tried again after everything that has not failed.
+Any number of workers can share a grid: a run is claimed before it starts. The reason of a failure is written to
+<runs_dir>/failures, and a run that failed is tried again after all others.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
-from statistics import median
 
 from hydra import compose
 from hydra.errors import HydraException, MissingConfigException
 
 from baco.data.interactions import Interactions
+from baco.device import resolve_device
 from baco.errors import UserError
 from baco.files import write_text
-from baco.runs.command_line import reworded
+from baco.runs.estimate import expected_seconds
 from baco.runs.experiments import GROUPS, Settings, overrides, without_duplicates
-from baco.runs.lock import ClaimedError, dead_holder
-from baco.runs.provenance import resolve_device
+from baco.runs.hydra_errors import reword
+from baco.runs.lock import LockedError, find_dead_holder
 from baco.runs.record import load_records
 from baco.runs.run import Plan, assign, run
 from baco.runs.settings import parse
@@ -33,33 +35,69 @@ from baco.runs.time_limit import TimeUp
 
 log = logging.getLogger(__name__)
 
-STATES = {
-    "done": "done now",
-    "recorded": "recorded before",
-    "pending": "still to do",
-    "waiting": "waiting for the export of a full model",
-    "too long": "too long for the time that was left",
-    "claimed": "being run by others",
-    "missing": "missing",
-    "failed": "failed",
-}
+
+class State(Enum):
+    """What became of a task, in the words of the summary."""
+
+    DONE = "done now"
+    RECORDED = "recorded before"
+    PENDING = "still to do"
+    WAITING = "waiting for the export of a full model"
+    TOO_LONG = "too long for the time that was left"
+    CLAIMED = "being run by others"
+    MISSING = "missing"
+    FAILED = "failed"
+
+
+@dataclass
+class Task:
+    """One run of a grid.
+
+    Parameters
+    ----------
+    number : int
+        Its place in the order of priority, from 1.
+    overrides : list of str
+        Its settings, as Hydra overrides.
+    state : State
+    record : dict, optional
+        Its result, if this worker did the run.
+    """
+
+    number: int
+    overrides: list[str]
+    state: State = State.PENDING
+    record: dict | None = None
 
 
 class MissingError(Exception):
-    """A run needs a method that does not exist yet, or data that are not to be had; the message says which."""
+    """A run needs a method that does not exist yet, or data that cannot be found; the message says which."""
 
 
-def with_overrides(runs: tuple[Settings, ...], given: list[str]) -> list[list[str]]:
-    """The overrides of each run under those of the command line.
+def apply_overrides(runs: tuple[Settings, ...], given: list[str]) -> list[list[str]]:
+    """Apply the overrides of the command line to the runs of an experiment.
 
-    A dataset, method, backbone, protocol or format of rows on the command line leaves the runs that have it, or none of
-    their own. Where that is no run it takes the place of theirs, and of the settings of theirs; so does any other key.
+    A dataset, method, backbone, protocol or format of rows on the command line selects runs: those that name the same
+    one, and those that name none. If there is no such run, it replaces the one that each run names, together with the
+    settings that belong to it. Any other key replaces the value of that key in every run.
+
+    Parameters
+    ----------
+    runs : tuple of dict
+    given : list of str
+        Hydra overrides.
+
+    Returns
+    -------
+    list of list of str
+        The overrides of each run, without duplicates.
     """
     replaced = dict(text.lstrip("+~").partition("=")[::2] for text in given)
     for group in GROUPS:
         if group in replaced:
             chosen = [run for run in runs if run.get(group, replaced[group]) == replaced[group]]
-            runs = chosen or [{key: run[key] for key in run if not key.startswith(f"{group}.")} for run in runs]
+            without_it = [{key: run[key] for key in run if not key.startswith(f"{group}.")} for run in runs]
+            runs = tuple(chosen or without_it)
     kept = without_duplicates([{key: run[key] for key in run if key not in replaced} for run in runs])
     return [[*overrides(settings), *given] for settings in kept]
 
@@ -69,177 +107,182 @@ class Grid:
 
     Parameters
     ----------
-    runs : list of overrides, in the order of priority
+    runs : list of list of str
+        The overrides of each run, in the order of priority.
     seconds_left : callable
-        How long there is. A run that is known to take longer is not started, unless it is longer than all the time that
-        there was at first: such a one goes on from its last checkpoint each time.
+        Returns the seconds that are left. A run that is expected to take longer is not started. The exception is a run
+        that is expected to take longer than all the time at the start: it continues from its last checkpoint each time.
 
     Attributes
     ----------
-    states : list of str
-        What became of each run, one of STATES.
-    records : list of dict
-        Of the runs that this worker did.
+    tasks : list of Task
     """
 
     def __init__(self, runs: list[list[str]], seconds_left: Callable[[], float]):
-        self.runs = runs
+        self.tasks = [Task(number, run) for number, run in enumerate(runs, start=1)]
         self.seconds_left = seconds_left
         self.seconds_in_all = seconds_left()
-        self.states = ["pending"] * len(runs)
-        self.records: list[dict] = []
         self.started = time.time()
         self.datasets: dict[str, Interactions | UserError] = {}
-        self.earlier: list[dict] | None = None  # records of the folder, read when they are asked for
+        self.earlier: list[dict] | None = None  # records of the folder, read when a run is first estimated
+
+    @property
+    def states(self) -> list[State]:
+        """The state of each task."""
+        return [task.state for task in self.tasks]
+
+    @property
+    def records(self) -> list[dict]:
+        """The records of the runs that this worker did."""
+        return [task.record for task in self.tasks if task.record is not None]
 
     def work(self) -> None:
-        """Go through the grid once, and once more through what failed before; `TimeUp` ends it at any moment."""
+        """Do every task once, then try again those that failed or waited.
+
+        Raises
+        ------
+        TimeUp
+            At any moment, when the time is over.
+        """
         for again in (False, True):
-            for place in range(len(self.runs)):
+            for task in self.tasks:
                 if self.seconds_left() <= 0:
                     raise TimeUp("the time is over")
-                if not again or self.states[place] in ("failed", "waiting"):
-                    self.step(place, again)
+                if not again or task.state in (State.FAILED, State.WAITING):
+                    self.advance(task, again)
 
-    def step(self, place: int, again: bool) -> None:
-        """Bring one run forward, if it is this worker's turn."""
+    def advance(self, task: Task, again: bool) -> None:
+        """Attempt a task, unless something keeps it from being started now; its state then says what."""
         try:
-            plan = self.plan(self.runs[place])
+            plan = self.plan(task)
         except (MissingError, UserError) as error:
-            self.states[place] = "missing" if isinstance(error, MissingError) else "failed"
+            task.state = State.MISSING if isinstance(error, MissingError) else State.FAILED
             if not again:
-                self.say(place, f"{self.states[place]}: {error}")
+                self.say(task, f"{task.state.value}: {error}")
             return
         if plan.done() is not None:
-            self.states[place] = "recorded"
+            task.state = State.RECORDED
             return
         full = None if plan.config.assign_only else plan.config.full_export
         if full is not None and not full.exists():
-            self.states[place] = "waiting"
-            self.say(place, f"waits for {full}, which another run of the grid writes")
+            task.state = State.WAITING
+            self.say(task, f"waits for {full}, which another run of the grid writes")
             return
-        holder = dead_holder(plan.lock_path)
+        holder = find_dead_holder(plan.lock_path)
         if holder is not None:
             reason = f"{holder} died while it ran this"
-            save_failure(plan, self.runs[place], reason)
-            self.say(place, f"failed: {reason}")
-        failed_at = when_failed(plan)
+            save_failure(plan, task, reason)
+            self.say(task, f"failed: {reason}")
+        failed_at = find_failure_time(plan)
         if failed_at is not None and (not again or failed_at >= self.started):
-            self.states[place] = "failed"
-        elif self.seconds_left() < (expected := self.expected_seconds(plan)) <= self.seconds_in_all:
-            self.states[place] = "too long"
-            self.say(place, f"not started: such a run takes {expected:.0f} s, and {self.seconds_left():.0f} s are left")
+            task.state = State.FAILED
+        elif self.seconds_left() < (expected := self.estimate(plan)) <= self.seconds_in_all:
+            task.state = State.TOO_LONG
+            self.say(task, f"not started: such a run takes {expected:.0f} s, and {self.seconds_left():.0f} s are left")
         else:
-            self.say(place)
-            self.attempt(place, plan)
+            self.say(task)
+            self.attempt(task, plan)
 
-    def attempt(self, place: int, plan: Plan) -> None:
-        """Do a run unless somebody else is at it; whatever goes wrong is its failure, not the grid's."""
+    def attempt(self, task: Task, plan: Plan) -> None:
+        """Do the run of a task unless another worker has claimed it; an error fails the task, and the grid goes on."""
         only_assign = plan.config.assign_only
-        time_before, saved_before = self.seconds_left(), saved_at(plan)
+        time_before, saved_before = self.seconds_left(), find_checkpoint_time(plan)
         try:
-            record = assign(plan) if only_assign else run(plan)
+            if only_assign:
+                assign(plan)
+            else:
+                task.record = run(plan)
         except TimeUp:
             took = time_before - self.seconds_left()
-            if took > self.seconds_in_all / 2 and saved_at(plan) == saved_before:  # next time it would get no further
-                save_failure(plan, self.runs[place], f"stopped after {took:.0f} s, with no checkpoint to go on from")
+            stuck = find_checkpoint_time(plan) == saved_before  # the next attempt would get no further
+            if took > self.seconds_in_all / 2 and stuck:
+                save_failure(plan, task, f"stopped after {took:.0f} s, with no checkpoint to go on from")
             raise
-        except ClaimedError as error:
-            self.states[place] = "claimed"
+        except LockedError as error:
+            task.state = State.CLAIMED
             log.info("  %s", error)
         except Exception as error:
-            self.states[place] = "failed"
+            task.state = State.FAILED
             detail = str(error) if isinstance(error, UserError) else traceback.format_exc()
-            save_failure(plan, self.runs[place], detail)
+            save_failure(plan, task, detail)
             log.info("  failed: %s", detail)
         else:
-            self.states[place] = "done"
+            task.state = State.DONE
             if not only_assign:
-                self.records.append(record)
-                failure_path(plan).unlink(missing_ok=True)
+                locate_failure(plan).unlink(missing_ok=True)
 
-    def plan(self, run: list[str]) -> Plan:
-        """The plan of a run; datasets are loaded once.
+    def plan(self, task: Task) -> Plan:
+        """Plan the run of a task; each dataset is loaded once.
 
         Raises
         ------
         MissingError
+            If the method does not exist yet or the dataset cannot be loaded.
         UserError
-            For settings that are wrong.
+            If a setting is wrong.
         """
         try:
-            config = parse(compose("config", run))
+            config = parse(compose("config", task.overrides))
         except HydraException as error:
-            if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith("method/"):
-                raise MissingError(f"there is no {error.missing_cfg_file.replace('/', ' ')} yet") from None
-            raise reworded(error) from None
+            missing = str(error.missing_cfg_file) if isinstance(error, MissingConfigException) else ""
+            if missing.startswith("method/"):
+                raise MissingError(f"there is no {missing.replace('/', ' ')} yet") from None
+            raise reword(error) from None
         key = repr(config.dataset)
         if key not in self.datasets:
             try:
-                self.datasets[key] = config.dataset.load(config.data_dir)
+                self.datasets[key] = config.load_dataset()
             except UserError as error:
                 self.datasets[key] = error
-        if isinstance(self.datasets[key], UserError):
-            raise MissingError(self.datasets[key])
-        return Plan.of(config, self.datasets[key])
+        data = self.datasets[key]
+        if isinstance(data, UserError):
+            raise MissingError(data)
+        return Plan.of(config, data)
 
-    def expected_seconds(self, plan: Plan) -> float:
-        """The longest that the like of it took on such a device, or, of a method that has no such run, the median of
-        the others, and the longest of its clustering; 0 where nothing is known.
-        """
+    def estimate(self, plan: Plan) -> float:
+        """Estimate the seconds of a run from the records of the folder and of this worker."""
         if self.earlier is None:
             self.earlier = load_records(plan.config.results_dir)
-        device = resolve_device(plan.config.device).type
-        own, others, clustering = [], [], [0.0]
-        for record in self.earlier + self.records:
-            config, seconds = record["config"], record["seconds"]
-            if config["dataset"] != plan.decides["dataset"]:
-                continue
-            same_method = config["method"]["name"] == plan.config.method.name
-            if same_method:
-                clustering.append(seconds["clustering"] + (0.0 if plan.config.assign_only else seconds["search"]))
-            if record["environment"]["device"] == device and all(
-                config[key] == plan.decides[key] for key in ("backbone", "protocol", "dim")
-            ):
-                alike = own if same_method else others
-                alike.append(sum(seconds[phase] for phase in ("training", "validation", "test")))
-        trained = max(own) if own else median(others or [0.0])
-        return max(clustering) + (0.0 if plan.config.assign_only else trained)
+        device, assign_only = resolve_device(plan.config.device).type, plan.config.assign_only
+        return expected_seconds(self.earlier + self.records, plan.identity, device, assign_only)
 
-    def say(self, place: int, what: str = "") -> None:
+    def say(self, task: Task, what: str = "") -> None:
+        """Log a task and what happens to it."""
         separator = "\n  " if what else ""
-        log.info("[%d/%d] %s%s%s", place + 1, len(self.runs), " ".join(self.runs[place]), separator, what)
+        log.info("[%d/%d] %s%s%s", task.number, len(self.tasks), " ".join(task.overrides), separator, what)
 
-    def summary(self) -> str:
+    def summarize(self) -> str:
+        """Count the tasks in each state, in one line."""
         counts = Counter(self.states)
-        parts = [f"{counts[state]} {words}" for state, words in STATES.items() if counts[state]]
-        return f"{len(self.runs)} runs: {', '.join(parts)}"
+        parts = [f"{counts[state]} {state.value}" for state in State if counts[state]]
+        return f"{len(self.tasks)} runs: {', '.join(parts)}"
 
 
-def failure_path(plan: Plan) -> Path:
+def locate_failure(plan: Plan) -> Path:
+    """Return the path of the file that has the reason of a run's failure."""
     return plan.config.runs_dir / "failures" / f"{plan.name}.json"
 
 
-def saved_at(plan: Plan) -> int | None:
-    """When a checkpoint of the run was written, in nanoseconds; None where there is none."""
-    return max(filter(None, map(_modified_ns, plan.checkpoint_paths)), default=None)
-
-
-def save_failure(plan: Plan, run: list[str], reason: str) -> None:
+def save_failure(plan: Plan, task: Task, reason: str) -> None:
     """Write down why a run failed; its log has the details."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    failure = {"name": plan.name, "run": run, "reason": reason, "created": now}
-    write_text(failure_path(plan), json.dumps(failure, indent=1) + "\n")
+    failure = {"name": plan.name, "run": task.overrides, "reason": reason, "created": now}
+    write_text(locate_failure(plan), json.dumps(failure, indent=1) + "\n")
 
 
-def when_failed(plan: Plan) -> float | None:
-    """When a run failed last, in seconds of the epoch; None if it did not."""
-    modified = _modified_ns(failure_path(plan))
+def find_failure_time(plan: Plan) -> float | None:
+    """Find when a run failed last, in seconds since the epoch; None if it did not fail."""
+    modified = _read_modified_ns(locate_failure(plan))
     return None if modified is None else modified / 1e9
 
 
-def _modified_ns(path: Path) -> int | None:
-    """When a file was written; None where there is none, or no longer: another worker may have removed it just now."""
+def find_checkpoint_time(plan: Plan) -> int | None:
+    """Find when the last checkpoint of a run was written, in nanoseconds since the epoch; None if there is none."""
+    return max(filter(None, map(_read_modified_ns, plan.checkpoint_paths)), default=None)
+
+
+def _read_modified_ns(path: Path) -> int | None:
+    """Read when a file was written; None if there is no such file: another worker may have removed it just now."""
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Claims: no two processes do the same work, and what a dead one held is free again."""
+"""Locks: no two processes do the same run, and the lock of a dead one is free again."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from baco.errors import UserError
 
 
-class ClaimedError(UserError):
-    """Somebody else has the claim; the message says who."""
+class LockedError(UserError):
+    """Another process holds the lock; the message says which."""
 
 
 @contextmanager
-def claim(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Hold the lock file at `path` during the block.
 
     The lock is the kernel's (flock): it ends with its process, however that ends, and works between machines on file
@@ -27,13 +27,13 @@ def claim(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    ClaimedError
+    LockedError
         When another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         if not (_lock(file) or _lock_soon(file)):
-            raise ClaimedError(f"it is being run by {_read(file) or 'another process'}; wait for that, or end it")
+            raise LockedError(f"it is being run by {_read(file) or 'another process'}; wait for that, or end it")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()} since {now}")
@@ -44,8 +44,8 @@ def claim(path: Path) -> Iterator[None]:
             file.truncate(0)
 
 
-def dead_holder(path: Path) -> str | None:
-    """Who held the claim and died without giving it back; None for a claim that is held, free or was never made.
+def find_dead_holder(path: Path) -> str | None:
+    """Who held the lock and died without giving it back; None for a lock that is held, free or was never taken.
 
     The name is wiped, so that one caller only learns it.
     """
@@ -69,7 +69,7 @@ def _lock(file) -> bool:
 
 
 def _lock_soon(file) -> bool:
-    """Once more in a moment: `dead_holder` may have had the lock, which it gives back at once."""
+    """Once more in a moment: `find_dead_holder` may have had the lock, which it gives back at once."""
     time.sleep(0.02)
     return _lock(file)
 

@@ -11,17 +11,19 @@ import numpy as np
 
 from baco.errors import UserError
 from baco.files import read_arrays, write_arrays, write_text
+from baco.runs.description import complete, distinguishing
 
 log = logging.getLogger(__name__)
 
 RECORD_SCHEMA = 1
-SECTIONS = {"id", "names", "labels", "config", "size", "seconds", "metrics", "environment"}  # that readers rely on
+SECTIONS = {"id", "names", "labels", "config", "dataset", "size", "seconds", "metrics", "environment"}  # readers' needs
 RESULTS_VERSION = 1  # part of every id; raised when results change on purpose, after which older records do not count
+TEST_USERS = ("users", "num_relevant")  # the arrays that all records of one split have in common
 
 
-def record_id(decides: dict) -> str:
-    """12 hexadecimal digits. The order of keys does not matter; every value does."""
-    text = json.dumps(decides | {"results_version": RESULTS_VERSION}, sort_keys=True)
+def record_id(config: dict) -> str:
+    """12 hexadecimal digits of what decides a result. The order of keys does not matter; every value does."""
+    text = json.dumps(distinguishing(config) | {"results_version": RESULTS_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -30,12 +32,50 @@ def record_name(dataset: str, backbone: str, method: str, identity: str) -> str:
     return f"{dataset}-{backbone}-{method}-{identity}"
 
 
-def save_record(folder: Path, name: str, record: dict, per_user: dict[str, np.ndarray]) -> Path:
-    """Write `name.npz` with the per-user arrays, then `name.json`, which alone proves that the run is finished."""
-    write_arrays(folder / f"{name}.npz", per_user)
+def users_name(record: dict) -> str:
+    """The file name, without its ending, of the test users that all records of one split share."""
+    return f"test_users-{record['dataset']['fingerprint'][:12]}"
+
+
+def save_record(folder: Path, name: str, record: dict, arrays: dict[str, np.ndarray]) -> Path:
+    """Write `name.npz` with the arrays, then `name.json`, which alone proves that the run is finished.
+
+    The arrays of `TEST_USERS` go into the file that all records of the split share, before both.
+
+    Parameters
+    ----------
+    arrays : dict
+        What `pack_hits` makes, and others.
+
+    Raises
+    ------
+    UserError
+        As `share_users`.
+    """
+    share_users(folder / f"{users_name(record)}.npz", {key: arrays[key] for key in TEST_USERS})
+    write_arrays(folder / f"{name}.npz", {key: values for key, values in arrays.items() if key not in TEST_USERS})
     path = folder / f"{name}.json"
     write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
     return path
+
+
+def share_users(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the test users of a split where they are missing.
+
+    Raises
+    ------
+    UserError
+        When the file is there and has other users or other numbers of relevant items, or is damaged.
+    """
+    if not path.exists():
+        write_arrays(path, arrays)
+        return
+    kept = _read(path, "delete it and repeat this")
+    if kept.keys() != arrays.keys() or not all(np.array_equal(kept[key], arrays[key]) for key in kept):
+        raise UserError(
+            f"{path} has other test users than a new record of the same split; put the record into another folder, "
+            "or delete this file and the records that share it"
+        )
 
 
 def load_record(path: Path) -> dict | None:
@@ -48,6 +88,7 @@ def load_record(path: Path) -> dict | None:
         return None
     if record.get("results_version", 1) != RESULTS_VERSION:
         return None
+    record["config"] = complete(record["config"])
     record["seconds"].setdefault("search", 0.0)  # the first records do not have it, and had no search
     return record
 
@@ -62,21 +103,32 @@ def load_records(folder: Path) -> list[dict]:
 
 
 def record_arrays(record: dict, folder: Path) -> dict[str, np.ndarray]:
-    """The arrays kept beside a record; empty where they are gone.
+    """The arrays of a record with the test users of its split; empty where the .npz beside the record is gone.
 
     Raises
     ------
     UserError
-        When the file is damaged.
+        When the file is damaged or of an older version, or the test users are damaged or missing.
     """
     names = record["names"]
     path = folder / f"{record_name(names['dataset'], names['backbone'], names['method'], record['id'])}.npz"
+    if not path.exists():
+        return {}
+    again = "delete it and the .json beside it, and run that again"
+    arrays = _read(path, again)
+    if not arrays.keys().isdisjoint(TEST_USERS):
+        raise UserError(f"{path} is of an older version, which kept the test users with each record; {again}")
+    shared = folder / f"{users_name(record)}.npz"
+    if not shared.exists():
+        raise UserError(f"{shared} is missing, which {path.name} needs; copy it from where that record was made")
+    return arrays | _read(shared, "delete it and copy it from where the records were made")
+
+
+def _read(path: Path, mend: str) -> dict[str, np.ndarray]:
     try:
-        return read_arrays(path) if path.exists() else {}
+        return read_arrays(path)
     except Exception as error:  # a damaged archive fails in many ways
-        raise UserError(
-            f"{path} cannot be read ({error}); delete it and the .json beside it, and run that again"
-        ) from None
+        raise UserError(f"{path} cannot be read ({error}); {mend}") from None
 
 
 def lookup(record: dict, path: str) -> object:
@@ -88,7 +140,7 @@ def lookup(record: dict, path: str) -> object:
 
 
 def pack_hits(users: np.ndarray, num_relevant: np.ndarray, hits: np.ndarray) -> dict[str, np.ndarray]:
-    """Per-user results in a few kilobytes: every metric at every cut-off can be computed from them again.
+    """Per-user results as small arrays, from which every metric at every cut-off can be computed again.
 
     Parameters
     ----------

@@ -14,14 +14,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from baco.compressors.budget import FLOAT_BYTES, Budget
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
-from baco.compressors.popularity import budget_beside, popularity_scale, scaled
+from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
 from baco.data.interactions import SPLITS, Interactions
+from baco.device import peak_memory, reset_peak_memory, resolve_device, set_threads, synchronize
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment
+from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.tables import CodebookTables, EmbeddingTables, Ledger, code_ledger
-from baco.evaluation.distance import distances, embeddings, load_full
+from baco.embedding.tables import EmbeddingTables
+from baco.errors import keys_under
+from baco.evaluation.distance import distances, embeddings
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
 from baco.evaluation.ranking import rank_items
@@ -30,16 +34,8 @@ from baco.graph import SQUARE, Biadjacency
 from baco.numerics.triples import Batch
 from baco.rng import stream
 from baco.runs.assignment_cache import cached_assignment
-from baco.runs.lock import claim
-from baco.runs.provenance import (
-    code_version,
-    environment,
-    peak_memory,
-    reset_peak_memory,
-    resolve_device,
-    set_threads,
-    synchronize,
-)
+from baco.runs.lock import hold_lock
+from baco.runs.provenance import code_version, environment
 from baco.runs.record import (
     RECORD_SCHEMA,
     RESULTS_VERSION,
@@ -50,7 +46,7 @@ from baco.runs.record import (
     save_record,
 )
 from baco.runs.settings import RunConfig
-from baco.serving.recommender import check_replaceable, export_model, exported_config, has_ids_of
+from baco.serving.export import check_replaceable, export_model, exported_config, has_ids_of, load_full_model
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
 
@@ -66,20 +62,20 @@ class Plan:
     config: RunConfig
     data: Interactions
     budget: Budget
-    decides: dict
+    identity: dict
     name: str
 
     @classmethod
     def of(cls, config: RunConfig, data: Interactions | None = None) -> Plan:
         """The plan of a configuration on its dataset, which is loaded if it is not given."""
         method = config.method
-        data = config.dataset.load(config.data_dir) if data is None else data
+        data = config.load_dataset() if data is None else data
         value = config.budget if method.has_budget else None
         sizes = data.num_users, data.num_items
         budget = Budget.parse(value, config.budget_unit, *sizes, config.dim, config.quantize)
-        decides = config.decides() | {"dataset": data.fingerprint, "budget": budget.decides()}
-        name = record_name(data.name, config.backbone.name, method.name, record_id(decides))
-        return cls(config, data, budget, decides, name)
+        identity = config.describe() | {"dataset": data.fingerprint, "budget": budget.as_dict()}
+        name = record_name(data.name, config.backbone.name, method.name, record_id(identity))
+        return cls(config, data, budget, identity, name)
 
     @property
     def path(self) -> Path:
@@ -109,7 +105,7 @@ class Plan:
             return None
         if config.export is not None:
             exported = exported_config(config.export)
-            same_run = exported is not None and record_id(exported) == record_id(self.decides)
+            same_run = exported is not None and record_id(exported) == record_id(self.identity)
             if not (same_run and has_ids_of(config.export, self.data)):
                 return None
         return None if config.full_export is not None and "distance" not in record else record
@@ -122,13 +118,13 @@ def run(plan: Plan) -> dict:
     ------
     UserError
         For everything that can be checked before training: device, threads, folders, budget.
-    ClaimedError
+    LockedError
         When another process is at it.
     """
     config = plan.config
     device = resolve_device(config.device)
     set_threads(config.threads)
-    plan.data.describe()
+    plan.data.log_summary()
     record = plan.done()
     if record is not None:
         log.info("already recorded in %s (force=true runs it again)", plan.path)
@@ -137,14 +133,14 @@ def run(plan: Plan) -> dict:
     check_writable(plan.log_path, "runs_dir")
     if config.export is not None:
         check_writable(config.export, "export")
-        check_replaceable(config.export, plan.decides)
-    full = None if config.full_export is None else load_full(config.full_export, plan.decides)
-    with claim(plan.lock_path):
+        check_replaceable(config.export, plan.identity)
+    full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.identity))
+    with hold_lock(plan.lock_path):
         return plan.done() or _run(plan, device, full)  # whoever had the claim until now may have recorded it
 
 
 def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None) -> dict:
-    config, data, decides = plan.config, plan.data, plan.decides
+    config, data, identity = plan.config, plan.data, plan.identity
     code = code_version()  # now: the sources may change while the run lasts
     surroundings = environment(device)
     made_by = {"code": code["sources"], "libraries": surroundings["libraries"], "device": device.type}
@@ -153,12 +149,12 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
         for checkpoint in checkpoints:
             checkpoint.remove()
     with log_file(plan.log_path, append=any(checkpoint.path.exists() for checkpoint in checkpoints)):
-        log.debug("%s", json.dumps(decides, indent=1))
+        log.debug("%s", json.dumps(identity, indent=1))
         tables, test, measured = train_and_test(plan, device, *checkpoints)
         record = {
             "schema": RECORD_SCHEMA,
             "results_version": RESULTS_VERSION,
-            "id": record_id(decides),
+            "id": record_id(identity),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": {
                 "dataset": data.name,
@@ -167,7 +163,7 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
                 "protocol": config.protocol.name,
             },
             "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": config.label},
-            "config": decides,
+            "config": identity,
             "dataset": describe_data(data),
             "size": describe_size(tables, plan.budget, data.train) | {"limited": config.method.has_budget},
             **measured,
@@ -183,7 +179,7 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
         save_record(config.results_dir, plan.name, record, arrays)
         log.info("recorded in %s", plan.path)
         if config.export is not None:
-            export_model(config.export, tables, decides, config.dataset, data)
+            export_model(config.export, tables, identity, config.dataset, data)
             log.info("exported the tables to %s", config.export)
         for checkpoint in checkpoints:
             checkpoint.remove()
@@ -195,15 +191,15 @@ def assign(plan: Plan) -> None:
 
     Raises
     ------
-    UserError, ClaimedError
+    UserError, LockedError
         As `run`.
     """
     config = plan.config
     set_threads(config.threads)
-    plan.data.describe()
+    plan.data.log_summary()
     if isinstance(config.method, CodeCompressor):
         check_writable(plan.log_path, "runs_dir")
-        with claim(plan.lock_path):
+        with hold_lock(plan.lock_path):
             codes(config, plan.data.train, plan.budget)
 
 
@@ -226,7 +222,8 @@ def train_and_test(
         full_checkpoint=full_checkpoint,
     )
     start = time.perf_counter()
-    tables = config.method.search(trainer.initialized(tables), trainer)
+    with keys_under("method."):
+        tables = config.method.search(trainer.initialize(tables), trainer)
     search_seconds = time.perf_counter() - start + trainer.continued_seconds
     tables = quantized(config, tables)
     check_budget(config, budget, tables.ledger())
@@ -287,7 +284,8 @@ def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[E
     else:
         method.warm_up()
         start = time.perf_counter()
-        tables = method.fit(train, budget, stream(config.seed, "assign"))
+        with keys_under("method."):
+            tables = method.fit(train, budget, stream(config.seed, "assign"))
         seconds, details = time.perf_counter() - start, {}
     share = budget.share(quantized(config, tables).ledger())
     if method.has_budget and share < 0.98:
@@ -299,9 +297,10 @@ def codes(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[Assign
     """The method's codes, from the cache if they are there, with scaled items if that is asked for; and its seconds."""
     scale = popularity_scale(train.item_degrees, config.popularity)
     folder = config.runs_dir / "assignments"
-    rest = budget_beside(scale, budget)
-    assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder, afresh=config.force)
-    return scaled(assignment, scale), seconds
+    rest = remaining_budget(scale, budget)
+    with keys_under("method."):
+        assignment, seconds = cached_assignment(config.method, train, rest, config.seed, folder, afresh=config.force)
+    return scale_items(assignment, scale), seconds
 
 
 def quantized(config: RunConfig, tables: EmbeddingTables) -> EmbeddingTables:

@@ -1,10 +1,9 @@
-"""Recommendations from an exported model: what a server does with the file that `export=` wrote."""
+"""Recommendations from an exported model: what a server does with the file that `export_model` wrote."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,77 +13,16 @@ import torch
 from torch import Tensor
 
 from baco.data.interactions import SPLITS, Interactions, load_interactions
-from baco.data.sources import SOURCES, source_name
-from baco.embedding.quantizers import unpack_export
-from baco.embedding.tables import EmbeddingTables
+from baco.data.sources import SOURCES
 from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
 from baco.evaluation.ranking import NO_ITEM, rank_items
-from baco.files import from_json_array, json_array, read_arrays, write_arrays
-from baco.registry import backbone_class, tables_class
-from baco.runs.record import record_id
-from baco.runs.settings import typed
-
-log = logging.getLogger(__name__)
+from baco.files import from_json_array
+from baco.registry import backbone_class
+from baco.serving.export import load_tables, read_export
+from baco.validation import build_settings
 
 PAIRS = 2**18  # whose scores are worked out at once
-
-
-def export_model(path: Path, tables: EmbeddingTables, config: dict, source: object, data: Interactions) -> None:
-    """Write trained tables, packed as a server needs them, the ids of the source, and what `Recommender` must know.
-
-    Parameters
-    ----------
-    config : dict
-        What decides the run's result, as its record has it.
-    source : Release, Log or Synthetic
-        Where the data came from.
-    """
-    model = {
-        "tables": tables.kind,
-        "config": config,
-        "dataset": {"source": source_name(source)} | asdict(source),
-    }
-    arrays = tables.export() | {"model": json_array(model)}
-    if data.user_ids is not None:
-        arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
-    write_arrays(path, arrays)
-
-
-def exported_config(path: Path) -> dict | None:
-    """What decided the result of the run that wrote an export; None where there is no such file, or it is another."""
-    try:
-        return from_json_array(read_arrays(path, ["model"])["model"])["config"]
-    except Exception:  # see `read_arrays`
-        return None
-
-
-def has_ids_of(path: Path, data: Interactions) -> bool:
-    """Whether an export has the ids of these data, if they have any: a fingerprint is of positions only."""
-    if data.user_ids is None:
-        return True
-    try:
-        found = read_arrays(path, ["user_ids", "item_ids"])
-    except KeyError:
-        return False
-    return np.array_equal(found["user_ids"], data.user_ids) and np.array_equal(found["item_ids"], data.item_ids)
-
-
-def check_replaceable(path: Path, config: dict) -> None:
-    """Before an export is written: tell if another run's is there, whose place it will take.
-
-    Raises
-    ------
-    UserError
-        When what is there is no export.
-    """
-    if not path.exists():
-        return
-    there = exported_config(path)
-    if there is None:
-        raise UserError(f"export: {path} is there and no export of a run; remove it or give another path")
-    if record_id(there) != record_id(config):
-        log.warning("%s holds the tables of another run; these will take their place", path)
 
 
 class Recommender:
@@ -104,7 +42,7 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str | Path, data_dir: str | Path) -> Recommender:
-        """Read what `export=` wrote, of any method, and propagate over the data that it was trained on.
+        """Read what `export_model` wrote, of any method, and propagate over the data that it was trained on.
 
         Parameters
         ----------
@@ -115,27 +53,18 @@ class Recommender:
         Raises
         ------
         UserError
-            When the file is no such export, or the data are not to be had or are other ones.
+            When the file is no export, or the data are missing or have changed.
         """
-        advice = "write it with run.py and export="
-        try:
-            arrays = read_arrays(path)
-        except FileNotFoundError:
-            raise UserError(f"there is no file {path}; {advice}") from None
-        except Exception as error:  # see `read_arrays`
-            raise UserError(f"{path} cannot be read ({error}); {advice}") from None
-        if "model" not in arrays:
-            raise UserError(f"{path} does not say of which model it is; {advice}")
+        arrays = read_export(path)
         model = from_json_array(arrays["model"])
         data = _data(model, path, Path(data_dir))
         if "user_ids" in arrays:  # those of the log it was trained on: the same data may be there under other ids, too
             data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
-        tables = tables_class(model["tables"]).from_export(unpack_export(arrays))
         settings = model["config"]["backbone"]
         backbone = backbone_class(settings.pop("name"))
-        backbone = backbone(data.train, typed(backbone.Config, settings, "backbone."))
+        backbone = backbone(data.train, build_settings(backbone.Config, settings))
         with torch.no_grad():
-            return cls(data, *backbone.final_embeddings(tables))
+            return cls(data, *backbone.final_embeddings(load_tables(arrays)))
 
     def recommend(self, users: Sequence | None = None, k: int = 20) -> pd.DataFrame:
         """The best items that users do not have yet.
@@ -208,7 +137,7 @@ def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
             continue  # some other file
         if data.fingerprint == wanted:
             return data
-    data = typed(SOURCES[settings.pop("source")], settings, "dataset.").load(data_dir)
+    data = build_settings(SOURCES[settings.pop("source")], settings).load(data_dir)
     if data.fingerprint != wanted:
         raise UserError(
             f"{path} was trained on other interactions than '{data.name}' in {data_dir} has now; point "

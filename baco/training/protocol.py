@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from baco.errors import UserError
+from baco.errors import SettingError
+from baco.validation import Validated, setting
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(Validated):
     """Settings of the trainer; conf/protocol/*.yaml hold those of the paper and ours.
 
     Attributes
@@ -42,30 +43,22 @@ class Protocol:
     """
 
     name: str
-    init_std: float
-    batch_size: int
-    learning_rate: float
-    schedule: str
-    weight_decay: float
-    decay_per_epoch: float
-    loss_epsilon: float
-    max_epochs: int
-    eval_every: int
-    patience: int
+    init_std: float = setting(above=0)
+    batch_size: int = setting(at_least=1)
+    learning_rate: float = setting(above=0)
+    schedule: str = setting(one_of=("constant", "linear"))
+    weight_decay: float = setting(at_least=0)
+    decay_per_epoch: float = setting(at_least=0)
+    loss_epsilon: float = setting(at_least=0)
+    max_epochs: int = setting(at_least=1)
+    eval_every: int = setting(at_least=1)
+    patience: int = setting(at_least=1)
 
     def __post_init__(self):
-        for key in ("init_std", "learning_rate", "batch_size", "max_epochs", "eval_every", "patience"):
-            if not getattr(self, key) > 0:
-                raise UserError(f"protocol.{key}={getattr(self, key)} must be positive")
-        for key in ("weight_decay", "decay_per_epoch", "loss_epsilon"):
-            if not getattr(self, key) >= 0:
-                raise UserError(f"protocol.{key}={getattr(self, key)} must be 0 or more")
+        super().__post_init__()
         if self.weight_decay > 0 and self.decay_per_epoch > 0:
-            raise UserError(
-                "protocol.weight_decay and protocol.decay_per_epoch exclude each other; set one of them to 0"
-            )
-        if self.schedule not in ("constant", "linear"):
-            raise UserError(f"protocol.schedule={self.schedule} must be constant or linear")
+            mend = f"excludes decay_per_epoch={self.decay_per_epoch}; set one of them to 0"
+            raise SettingError("weight_decay", self.weight_decay, mend)
 
     def rate_factor(self, num_steps: int) -> Callable[[int], float]:
         """From the number of steps done to the factor on the learning rate, for a training of `num_steps` at most."""

@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from baco.backbones.backbone import Backbone
+from baco.compressors.runner import Tables
+from baco.device import synchronize
 from baco.embedding.start import first_values
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.metrics import CUTOFFS
+from baco.graph import Biadjacency
 from baco.numerics.triples import Batch
 from baco.rng import torch_stream
-from baco.runs.provenance import synchronize
 from baco.training.checkpoint import Checkpoint
 from baco.training.loss import bpr_loss
 from baco.training.protocol import Protocol
 from baco.training.sampler import Sampler
+from baco.training.state import EarlyStopping, FitReport, TrainingState
 
 log = logging.getLogger(__name__)
 
 SELECTION_CUTOFF = 20  # early stopping looks at validation recall@20, as in the paper
-
-
-@dataclass
-class FitReport:
-    """What a training did.
-
-    Attributes
-    ----------
-    epochs, steps : int
-        How many were trained.
-    best_epoch : int
-        The epoch (counted from 1) whose state was restored; 0: the state before the first.
-    best_value : float
-        Its validation recall@20.
-    training_seconds, validation_seconds : float
-    failures : int
-        Validations since the best one.
-    history : list of (epoch, its mean loss, validation recall@20), one entry per validation
-    continued_after : list of int
-        The epochs after which an interrupted training went on from a checkpoint. Seconds count what is in the result.
-    """
-
-    epochs: int = 0
-    steps: int = 0
-    best_epoch: int = 0
-    best_value: float = -1.0
-    training_seconds: float = 0.0
-    validation_seconds: float = 0.0
-    failures: int = 0
-    history: list[tuple[int, float, float]] = field(default_factory=list)
-    continued_after: list[int] = field(default_factory=list)
 
 
 class Trainer:
@@ -103,6 +74,16 @@ class Trainer:
         self.full_checkpoint = full_checkpoint
         self.continued_seconds = 0.0
 
+    @property
+    def train(self) -> Biadjacency:
+        """The training interactions."""
+        return self.backbone.train
+
+    @property
+    def max_epochs(self) -> int:
+        """Most epochs of a training, as the protocol says."""
+        return self.protocol.max_epochs
+
     def fit(
         self, tables: EmbeddingTables, max_epochs: int | None = None, checkpoint: Checkpoint | None = None
     ) -> FitReport:
@@ -121,80 +102,40 @@ class Trainer:
         UserError
             When the training diverges.
         """
-        protocol, report = self.protocol, FitReport()
-        max_epochs = protocol.max_epochs if max_epochs is None else max_epochs
-        sampler = Sampler(self.backbone.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device))
-        optimizer = self._optimizer(tables, sampler.num_batches)
-        scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
-        best_state = copy.deepcopy(tables.state_dict())
-        saved = None if checkpoint is None else checkpoint.load(self.device)
-        if saved is not None:
-            for part, name in ((tables, "tables"), (optimizer, "optimizer"), (scheduler, "scheduler")):
-                part.load_state_dict(saved[name])
-            sampler.generator.set_state(saved["generator"].cpu())
-            best_state, report = saved["best_state"], FitReport(**saved["report"])
-            report.continued_after.append(report.epochs)
-            self.continued_seconds += report.training_seconds + report.validation_seconds
-            log.info("continuing after epoch %d", report.epochs)
-        self.backbone.attach(tables)
-        if tables.learned and report.epochs == 0:
-            start = time.perf_counter()
-            report.best_value = self.validate(tables)
-            report.validation_seconds += time.perf_counter() - start
-        with tqdm(
-            total=max_epochs,
-            initial=report.epochs,
-            unit="epoch",
-            disable=None if self.progress else True,
-            leave=False,
-        ) as bar:
-            for epoch in range(report.epochs, max_epochs):
-                start = time.perf_counter()
-                loss = self._train_epoch(tables, sampler, optimizer, scheduler)
-                self._end_epoch(tables, epoch, optimizer)
-                synchronize(self.device)
-                report.training_seconds += time.perf_counter() - start
-                report.epochs, report.steps = epoch + 1, report.steps + sampler.num_batches
+        max_epochs = self.max_epochs if max_epochs is None else max_epochs
+        state = self._begin(tables, max_epochs, checkpoint)
+        with self._progress_bar(state.report.epochs, max_epochs) as bar:
+            for epoch in range(state.report.epochs, max_epochs):
+                loss = self._train_epoch(state)
                 bar.update()
-                if epoch % protocol.eval_every == 0 or epoch + 1 == max_epochs:
-                    start = time.perf_counter()
-                    value = self.validate(tables)
-                    report.validation_seconds += time.perf_counter() - start
-                    report.history.append((epoch + 1, float(loss), value))
-                    log.debug("epoch %d: loss %.5f, validation recall %.5f", *report.history[-1])
+                if epoch % self.protocol.eval_every == 0 or epoch + 1 == max_epochs:
+                    value = self._validate_epoch(state, float(loss))
                     bar.set_postfix({"loss": f"{float(loss):.4f}", "val": f"{100 * value:.2f} %"})
-                    selectable = tables.selectable()
-                    report.failures += selectable
-                    if selectable and value > report.best_value:
-                        report.best_value, report.best_epoch, report.failures = value, epoch + 1, 0
-                        best_state = copy.deepcopy(tables.state_dict())
-                    elif report.failures >= protocol.patience:
+                    if state.stopping.exhausted:
                         break
                 if checkpoint is not None and checkpoint.due():
-                    checkpoint.save(
-                        {
-                            "tables": tables.state_dict(),
-                            "best_state": best_state,
-                            "optimizer": optimizer.state_dict(),
-                            "scheduler": scheduler.state_dict(),
-                            "generator": sampler.generator.get_state(),
-                            "report": asdict(report),
-                        }
-                    )
-        tables.load_state_dict(best_state)
+                    checkpoint.save(state.state_dict())
+        state.restore_best()
         tables.on_training_end()
         self.backbone.attach(tables)
-        return report
+        return state.report
 
-    def initialized(self, tables: EmbeddingTables) -> EmbeddingTables:
+    def fit_full(self, tables: EmbeddingTables) -> FitReport:
+        """Train the full model, for a method that starts from it; parameters and errors are those of `fit`."""
+        return self.fit(tables, checkpoint=self.full_checkpoint)
+
+    def initialize(self, tables: Tables) -> Tables:
         """The tables with their first values, on the trainer's device."""
-        first_values(tables, self.backbone.train, self.protocol.init_std, self.start, self.seed)
+        first_values(tables, self.train, self.protocol.init_std, self.start, self.seed)
         return tables.to(self.device)
 
     def validate(self, tables: EmbeddingTables) -> float:
         """Validation recall@20, a fraction."""
-        report = self.evaluate(tables, "val", SELECTION_CUTOFF)
-        return report.means((SELECTION_CUTOFF,))[f"recall@{SELECTION_CUTOFF}"]
+        return self.validation_means(tables, (SELECTION_CUTOFF,))[f"recall@{SELECTION_CUTOFF}"]
+
+    def validation_means(self, tables: EmbeddingTables, cutoffs: tuple[int, ...]) -> dict[str, float]:
+        """Means over the users of the validation split, by name such as 'recall@20', at some cutoffs."""
+        return self.evaluate(tables, "val", max(cutoffs)).means(cutoffs)
 
     @torch.no_grad()
     def evaluate(self, tables: EmbeddingTables, split: str, k: int = max(CUTOFFS)) -> RankingReport:
@@ -208,7 +149,30 @@ class Trainer:
         try:
             return self.evaluator.evaluate(*self.backbone.final_embeddings(tables), split, k)
         except FloatingPointError as error:
-            raise UserError(f"{error}; lower protocol.learning_rate={self.protocol.learning_rate}") from None
+            raise UserError(f"{error}; lower the protocol's learning_rate={self.protocol.learning_rate}") from None
+
+    def _begin(self, tables: EmbeddingTables, max_epochs: int, checkpoint: Checkpoint | None) -> TrainingState:
+        """The state before the next epoch: the first one, or the one after the last that the checkpoint knows of."""
+        protocol = self.protocol
+        sampler = Sampler(self.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device))
+        optimizer = self._optimizer(tables, sampler.num_batches)
+        scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
+        state = TrainingState(tables, optimizer, scheduler, sampler, EarlyStopping(protocol.patience))
+        saved = None if checkpoint is None else checkpoint.load(self.device)
+        if saved is not None:
+            state.load_state_dict(saved)
+            report = state.report
+            report.continued_after.append(report.epochs)
+            self.continued_seconds += report.training_seconds + report.validation_seconds
+            log.info("continuing after epoch %d", report.epochs)
+        self.backbone.attach(tables)
+        if tables.learned and state.report.epochs == 0:
+            state.stopping.best_value = self._timed_validation(state)
+        return state
+
+    def _progress_bar(self, epochs: int, max_epochs: int) -> tqdm:
+        disable = None if self.progress else True
+        return tqdm(total=max_epochs, initial=epochs, unit="epoch", disable=disable, leave=False)
 
     def _optimizer(self, tables: EmbeddingTables, steps_per_epoch: int) -> Optimizer:
         protocol = self.protocol
@@ -218,30 +182,51 @@ class Trainer:
         decay = protocol.decay_per_epoch * self.backbone.own_share / (protocol.learning_rate * steps_per_epoch)
         return torch.optim.AdamW(tables.param_groups(protocol.learning_rate, decay), fused=True)
 
-    def _train_epoch(
-        self, tables: EmbeddingTables, sampler: Sampler, optimizer: Optimizer, scheduler: LRScheduler
-    ) -> Tensor:
+    def _train_epoch(self, state: TrainingState) -> Tensor:
         """One pass over the interactions; returns the mean loss of its steps, still on the device."""
+        start = time.perf_counter()
         total = torch.zeros((), device=self.device)
-        for batch in sampler.epoch():
-            loss = self._loss(tables, batch)
-            optimizer.zero_grad(set_to_none=True)
+        for batch in state.sampler.epoch():
+            loss = self._loss(state.tables, batch)
+            state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
-            scheduler.step()
-            tables.on_step_end()
+            state.optimizer.step()
+            state.scheduler.step()
+            state.tables.on_step_end()
             total += loss.detach()
-        return total / sampler.num_batches
+        self._end_epoch(state)
+        synchronize(self.device)
+        state.report.training_seconds += time.perf_counter() - start
+        state.report.epochs += 1
+        state.report.steps += state.sampler.num_batches
+        return total / state.sampler.num_batches
 
     def _loss(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         loss = bpr_loss(self.backbone.score_differences(tables, batch), self.protocol.loss_epsilon)
         extra = tables.auxiliary_loss()
         return loss if extra is None else loss + extra
 
-    def _end_epoch(self, tables: EmbeddingTables, epoch: int, optimizer: Optimizer) -> None:
+    def _end_epoch(self, state: TrainingState) -> None:
         """Let the tables replace parameters; what Adam knew of the old ones is forgotten."""
-        replaced = tables.on_epoch_end(epoch, self.backbone)
+        tables = state.tables
+        replaced = tables.on_epoch_end(state.report.epochs, partial(self.backbone.propagate, tables))
+        if replaced is None:
+            return
         for parameter in replaced:
-            optimizer.state.pop(parameter, None)
-        if replaced:
-            self.backbone.attach(tables)
+            state.optimizer.state.pop(parameter, None)
+        self.backbone.attach(tables)
+
+    def _validate_epoch(self, state: TrainingState, loss: float) -> float:
+        """Validate the tables, which may be the best so far; returns recall@20."""
+        value, report = self._timed_validation(state), state.report
+        report.history.append((report.epochs, loss, value))
+        log.debug("epoch %d: loss %.5f, validation recall %.5f", *report.history[-1])
+        if state.tables.selectable() and state.stopping.update(value, report.epochs):
+            state.keep_best()
+        return value
+
+    def _timed_validation(self, state: TrainingState) -> float:
+        start = time.perf_counter()
+        value = self.validate(state.tables)
+        state.report.validation_seconds += time.perf_counter() - start
+        return value

@@ -12,8 +12,10 @@ from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget, split_rows
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import Assignment, Codes, packed_code_bytes
+from baco.embedding.bits import packed_code_bytes
+from baco.embedding.codes import Assignment, Codes
 from baco.graph import Biadjacency
+from baco.validation import Validated
 
 
 class Clustering(CodeCompressor):
@@ -23,10 +25,12 @@ class Clustering(CodeCompressor):
     """
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Validated):
         """secondary : whether users get BACO's second codes (SCU) on top of this method's clusters."""
 
         secondary: bool = False
+
+    config: Config
 
     def encode(self, train: Biadjacency, labels: np.ndarray, resolution: float | None = None, **details) -> Assignment:
         """Codes of a clustering.
@@ -42,7 +46,7 @@ class Clustering(CodeCompressor):
         _, labels = np.unique(labels, return_inverse=True)
         labels = labels.astype(np.int32)
         users, items = labels[: train.num_users], labels[train.num_users :]
-        second = ()
+        second: tuple[np.ndarray, ...] = ()
         if self.config.secondary:
             weights = node_weights(train, "degree", "degree")
             second = (secondary_user_clusters(train, labels, weights, 1.0 if resolution is None else resolution),)
@@ -91,6 +95,8 @@ class MatchedClustering(Clustering):
         """matched : fill the budget; else the size is what it is."""
 
         matched: bool = True
+
+    config: Config
 
     def __init__(self, config: Config | None = None):
         super().__init__(config)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from baco.compressors.budget import Budget, split_rows
-from baco.embedding.codes import packed_code_bytes
+from baco.embedding.bits import packed_code_bytes
 from baco.errors import UserError
 from baco.graph import Biadjacency
 
@@ -73,7 +73,7 @@ class Connected:
             if rows < 2 + for_isolated:
                 raise UserError(
                     f"the budget buys {rows} codebook rows, but {2 + for_isolated} are needed: one for the connected "
-                    "nodes of each side, one for the nodes without interactions where a side has some; raise budget="
+                    "nodes of each side, one for the nodes without interactions where a side has some; raise the budget"
                 )
             return split_rows(rows - for_isolated, *connected)
 

@@ -14,7 +14,7 @@ def optional_package(name: str, needed_by: str, requirement: str, licence: str =
     Parameters
     ----------
     needed_by : str
-        What needs it, as the user wrote it: 'method=leiden'.
+        What needs it, such as "the method 'leiden'".
     requirement : str
         What pip has to install.
     licence : str

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from baco.errors import UserError
+from baco.validation import Validated, setting
 
 
 @dataclass(frozen=True)
-class CodeUpdates:
-    """update_from, update_until : codes are renewed at the end of these epochs, counted from 1, and all in between."""
+class CodeUpdates(Validated):
+    """update_from, update_until : codes are renewed at the end of these epochs, counted from 1, and all in between.
 
-    update_from: int = 1
-    update_until: int = 1
+    They are never renewed if `update_until` is 0.
+    """
 
-    def __post_init__(self):
-        if self.update_from < 1:
-            raise UserError(f"method.update_from={self.update_from} must be 1 or more; epochs are counted from 1")
-        if self.update_until < 0:
-            raise UserError(f"method.update_until={self.update_until} must be 0 (never) or the last epoch of an update")
+    update_from: int = setting(1, at_least=1)
+    update_until: int = setting(1, at_least=0)
 
     def due(self, epoch: int) -> bool:
         """Whether codes are renewed at the end of this epoch, counted from 0."""

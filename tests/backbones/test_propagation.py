@@ -6,11 +6,12 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from baco.backbones import propagation
 from baco.backbones.backbone import MF, LightGCN
-from baco.backbones.propagation import Propagation, bipartite_adjacency, normalised
-from baco.embedding.codes import AffineHash, Assignment, Codes, Identity
-from baco.embedding.tables import CodebookTables
+from baco.backbones.propagation import Propagation, bipartite_adjacency, normalise
+from baco.backbones.propagation_gpu import GpuPropagation
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, Identity
 from baco.graph import Biadjacency
 from baco.numerics.triples import Batch
 
@@ -81,8 +82,8 @@ def cases(graph, num_layers, codes, weighted=False):
         index = rng.integers(90, size=(len(dense), codes))
         ends = np.arange(0, index.size + 1, codes)
         pooling = csr_array((rng.random(index.size).astype(np.float32), index.ravel(), ends), shape=(len(dense), 90))
-    ours = Propagation(normalised(matrix), num_layers, USERS, pooling)
-    rows = rng.standard_normal((ours.num_rows, 24))
+    ours = Propagation(normalise(matrix), num_layers, USERS, pooling)
+    rows = rng.standard_normal((ours.chains.num_rows, 24))
     return ours, Dense(dense_normalised(dense), num_layers, pooling), rows
 
 
@@ -104,10 +105,11 @@ def test_final_embeddings_and_their_gradient(sparse_graph, num_layers, codes, we
     for found, wanted in zip(gradients(ours, rows, torch.float32), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     start = torch.as_tensor(rows, dtype=torch.float32)  # what a GPU does, on the CPU
-    forward = propagation._forward_in_torch(ours, start)
+    on_gpu = GpuPropagation(ours.chains)
+    forward = on_gpu.forward(start.tensor_split([len(rows) // 3]))
     torch.testing.assert_close(forward.double(), expected[0], rtol=1e-4, atol=1e-5)
     factor = torch.randn(forward.shape, generator=torch.Generator().manual_seed(1))
-    backward = propagation._back_in_torch(ours, factor)
+    backward = on_gpu.backward(factor)
     torch.testing.assert_close(backward.double(), expected[1], rtol=1e-4, atol=1e-5)
 
 
@@ -143,7 +145,7 @@ def test_two_batches_at_once(sparse_graph, codes):
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
 def test_layer_0_is_made_where_ids_have_many_codes_and_are_propagated(sparse_graph, num_layers, codes):
     ours, _, _ = cases(sparse_graph, num_layers, codes)
-    assert (ours.pooling is not None) == (codes == 12 and num_layers > 0)
+    assert (ours.chains.pooling is not None) == (codes == 12 and num_layers > 0)
 
 
 @pytest.mark.parametrize("dim", [1, 7, 48, 64])

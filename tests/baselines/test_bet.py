@@ -186,7 +186,7 @@ def test_the_control_probes_blindly(planted, monkeypatch):
     [{"probes": 0}, {"candidates": 0}, {"probe_epochs": -1}, {"updates": -1}, {"retrained": 21}, {"selection": "best"}],
 )
 def test_impossible_settings_are_named(setting):
-    with pytest.raises(UserError, match=f"method.{next(iter(setting))}={next(iter(setting.values()))}"):
+    with pytest.raises(UserError, match=f"^{next(iter(setting))}={next(iter(setting.values()))}"):
         Bet.Config(**setting)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco.compressors.budget import Budget
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.rng import stream
 from baselines.brim import Brim, brim, half_step
 from baselines.support.connected import ISOLATED

@@ -8,7 +8,7 @@ import torch
 
 from baco.backbones.backbone import MF, LightGCN
 from baco.compressors.budget import Budget
-from baco.embedding.codes import AffineHash
+from baco.embedding.rules import AffineHash
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
@@ -111,9 +111,10 @@ def test_codes_follow_the_best_state_and_the_optimizer_forgets(planted, backbone
     seen = {}
 
     class Watched(Trainer):
-        def _end_epoch(self, tables, epoch, optimizer):
-            super()._end_epoch(tables, epoch, optimizer)
-            seen[epoch + 1] = (tables.users.codes.clone(), [p in optimizer.state for p in tables.parameters()])
+        def _end_epoch(self, state):
+            super()._end_epoch(state)
+            adam, tables = state.optimizer.state, state.tables
+            seen[state.report.epochs + 1] = (tables.users.codes.clone(), [p in adam for p in tables.parameters()])
 
     protocol = replace(QUICK, max_epochs=5, eval_every=1)
     report = Watched(
@@ -140,9 +141,9 @@ def test_a_step_depends_on_seed_and_epoch_only(planted):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_chunks": 0}, "method.num_chunks=0 must be"),
-        ({"update_from": 0}, "method.update_from=0 must be"),
-        ({"update_until": -1}, "method.update_until=-1 must be"),
+        ({"num_chunks": 0}, "^num_chunks=0 must be"),
+        ({"update_from": 0}, "^update_from=0 must be"),
+        ({"update_until": -1}, "^update_until=-1 must be"),
     ],
 )
 def test_impossible_settings_are_named(settings, message):
@@ -151,10 +152,10 @@ def test_impossible_settings_are_named(settings, message):
 
 
 def test_chunks_have_to_divide_the_width(planted):
-    with pytest.raises(UserError, match=r"method\.num_chunks=3 does not divide dim=16"):
+    with pytest.raises(UserError, match=r"^num_chunks=3 does not divide dim=16"):
         tables_of(planted, num_chunks=3)
 
 
 def test_a_small_budget_is_refused_with_the_least_that_is_needed(planted):
-    with pytest.raises(UserError, match=r"below the least that method=cce needs, 2,164"):
+    with pytest.raises(UserError, match=r"below the least that 'cce' needs, 2,164"):
         tables_of(planted, 0.1)

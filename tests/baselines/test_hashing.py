@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from baco.compressors.budget import Budget
-from baco.embedding.tables import CodebookTables, code_ledger
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
@@ -71,7 +72,7 @@ def test_no_own_share_is_double_hashing(planted):
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_impossible_shares_are_named(share):
-    with pytest.raises(UserError, match=f"method.own_share={share} must be"):
+    with pytest.raises(UserError, match=f"^own_share={share} must be"):
         FrequencyHash.Config(own_share=share)
 
 

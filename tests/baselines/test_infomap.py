@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from baco.compressors.budget import Budget
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.rng import stream
 from baselines.infomap import Infomap, infomap_labels

@@ -15,7 +15,7 @@ from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
-from baselines.legcf import BLOCK, Legcf, LegcfTables, Settings, closest_rows, give_to_empty, metis_parts, refitted
+from baselines.legcf import BLOCK, Legcf, LegcfTables, Settings, closest_rows, give_to_empty, metis_parts, refit_weights
 from tests.conftest import QUICK
 
 DIM = 16
@@ -105,6 +105,13 @@ def dense_final(train: Biadjacency, tables, num_layers: int) -> torch.Tensor:
     return sum(layers) / len(layers)
 
 
+def update(tables, backbone) -> None:
+    """What a trainer does after the first epoch."""
+    replaced = tables.on_epoch_end(0, lambda: backbone.propagate(tables))
+    assert replaced == [], "codes are new, but no parameter has a new value"
+    backbone.attach(tables)
+
+
 @pytest.mark.parametrize("backbone", [LightGCN(None, LightGCN.Config()), MF(None, MF.Config())], ids=lambda b: b.name)
 def test_published_update_and_graph_by_dense_matrices(planted, backbone):
     backbone = type(backbone)(planted.train, backbone.config)
@@ -113,7 +120,7 @@ def test_published_update_and_graph_by_dense_matrices(planted, backbone):
     found = torch.cat(backbone.final_embeddings(tables)).detach().double()
     torch.testing.assert_close(found, expected[:700].detach(), rtol=1e-4, atol=1e-6)
     scores = expected[:700] @ torch.linalg.pinv(expected[700:])
-    assert tables.on_epoch_end(0, backbone) == [], "no parameter has a new value"
+    update(tables, backbone)
     codes = tables.codes()
     weights, index = scores.topk(2)
     same = (torch.as_tensor(codes.index) == index).all(1)
@@ -131,7 +138,7 @@ def test_weights_are_fitted_again_in_layer_0_and_edges_keep_the_published_sum(pl
     published, fitted = (tables_of(planted, rescale=rescale)[0] for rescale in ("none", "layer0"))
     for tables in (published, fitted):
         before = torch.cat(backbone.final_embeddings(tables)).detach()
-        tables.on_epoch_end(0, backbone)
+        update(tables, backbone)
     np.testing.assert_array_equal(published.codes().index, fitted.codes().index)
     sums = [float(tables.codes().weights.sum() * tables.edge_scale) for tables in (published, fitted)]
     assert sums[0] == pytest.approx(sums[1], rel=1e-5) and 0 < fitted.edge_scale < 1 and published.edge_scale == 1
@@ -150,7 +157,7 @@ def test_the_plain_graph_has_no_further_nodes(planted):
     adjacency = bipartite_adjacency(planted.train)
     assert tables.augment_graph(adjacency) is adjacency and tables.graph_rows() == ()
     before = tables.codes()
-    assert tables.on_epoch_end(0, LightGCN(planted.train, LightGCN.Config())) == []
+    update(tables, LightGCN(planted.train, LightGCN.Config()))
     assert not np.array_equal(tables.codes().index, before.index)
 
 
@@ -171,7 +178,7 @@ def test_refitted_weights_are_the_best_that_are_not_negative():
     codes = torch.stack([torch.randperm(50, generator=generator)[:2] for _ in range(200)])
     nodes = (rows[codes] * torch.rand(200, 2, 1, generator=generator)).sum(1)
     nodes += 0.3 * torch.randn(nodes.shape, generator=generator).double()
-    found = refitted(nodes, rows, codes)
+    found = refit_weights(nodes, rows, codes)
     for node, pair, weights in zip(nodes, codes, found, strict=True):
         best, _ = nnls(rows[pair].T.numpy(), node.numpy())
         np.testing.assert_allclose(weights.numpy(), best, atol=1e-8)
@@ -187,7 +194,7 @@ def test_refitting_keeps_the_norm_that_the_published_update_loses(rescale, least
     nodes = 0.9 * rows[pairs[:, 0]] + 0.1 * rows[pairs[:, 1]]
     codes, weights = closest_rows(nodes, rows, 2)
     if rescale == "layer0":
-        weights = refitted(nodes, rows, codes)
+        weights = refit_weights(nodes, rows, codes)
     share = (weights[:, :, None] * rows[codes]).sum(1).norm() / nodes.norm()
     assert least < share < most
 
@@ -214,15 +221,15 @@ def test_a_missing_package_is_named_with_the_mend(two_bicliques, monkeypatch):
 
 
 def test_a_budget_without_enough_rows_is_refused(planted):
-    with pytest.raises(UserError, match=r"budget of 2,240 parameters does not buy method=legcf the 9 codebook rows"):
+    with pytest.raises(UserError, match=r"budget of 2,240 parameters does not buy 'legcf' the 9 codebook rows"):
         tables_of(planted, 0.2, codes_per_id=9)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"codes_per_id": 0}, "method.codes_per_id=0 must be"),
-        ({"own_weight": 1.0}, "method.own_weight=1.0 must be"),
+        ({"codes_per_id": 0}, "^codes_per_id=0 must be"),
+        ({"own_weight": 1.0}, "^own_weight=1.0 must be"),
         ({"rescale": "layer"}, "layer0"),
         ({"graph": "plane"}, "plain"),
     ],

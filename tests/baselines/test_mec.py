@@ -98,5 +98,5 @@ def test_longer_codes_come_nearer(bits):
 
 @pytest.mark.parametrize("key", ["code_batch", "code_rate", "code_epochs", "balance", "contrast"])
 def test_impossible_settings_are_named(key):
-    with pytest.raises(UserError, match=f"method.{key}=-1"):
+    with pytest.raises(UserError, match=f"^{key}=-1"):
         Mec.Config(**{key: -1})

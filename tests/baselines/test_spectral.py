@@ -5,7 +5,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from baco.compressors.budget import Budget
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.graph import Biadjacency
 from baco.rng import stream
 from baselines.spectral import SpectralBiclustering, SpectralCoclustering

@@ -17,7 +17,7 @@ def baco(path: Path, *arguments: object) -> list[str]:
 
 
 def batch(path: Path, minutes: float, *overrides: str) -> list[str]:
-    options = ["--experiment", "smoke", "--minutes", minutes, "--out", path / "out"]
+    options = ["--grid", "smoke", "--minutes", minutes, "--out", path / "out"]
     return baco(path, "batch", *options, *overrides)
 
 

@@ -1,4 +1,4 @@
-"""Grids as a user meets them: `run.py +experiment=...` in processes of their own."""
+"""Grids as a user meets them: `run.py +grid=...` in processes of their own."""
 
 import json
 import signal
@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.workplace import TINY, Workplace, running
 
-SMOKE = ["+experiment=smoke", *TINY[:-1]]  # without the budget
+SMOKE = ["+grid=smoke", *TINY[:-1]]  # without the budget
 ENDLESS = [*SMOKE, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
 
 
@@ -55,7 +55,7 @@ def test_two_workers_share_a_grid_and_a_killed_one_is_a_failure(workplace):
     assert f"process {first.pid} on" in json.loads(failure.read_text())["reason"]
 
 
-@pytest.mark.parametrize("over", [["method=random", "seed=0,1,2"], ["+experiment=smoke", "seed=0,1"]])
+@pytest.mark.parametrize("over", [["method=random", "seed=0,1,2"], ["+grid=smoke", "seed=0,1"]])
 def test_a_sweep_that_is_asked_to_end_starts_nothing_more(workplace, over):
     endless = [*TINY, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
     with start(workplace, "-m", *endless, *over) as sweep:
@@ -72,14 +72,14 @@ def test_failures_do_not_stop_a_grid_and_are_told_in_the_end(workplace):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "3 runs: 1 done now, 2 failed" in done.stderr
     reasons = [json.loads(path.read_text())["reason"] for path in (workplace.path / "runs" / "failures").iterdir()]
-    assert len(reasons) == 2 and all("raise budget=" in reason for reason in reasons)
+    assert len(reasons) == 2 and all("raise the budget" in reason for reason in reasons)
     assert len(done.stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["+experiment=smok"], "experiment 'smok' is unknown; did you mean 'smoke'"),
+        (["+grid=smok"], "grid 'smok' is unknown; did you mean 'smoke'"),
         (["minutes=soon"], "minutes=soon must be"),
     ],
 )

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from baco.data.interactions import save_interactions
-from baco.embedding.tables import CodebookTables
 from baco.files import read_arrays
 from baco.registry import METHODS, method_class
 from baco.runs.experiments import GROUPS
-from baco.runs.record import unpack_hits
+from baco.runs.record import record_arrays, unpack_hits
+from baco.serving.export import load_tables
 from tests.cli.workplace import ROOT, TINY, Workplace, running
 
 
@@ -35,8 +35,7 @@ def test_one_run_is_recorded_and_then_skipped(workplace):
     assert record["seconds"]["training"] > 0 and record["memory"]["host_peak_bytes"] > 1e7
     assert record["environment"]["libraries"]["torch"] and record["code"]["version"]
     assert f"{100 * record['metrics']['test']['recall@20']:.2f}" in row
-    with np.load(workplace.path / "records" / f"{name}.npz") as archive:
-        _, num_relevant, hits = unpack_hits(archive)
+    _, num_relevant, hits = unpack_hits(record_arrays(record, workplace.path / "records"))
     recall = (hits[:, :20].sum(1) / np.minimum(num_relevant, 20)).mean()
     assert recall == pytest.approx(record["metrics"]["test"]["recall@20"])
 
@@ -84,7 +83,7 @@ def test_a_sweep_over_budgets_ends_with_the_runs_that_could_be_done(workplace):
     done = workplace.run("-m", *TINY[:-1], "method=baco", "budget=0.001,0.4,0.6")
     assert done.returncode == 1
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert "budget of 8 parameters is below the least" in error and "raise budget=" in error
+    assert "budget of 8 parameters is below the least" in error and "raise the budget" in error
     sizes = [record["size"]["parameters"] for record in workplace.records().values()]
     assert len(sizes) == 2 and len(done.stdout.splitlines()) == 3
     assert sorted(sizes) == pytest.approx([0.4 * 8000, 0.6 * 8000], rel=0.03)
@@ -115,7 +114,7 @@ def test_trained_tables_are_exported(workplace):
     with np.load(workplace.path / "out" / "tables.npz") as archive:
         arrays = dict(archive)
     assert stored_bytes(arrays) == record["size"]["bytes"]
-    users, items = CodebookTables.from_export(arrays)()
+    users, items = load_tables(arrays)()
     assert users.shape == (300, 16) and items.shape == (200, 16)
 
 
@@ -161,7 +160,7 @@ def test_quantized_tables_spend_their_bytes_on_rows_and_are_exported_packed(work
     with np.load(workplace.path / "out" / "tables.npz") as archive:
         arrays = dict(archive)
     assert stored_bytes(arrays) == size["bytes"]
-    users, items = CodebookTables.from_export(arrays)()
+    users, items = load_tables(arrays)()
     assert users.shape == (300, 16) and items.shape == (200, 16)
 
 
@@ -254,12 +253,13 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["quantize=int3"], r"quantize 'int3' is unknown; did you mean 'int[248]'\?"),
         (["quantize=int8", "quantize.bits=16"], r"quantize\.bits=16 must lie between 2 and 8"),
         (["quantize=pq", "quantize.blocks=32"], r"quantize\.blocks=32 is more than the embedding width dim=16"),
-        (["method=int8", "quantize=int4"], "cannot be packed as int4; take quantize=none"),
+        (["method=int8", "quantize=int4"], "cannot be packed as int4; train them without a quantizer"),
         (["method=pq", "budget=0.001"], "method 'pq' needs 64 parameters at least, over the budget of 8"),
         (["budgets=0.5"], "setting 'budgets' is unknown; did you mean 'budget'"),
         (["method.num_round=3"], r"setting 'method\.num_round' is unknown; did you mean 'method\.num_rounds'"),
         (["method=full", "method.num_rounds=3"], r"'method\.num_rounds' is no setting of the chosen method"),
-        (["+method.colour=red"], r"setting 'method\.colour' is unknown"),
+        (["+method.num_round=3"], r"method\.num_round is not a known setting; did you mean 'num_rounds'"),
+        (["+method.colour=red"], r"method\.colour is not a known setting"),
         (["budget=0"], "budget=0.0 must be a ratio in"),
         (["budget=-0.5"], "budget=-0.5 must be a ratio in"),
         (["budget=1.5"], "budget=1.5 is no ratio"),
@@ -270,29 +270,41 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["dim=null"], "dim=None must be of the type int"),
         (["dataset.name=my/data"], "dataset.name=my/data names files: it must be of letters"),
         (["method=baco", "method.secondary=maybe"], r"method\.secondary=maybe must be of the type bool"),
-        (["method=baco", "method.seed=-1"], r"method\.seed=-1 must be 0 or more, or null"),
+        (["method=baco", "method.seed=-1"], r"method\.seed=-1 must be 0 or more, or not be given"),
         (["quantize=none", "+quantize.bits=3"], r"quantize\.bits is no setting of quantize=none"),
-        (["budget_unit=bits"], "budget_unit 'bits' is unknown"),
+        (["budget_unit=bits"], "budget_unit=bits must be parameters or bytes"),
         (["budget=0.001", "method=baco"], "is below the least that this method reaches"),
-        (["budget=0.001", "method=random"], "raise budget="),
+        (["budget=0.001", "method=random"], "raise the budget"),
         (["dim=0"], "dim=0 must be 1 or more"),
         (["seed=-1"], "seed=-1 must be 0 or more"),
         (["seed=x"], "seed=x must be of the type int"),
         (["~dataset.source"], r"dataset\.source is missing; the file of conf/dataset that was chosen must have it"),
         (["~quantize.name"], r"quantize\.name is missing"),
-        (["device=cuda:99"], "device=cuda:99 is not to be had"),
+        (["device=cuda:99"], "device=cuda:99 does not exist here"),
         (["threads=0"], "threads=0 must lie between 1 and"),
         (["protocol.learning_rate=0"], r"protocol\.learning_rate=0\.0 must be positive"),
-        (["method.solver=fast"], r"method\.solver 'fast' is unknown"),
-        (["method.user_weight=none"], "user_weight"),
+        (["method.solver=fast"], r"method\.solver=fast must be asynchronous, alternating or multilevel"),
+        (["method.user_weight=none"], r"method\.user_weight=none must be one, sqrt, log or degree; did you mean 'one'"),
+        (["method=cce", "method.num_chunks=3"], r"method\.num_chunks=3 does not divide dim=16"),
+        (["method=prune", "method.protect=17"], r"method\.protect=17 is more than dim=16"),
+        (["dataset.num_clusters=1000"], r"dataset\.num_clusters=1000 is more than there are users or items"),
+        (
+            [
+                "dataset.num_interactions=1000",
+                "dataset.num_clusters=200",
+                "dataset.main_share=1",
+                "dataset.second_share=0",
+            ],
+            r"dataset\.num_interactions=1000 is more than co",
+        ),
         (["dataset=beauty"], r"beauty.interactions\.npz"),
         (["dataset=custom"], r"dataset\.path must be given"),
-        (["dataset=custom", "dataset.path=missing.csv"], r"missing\.csv"),
+        (["dataset=custom", "dataset.path=missing.csv"], r"dataset\.path=missing\.csv cannot be read"),
         (["export=."], "export: . cannot be written"),
         (["budget"], "the command line cannot be read"),
-        (["method=full,baco"], "method=full,baco has several values: a sweep over them is run.py -m"),
-        (["seed=range(1,3)"], r"seed=range\(1,3\) has several values: a sweep over them is run.py -m"),
-        (["experiment=smoke"], r"write \+experiment=NAME"),
+        (["method=full,baco"], "method=full,baco has several values: a sweep over them is baco run -m"),
+        (["seed=range(1,3)"], r"seed=range\(1,3\) has several values: a sweep over them is baco run -m"),
+        (["grid=smoke"], r"write \+grid=NAME"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -324,7 +336,7 @@ def test_a_diverged_training_leaves_no_record(workplace):
     done = workplace.run(*TINY, "protocol.learning_rate=1e38", "export=tables.npz")
     assert done.returncode == 1 and workplace.records() == {} and not (workplace.path / "tables.npz").exists()
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert "lower protocol.learning_rate" in error
+    assert "lower the protocol's learning_rate" in error
     (log,) = (workplace.path / "runs").glob("*.log")
     assert "the run failed" in log.read_text(), "the log keeps the traceback"
 
@@ -360,9 +372,10 @@ def test_help_lists_every_choice_with_a_line(workplace):
     assert set(METHODS) <= set(sections["method"])
 
 
-def test_help_does_not_wait_for_torch():
-    command = [sys.executable, "-X", "importtime", ROOT / "run.py", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("program", [["run.py"], ["-m", "baco", "run"], ["-m", "baco", "grid"]], ids=" ".join)
+def test_help_does_not_wait_for_torch(program):
+    command = [sys.executable, "-X", "importtime", *program, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in imported and not {"torch", "numba", "pandas"} & imported
 
@@ -440,13 +453,13 @@ def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_sc
     export = workplace.path / "random.npz"
     workplace.succeeds(*TINY, "method=random", "popularity=0.5", f"export={export}")
     found = {
-        (record["names"]["backbone"], record["names"]["method"], record["config"].get("popularity"))
+        (record["names"]["backbone"], record["names"]["method"], record["config"]["popularity"])
         for record in workplace.records().values()
     }
     assert found == {
         ("mf", "baco_plus", 0.25),
-        ("mf", "baco_plus", None),
-        ("lightgcn", "baco_plus", None),
+        ("mf", "baco_plus", 0),
+        ("lightgcn", "baco_plus", 0),
         ("lightgcn", "random", 0.5),
     }
     assert all(record["size"]["budget_used"] <= 1 for record in workplace.records().values())
@@ -454,7 +467,7 @@ def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_sc
         arrays = dict(archive)
     (ledger,) = (record["size"] for record in workplace.records().values() if record["names"]["method"] == "random")
     assert stored_bytes(arrays) == ledger["bytes"]
-    items = CodebookTables.from_export(arrays).items
+    items = load_tables(arrays).items
     rows, codes = items.rows.detach().numpy(), items.codes.numpy()[:, 0]
     np.testing.assert_allclose(items().detach(), rows[codes] * arrays["items.scale"][:, None].astype(np.float32))
 
@@ -463,21 +476,21 @@ def test_baco_plus_starts_near_singular_vectors_and_others_can(workplace):
     workplace.succeeds("-m", *TINY, "method=baco_plus", "start=null,normal")
     workplace.succeeds("-m", *TINY, "method=pq,full", "start=spectral")
     found = {
-        (record["names"]["method"], record["config"].get("start")): record["metrics"]["val"]["recall@20"]
+        (record["names"]["method"], record["config"]["start"]): record["metrics"]["val"]["recall@20"]
         for record in workplace.records().values()
     }
-    assert set(found) == {("baco_plus", "spectral"), ("baco_plus", None), ("pq", "spectral"), ("full", "spectral")}
-    assert found["baco_plus", "spectral"] != found["baco_plus", None]
+    assert set(found) == {("baco_plus", "spectral"), ("baco_plus", "normal"), ("pq", "spectral"), ("full", "spectral")}
+    assert found["baco_plus", "spectral"] != found["baco_plus", "normal"]
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["method=pq", "popularity=0.25"], "popularity=0.25 is for methods that assign codes; 'pq' does not"),
-        (["method=baco", "popularity=2"], "popularity=2.0 must be in [0, 1]"),
+        (["method=baco", "popularity=2"], "popularity=2.0 must lie between 0 and 1"),
         (["method=baco_plus", "backbone=mf", "method.mf_popularity=much"], "popularity=much must be of the type float"),
-        (["method=cce", "start=spectral"], "start=spectral is not to be had with method=cce; take start=normal"),
-        (["method=baco", "start=spectre"], "start 'spectre' is unknown; did you mean 'spectral'?"),
+        (["method=cce", "start=spectral"], "start=spectral does not work with method=cce; take start=normal"),
+        (["method=baco", "start=spectre"], "start=spectre must be normal or spectral; did you mean 'spectral'?"),
     ],
 )
 def test_scale_and_start_are_checked_before_anything_else(workplace, overrides, message):

@@ -42,7 +42,7 @@ def test_another_search_is_another_study(workplace):
             "'protocol.learning_rates' is unknown; did you mean",
         ),
         (["method=randon", "seed=0,1"], "method 'randon' is unknown; did you mean 'random'"),
-        (["method=random", "budget=0.001,0.002", "--trials=2"], "raise budget="),
+        (["method=random", "budget=0.001,0.002", "--trials=2"], "raise the budget"),
         (["method=random"], "no setting has several values"),
         (["method=random", "seed=range(5,5)"], "seed=range(5,5) has no values"),
         (["method=random", "budget=interval(0.5,0.1)"], "budget=interval(0.5,0.1) must go from the lower end"),
@@ -63,7 +63,7 @@ def test_a_trial_that_cannot_be_is_passed_over(workplace):
 
 def test_processes_share_a_grid(workplace):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    grid = ["+experiment=smoke", *TINY[:-1], "threads=1"]
+    grid = ["+grid=smoke", *TINY[:-1], "threads=1"]
     grid += ["hydra/launcher=processes"]
     command = workplace.command("-m", *grid, "worker=0,1")
     done = subprocess.run(**command, capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from baco.coclustering.baco import Baco
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.embedding.codes import Assignment, Codes
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
@@ -47,7 +47,9 @@ def test_a_fixed_resolution_is_not_searched(planted):
 
 def test_a_budget_below_the_least_possible_names_it(planted):
     budget = planted_budget(planted, 0.01)
-    with pytest.raises(UserError, match=r"of 448 parameters is below the least .* [\d,]+; raise budget= or method"):
+    with pytest.raises(
+        UserError, match=r"of 448 parameters is below the least .* [\d,]+; raise the budget or num_rounds"
+    ):
         Baco().assign(planted.train, budget, stream(0, "assign"))
 
 
@@ -170,13 +172,17 @@ def test_estimator_refuses_a_resolution_over_budget(planted):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"budget": "a"}, "budget='a' must be a number of 0 or more"),
-        ({"dim": 2.5}, "dim=2.5 must be a whole number of 1 or more"),
-        ({"random_state": None}, "random_state=None must be a whole number of 0 or more"),
-        ({"popularity": "a"}, "popularity='a' must be a number"),
+        ({"budget": "a"}, "budget=a must be a number"),
+        ({"dim": 2.5}, "dim=2.5 must be a whole number"),
+        ({"random_state": None}, "random_state=None must be a whole number"),
+        ({"popularity": "a"}, "popularity=a must be a number"),
+        ({"budget": 0}, "budget=0 must be positive"),
+        ({"dim": 0}, "dim=0 must be 1 or more"),
+        ({"random_state": -1}, "random_state=-1 must be 0 or more"),
+        ({"popularity": 2}, "popularity=2 must lie between 0 and 1"),
         ({"settings": None}, "settings=None must be a dictionary"),
-        ({"settings": {"resolution": -1.0}}, "^settings.resolution=-1.0 must be 0 or a positive number"),
-        ({"settings": {"code_share": 2.0}}, "^settings.code_share=2.0 must be in"),
+        ({"settings": {"resolution": -1.0}}, "^settings.resolution=-1.0 must be 0 or more"),
+        ({"settings": {"code_share": 2.0}}, "^settings.code_share=2.0 must be 0 or more and below 1"),
     ],
 )
 def test_estimator_names_what_is_wrong_by_its_own_parameters(planted, settings, message):
@@ -185,7 +191,7 @@ def test_estimator_names_what_is_wrong_by_its_own_parameters(planted, settings, 
 
 
 def test_estimator_says_what_lowers_the_least_size():
-    with pytest.raises(UserError, match=r"raise budget= or lower settings.code_share="):
+    with pytest.raises(UserError, match=r"raise the budget or lower code_share"):
         BalancedCoClustering(budget=2).fit(np.ones((8, 8)))
     BalancedCoClustering(budget=2, settings={"code_share": 0.0}).fit(np.ones((8, 8)))
 
@@ -194,7 +200,7 @@ def test_baco_counts_the_ids_whose_rows_no_setting_saves():
     matrix = np.zeros((40, 30))
     matrix[:8, :8] = 1
     with pytest.raises(
-        UserError, match="54 ids without interactions have a row each; with method=baco_plus they share"
+        UserError, match="54 ids without interactions have a row each; the method 'baco_plus' lets them share"
     ):
         BalancedCoClustering(budget=0.25, dim=8, method="baco").fit(matrix)
     BalancedCoClustering(budget=0.25, dim=8, method="baco_plus").fit(matrix)

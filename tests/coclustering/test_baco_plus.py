@@ -12,7 +12,8 @@ from baco.coclustering.objective import objective
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
-from baco.embedding.tables import CodebookTables, code_ledger
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
@@ -132,9 +133,9 @@ def test_codes_of_ids_with_many_interactions_take_no_more_room_than_they_are():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"code_share": 1.0}, "method.code_share=1.0 must be in"),
-        ({"code_share": -0.1}, "method.code_share=-0.1"),
-        ({"item_ratio": 1.5}, "method.item_ratio=1.5 must be in"),
+        ({"code_share": 1.0}, "^code_share=1.0 must be 0 or more and below 1"),
+        ({"code_share": -0.1}, "^code_share=-0.1"),
+        ({"item_ratio": 1.5}, "^item_ratio=1.5 must lie between 0 and 1"),
         ({"solver": "magic"}, "magic"),
     ],
 )

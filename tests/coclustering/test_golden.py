@@ -13,7 +13,7 @@ from baco.coclustering.cocluster import Settings, cocluster
 from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.solvers.asynchronous import asynchronous
 from baco.coclustering.weights import node_weights
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 
 GAMMA, SEED = 0.1308, 2025  # the authors'
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco.compressors.budget import Budget, split_rows
-from baco.embedding.tables import Ledger
+from baco.embedding.cost import Ledger
 from baco.errors import UserError
 
 BEAUTY = {"num_users": 22_363, "num_items": 12_101, "dim": 64}
@@ -43,7 +43,7 @@ def test_what_a_value_means(value, unit, limit):
         (float("nan"), "parameters", "budget=nan must be a ratio"),
         (1.5, "parameters", "budget=1.5 is no ratio .* no whole number of rows"),
         (40_000, "parameters", "more than the 34464 rows of the full model"),
-        (0.5, "rows", "budget_unit 'rows' is unknown"),
+        (0.5, "rows", "budget_unit=rows must be parameters or bytes"),
     ],
 )
 def test_impossible_values_are_named(value, unit, message):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from baco.coclustering import BalancedCoClustering
 from baco.compressors.budget import Budget
-from baco.compressors.popularity import budget_beside, popularity_scale
-from baco.embedding.tables import code_ledger
+from baco.compressors.popularity import popularity_scale, remaining_budget
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 
 
@@ -32,21 +32,21 @@ def test_the_scale_of_one_item_far_above_all_others_is_the_largest_there_is():
 
 @pytest.mark.parametrize("popularity", [float("nan"), 100, -0.1])
 def test_an_exponent_out_of_range_is_refused(popularity, planted):
-    with pytest.raises(UserError, match=rf"popularity={popularity} must be in \[0, 1\]"):
+    with pytest.raises(UserError, match=f"popularity={popularity} must lie between 0 and 1"):
         BalancedCoClustering(popularity=popularity).fit(planted.train.to_matrix())
 
 
 def test_without_an_exponent_there_is_no_scale_and_it_costs_nothing():
     budget = Budget(1000, "parameters", 8)
     assert popularity_scale(np.arange(5), 0) is None
-    assert budget_beside(None, budget) == budget
+    assert remaining_budget(None, budget) == budget
 
 
 @pytest.mark.parametrize(("unit", "rest"), [("parameters", 95), ("bytes", 90)])
 def test_a_value_costs_a_parameter_or_two_bytes(unit, rest):
     scale = popularity_scale(np.arange(5), 0.5)
-    assert budget_beside(scale, Budget(100, unit, 8)).limit == rest
-    assert budget_beside(scale, Budget(3, unit, 8)).limit == 0
+    assert remaining_budget(scale, Budget(100, unit, 8)).limit == rest
+    assert remaining_budget(scale, Budget(3, unit, 8)).limit == 0
 
 
 def test_the_estimators_codes_are_scaled_within_the_budget(planted):

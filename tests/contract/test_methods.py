@@ -17,15 +17,17 @@ import torch
 from baco.backbones.backbone import LightGCN
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.quantizers import UniformQuantizer, unpack_export
-from baco.embedding.tables import CodebookTables, EmbeddingTables
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.registry import METHODS, method_class, tables_class
 from baco.rng import stream, torch_stream
-from baco.serving.recommender import Recommender, export_model
+from baco.serving.export import export_model
+from baco.serving.recommender import Recommender
 from baco.training.trainer import Trainer
 from tests.conftest import PLANTED, QUICK
 
@@ -84,7 +86,7 @@ def trainer_of(data, protocol, start="normal", device="cpu") -> Trainer:
 def searched(method, data, trainer) -> EmbeddingTables:
     """What the training proper begins with."""
     tables = method.fit(data.train, budget_of(data), stream(0, "assign"))
-    return method.search(trainer.initialized(tables), trainer)
+    return method.search(trainer.initialize(tables), trainer)
 
 
 def fitted_or_refused(method, graph, budget) -> EmbeddingTables | None:

@@ -335,7 +335,7 @@ def test_a_stray_quotation_mark_swallows_nothing(table, tmp_path):
     table.loc[[5, 30], "title"] = ['"Alien', 'Alien"']
     lines = [",".join(row) for row in table[["user", "item", "title"]].astype(str).itertuples(index=False)]
     (tmp_path / "log.csv").write_text("\n".join(["user,item,title", *lines]))
-    with pytest.raises(UserError, match=r"line 7: a quoted field holds a line break; .* dataset\.quote=''"):
+    with pytest.raises(UserError, match=r"line 7: a quoted field holds a line break; .* quote=''"):
         Log(path=str(tmp_path / "log.csv")).load(tmp_path)
     assert pairs_of(Log(path=str(tmp_path / "log.csv"), quote="").load(tmp_path)) == pairs_in(table)
 
@@ -354,7 +354,7 @@ def test_words_for_missing_values_are_told_or_dropped(table, tmp_path, caplog):
     kept = Log(path=str(tmp_path / "log.csv")).load(tmp_path)
     assert "NULL" in kept.user_ids.tolist()
     assert "the user id 'NULL' of 3 rows is a word for a missing value" in caplog.text
-    assert "the item id '\\N' of 1 rows" in caplog.text and "dataset.missing_values=drop" in caplog.text
+    assert "the item id '\\N' of 1 rows" in caplog.text and "missing_values=drop" in caplog.text
     table.loc[4, "user"] = ""
     table.to_csv(tmp_path / "log.csv", index=False)
     dropped = Log(path=str(tmp_path / "log.csv"), missing_values="drop").load(tmp_path)
@@ -367,7 +367,7 @@ def test_blanks_around_ids_are_told_or_removed(table, tmp_path, caplog):
     spaced.loc[::2, "user"] += " "
     spaced.to_csv(tmp_path / "log.csv", index=False)
     Log(path=str(tmp_path / "log.csv")).load(tmp_path)
-    assert "user ids have blanks around them" in caplog.text and "dataset.strip=true" in caplog.text
+    assert "user ids have blanks around them" in caplog.text and "strip=true" in caplog.text
     assert pairs_of(Log(path=str(tmp_path / "log.csv"), strip=True).load(tmp_path)) == pairs_in(table)
 
 
@@ -375,7 +375,7 @@ def test_ratings_without_a_threshold_are_told_if_some_are_no_likes(table, tmp_pa
     table.assign(rating=table["rating"] - 3).to_csv(tmp_path / "log.csv", index=False)
     Log(path=str(tmp_path / "log.csv"), rating="rating").load(tmp_path)
     count = int((table["rating"] <= 3).sum())
-    assert f"{count} ratings of 0 and below count as interactions; dataset.min_rating" in caplog.text
+    assert f"{count} ratings of 0 and below count as interactions; min_rating" in caplog.text
 
 
 def test_the_report_is_one_line_and_stays_with_the_data(table, tmp_path, caplog):
@@ -405,17 +405,17 @@ def test_files_with_brackets_quotes_and_stars_in_their_names(table, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"split_seed": -1}, "dataset.split_seed=-1 must be 0 or more"),
-        ({"k_core": 2.5}, "dataset.k_core=2.5 must be a whole number"),
-        ({"split_seed": True}, "dataset.split_seed=True must be a whole number"),
-        ({"format": "jsn"}, "dataset.format 'jsn' is unknown; did you mean 'json'"),
-        ({"encoding": "utf-9"}, "dataset.encoding=utf-9 is unknown"),
-        ({"quote": "''"}, "dataset.quote='' must be one character"),
-        ({"missing_values": "dorp"}, "dataset.missing_values 'dorp' is unknown; did you mean 'drop'"),
-        ({"path_test": ""}, "dataset.path_test is empty"),
-        ({"time_format": "%Y"}, "dataset.time_format needs dataset.timestamp"),
-        ({"path_val": "v.csv"}, "dataset.path_val needs dataset.path_test"),
-        ({"path_test": "t.csv", "k_core": 2}, "would change the split"),
+        ({"split_seed": -1}, "^split_seed=-1 must be 0 or more"),
+        ({"k_core": 2.5}, "^k_core=2.5 must be a whole number"),
+        ({"split_seed": True}, "^split_seed=True must be a whole number"),
+        ({"format": "jsn"}, "^format=jsn must be .*; did you mean 'json'"),
+        ({"encoding": "utf-9"}, "^encoding=utf-9 is unknown"),
+        ({"quote": "''"}, "^quote='' must be one character"),
+        ({"missing_values": "dorp"}, "^missing_values=dorp must be keep or drop; did you mean 'drop'"),
+        ({"path_test": ""}, "^path_test is empty"),
+        ({"time_format": "%Y"}, "^time_format=%Y needs timestamp"),
+        ({"path_val": "v.csv"}, "^path_val=v.csv needs path_test"),
+        ({"path_test": "t.csv", "k_core": 2}, "gives a split, which k_core and split would change"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):

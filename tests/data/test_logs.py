@@ -165,7 +165,7 @@ def test_times_of_users_with_two_interactions_cannot_split_them(tmp_path):
     lines = [f"{user},{item},{item}" for user in range(9) for item in range(2)]
     (tmp_path / "log.csv").write_text("\n".join(["user,item,when", *lines]))
     settings = {"timestamp": "when", "split": "time"}
-    with pytest.raises(UserError, match=r"log\.csv: no user has 3 interactions .* take dataset\.split=random"):
+    with pytest.raises(UserError, match=r"log\.csv: no user has 3 interactions .* take split=random"):
         Log(path=str(tmp_path / "log.csv"), **settings).load(tmp_path)
 
 
@@ -215,13 +215,13 @@ def test_bad_parquet_ids(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"split": "tme"}, "dataset.split 'tme' is unknown; did you mean 'time'"),
-        ({"split": "time"}, "dataset.split=time needs dataset.timestamp"),
-        ({"min_rating": 3}, "dataset.min_rating needs dataset.rating"),
-        ({"k_core": -1}, "dataset.k_core=-1 must be 0 or more"),
+        ({"split": "tme"}, "^split=tme must be random or time; did you mean 'time'"),
+        ({"split": "time"}, "^split=time needs timestamp"),
+        ({"min_rating": 3}, "^min_rating=3 needs rating"),
+        ({"k_core": -1}, "^k_core=-1 must be 0 or more"),
         ({"user": "id", "item": "id"}, "must name different columns, not \\['id', 'id'\\]"),
         ({"val_share": 0.6, "test_share": 0.5}, "below 1 together"),
-        ({"path": "/nowhere/log.csv"}, "dataset.path=/nowhere/log.csv cannot be read"),
+        ({"path": "/nowhere/log.csv"}, "^path=/nowhere/log.csv cannot be read"),
     ],
 )
 def test_bad_log_settings(settings, message, tmp_path):
@@ -231,7 +231,7 @@ def test_bad_log_settings(settings, message, tmp_path):
 
 def test_an_unknown_ending_needs_a_separator(tmp_path):
     (tmp_path / "log.txt").write_text("user item\na b\n")
-    with pytest.raises(UserError, match="needs dataset\\.separator"):
+    with pytest.raises(UserError, match="needs the setting 'separator'"):
         Log(path=str(tmp_path / "log.txt")).load(tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_declared_counts_are_checked(server, tmp_path):
 def test_a_split_of_ones_own_is_not_to_be_deleted(tmp_path):
     pairs = {split: np.array(pairs) for split, pairs in PAIRS.items()}
     save_interactions(Interactions.from_pairs("tiny", pairs, 3, 3), tmp_path / "tiny" / "interactions.npz")
-    with pytest.raises(UserError, match=r"correct conf/dataset/tiny\.yaml, or the file"):
+    with pytest.raises(UserError, match=r"correct these settings, or the file"):
         a_release(published(), folder=None, num_items=4).load(tmp_path)
 
 

@@ -46,9 +46,9 @@ def test_users_interact_inside_their_co_clusters():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_users": 0}, "dataset.num_users=0"),
+        ({"num_users": 0}, "^num_users=0 must be 1 or more"),
         ({"num_clusters": 5000}, "more than there are users or items"),
-        ({"num_interactions": 10**8}, "must lie between 10 and a quarter of all pairs, 6000000"),
+        ({"num_interactions": 10**8}, "is more than a quarter of all pairs, 6000000"),
         (
             {"num_interactions": 10**6, "num_clusters": 1000, "main_share": 1.0, "second_share": 0.0},
             "more than co-clusters of this size hold",

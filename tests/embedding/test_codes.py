@@ -5,32 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.embedding.codes import (
-    AffineHash,
-    Assignment,
-    Codes,
-    HashAndLabel,
-    Identity,
-    ManyCodes,
-    OwnRows,
-    code_bits,
-    pack_bits,
-    packed_code_bytes,
-    unpack_bits,
-)
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.rules import AffineHash, HashAndLabel, Identity, OwnRows
 from baco.errors import UserError
-
-
-@given(st.integers(1, 70_000), st.integers(1, 60), st.integers(0, 2**32 - 1))
-def test_packed_codes_come_back_in_the_declared_bytes(num_rows, count, seed):
-    values = np.random.default_rng(seed).integers(0, num_rows, count)
-    packed = pack_bits(values, code_bits(num_rows))
-    assert packed.nbytes == packed_code_bytes(count, num_rows)
-    np.testing.assert_array_equal(unpack_bits(packed, code_bits(num_rows), count), values)
-
-
-def test_bits_of_a_code():
-    assert [code_bits(n) for n in (1, 2, 3, 4, 5, 8, 9, 4154)] == [0, 1, 2, 2, 3, 3, 4, 13]
 
 
 @given(st.lists(st.lists(st.integers(-5, 40), min_size=2, max_size=2), min_size=1, max_size=30))
@@ -50,16 +27,6 @@ def test_extra_codes_count_distinct_ones_under_the_mean():
     assert per_id.extra_codes == 0 + 1 + 2
     assert per_id.num_stored_weights == 9
     assert replace(per_id, scale=np.ones(3, np.float16)).num_stored_weights == 9 + 3
-
-
-@given(st.integers(1, 500), st.integers(1, 40), st.integers(0, 99))
-def test_affine_hash_is_the_exact_formula_and_even(num_ids, num_rows, seed):
-    rule = AffineHash.draw(2, num_ids, np.random.default_rng(seed))
-    codes = Codes.from_rule(rule, num_ids, num_rows)
-    for s, (a, b) in enumerate(zip(rule.multipliers.tolist(), rule.offsets.tolist(), strict=True)):
-        assert codes.index[:, s].tolist() == [(a * x + b) % num_ids % num_rows for x in range(num_ids)]
-        sizes = np.bincount(codes.index[:, s], minlength=num_rows)
-        assert sizes.max() - sizes.min() <= 1
 
 
 @pytest.mark.parametrize(
@@ -133,53 +100,7 @@ def test_a_scale_of_the_wrong_length_is_refused():
         Codes(np.array([[0], [1]], np.int32), 2, scale=np.ones(3, np.float16))
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(1, 3), st.integers(1, 20), st.integers(0, 99))
-def test_own_rows_are_not_shared_and_shared_ones_are_even(own, num_hashes, num_shared, seed):
-    own = np.array([*own, False])
-    rows = own.sum() + num_shared
-    codes = Codes.from_rule(OwnRows.draw(own, num_hashes, np.random.default_rng(seed)), len(own), rows)
-    np.testing.assert_array_equal(codes.index[own], np.arange(num_shared, rows)[:, None].repeat(num_hashes, 1))
-    for shared in codes.index[~own].T:
-        sizes = np.bincount(shared, minlength=num_shared)
-        assert len(sizes) == num_shared and sizes.max() - sizes.min() <= 1
-    if num_hashes == 1:
-        assert codes.weights is None and codes.extra_codes == 0
-    else:
-        np.testing.assert_array_equal(codes.weights.sum(1), np.where(own, 1, num_hashes))
-        assert codes.extra_codes == (num_hashes - 1) * np.count_nonzero(~own)
-    assert codes.num_stored_weights == 0
-    assert codes.packed_bytes == (len(own) + 7) // 8 + 16 * num_hashes
-
-
-@given(st.integers(1, 200), st.integers(1, 30), st.integers(0, 99))
-def test_hash_and_label_keeps_labels_and_stores_no_hash(num_ids, num_rows, seed):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(num_rows, size=num_ids)
-    hashed = AffineHash.draw(1, num_ids, rng)
-    codes = Codes.from_rule(HashAndLabel.of(hashed, labels, num_rows), num_ids, num_rows, np.ones(2, np.float32))
-    np.testing.assert_array_equal(codes.index[:, 1], labels)
-    np.testing.assert_array_equal(codes.index[:, :1], hashed.evaluate(num_ids, num_rows).index)
-    assert codes.packed_bytes == 16 + packed_code_bytes(num_ids, num_rows)
-    assert codes.extra_codes == num_ids
-
-
 def test_an_unknown_rule_is_named():
     header = {"shape": [2, 1], "num_rows": 2, "weights": None, "rule": "cuckoo"}
     with pytest.raises(UserError, match="'cuckoo'"):
         Codes.unpack(header, {})
-
-
-@given(st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=9), min_size=1, max_size=20))
-def test_many_codes_are_stored_as_they_are_and_averaged(lists):
-    ends = np.cumsum([0, *map(len, lists)])
-    rule = ManyCodes.of(ends, np.concatenate(lists), 301)
-    codes = Codes.from_rule(rule, len(lists), 301)
-    np.testing.assert_array_equal(codes.first, [own[0] for own in lists])
-    assert codes.codes_per_id == max(map(len, lists))
-    for x, own in enumerate(lists):
-        here = slice(ends[x], ends[x + 1])
-        pooled = np.bincount(codes.index[here], codes.weights[here], 301)
-        np.testing.assert_allclose(pooled, np.bincount(own, minlength=301) / len(own), rtol=1e-6)
-    assert codes.extra_codes == ends[-1] - len(lists), "each stored code after the first counts, repeats too"
-    assert codes.num_stored_weights == 0
-    assert codes.packed_bytes == len(lists) + packed_code_bytes(int(ends[-1]), 301)

@@ -14,22 +14,15 @@ from omegaconf import OmegaConf
 from scipy.cluster.vq import kmeans2
 
 from baco.backbones.backbone import MF, LightGCN
-from baco.compressors.budget import Budget, RowFormat
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import AffineHash, Assignment, Codes, Identity
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.cost import RowFormat, code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import (
-    QUANTIZERS,
-    ProductQuantizer,
-    UniformQuantizer,
-    code_dtype,
-    half_above,
-    pack_rows,
-    packed_width,
-    unpack_export,
-    unpack_rows,
-)
-from baco.embedding.tables import CodebookTables, EmbeddingTables, code_ledger
+from baco.embedding.quantizers import QUANTIZERS, ProductQuantizer, UniformQuantizer, half_above, unpack_export
+from baco.embedding.rules import AffineHash, Identity
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.registry import METHODS, method_class
@@ -70,19 +63,6 @@ def restored(quantizer, rows: np.ndarray, weights=None) -> np.ndarray:
 def error(quantizer, rows: np.ndarray) -> float:
     """Squared, relative to that of zeros."""
     return float(((restored(quantizer, rows) - rows) ** 2).sum() / (rows**2).sum())
-
-
-# Bits ----------------------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 12), st.integers(1, 20), st.integers(1, 6), st.integers(0, 99))
-def test_packed_bits_come_back_and_take_no_more_than_they_must(bits, count, n, seed):
-    values = np.random.default_rng(seed).integers(2**bits, size=(n, count), dtype=code_dtype(bits))
-    packed = pack_rows(values, bits)
-    assert packed.shape == (n, packed_width(count, bits)) and packed.nbytes == n * -(-count * bits // 8)
-    np.testing.assert_array_equal(unpack_rows(packed, count, bits), values, strict=True)
-    digits = "".join(format(value, f"0{bits}b") for value in values[0])
-    assert "".join(format(byte, "08b") for byte in packed[0]) == digits.ljust(8 * packed.shape[1], "0")
 
 
 @given(st.floats(-6e4, 6e4))
@@ -158,7 +138,7 @@ def test_spanning_grids_are_as_good_as_torchs(bits, operator):
 def test_entries_that_no_scale_reaches_are_refused(value):
     rows = normal_rows(4, 8)
     rows[1, 2] = value
-    with pytest.raises(UserError, match="cannot be quantized, the most is 30000; take quantize=none"):
+    with pytest.raises(UserError, match="cannot be quantized, the most is 30000; train without a quantizer"):
         UniformQuantizer().pack(rows, rng())
 
 
@@ -201,11 +181,11 @@ def test_weights_draw_the_centroids_to_where_they_lie():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UniformQuantizer(9), "quantize.bits=9 must lie between 2 and 8"),
-        (lambda: UniformQuantizer(0, symmetric=False), "quantize.bits=0 must lie between 1 and 8"),
-        (lambda: ProductQuantizer(0), "quantize.blocks=0 must be 1 or more"),
-        (lambda: ProductQuantizer(4, 13), "quantize.bits=13 must lie between 1 and 12"),
-        (lambda: ProductQuantizer(16).format(8), "quantize.blocks=16 is more than the embedding width dim=8"),
+        (lambda: UniformQuantizer(9), "^bits=9 must lie between 2 and 8"),
+        (lambda: UniformQuantizer(0, symmetric=False), "^bits=0 must lie between 1 and 8"),
+        (lambda: ProductQuantizer(0), "^blocks=0 must be 1 or more"),
+        (lambda: ProductQuantizer(4, 13), "^bits=13 must lie between 1 and 12"),
+        (lambda: ProductQuantizer(16).format(8), "^blocks=16 is more than the embedding width dim=8"),
     ],
 )
 def test_impossible_settings_are_named(make, message):
@@ -237,9 +217,9 @@ def test_rows_that_a_budget_buys_in_a_format():
     assert Budget(100, "bytes", 8, product).rows() == 0
     assert Budget(1000, "bytes", 8).row_format(3) == RowFormat.float32(3)
     assert Budget(1000, "bytes", 8, UniformQuantizer()).row_format(3) == UniformQuantizer().format(3)
-    assert Budget(1000, "bytes", 8).decides() == {"limit": 1000, "unit": "bytes", "dim": 8}
+    assert Budget(1000, "bytes", 8).as_dict() == {"limit": 1000, "unit": "bytes", "dim": 8}
     row = {"row_parameters": 9, "row_bytes": 10, "table_parameters": 0, "table_bytes": 0}
-    assert Budget(1000, "bytes", 8, UniformQuantizer()).decides() == {
+    assert Budget(1000, "bytes", 8, UniformQuantizer()).as_dict() == {
         "limit": 1000,
         "unit": "bytes",
         "dim": 8,
@@ -319,7 +299,7 @@ def test_what_is_tested_is_what_is_exported(choice):
     np.savez(file, **exported)
     file.seek(0)
     with np.load(file) as archive:
-        again = CodebookTables.from_export(dict(archive))
+        again = CodebookTables.from_export(unpack_export(dict(archive)))
     for output, restored_output, first in zip(tables(), again(), before, strict=True):
         torch.testing.assert_close(output, restored_output, rtol=0, atol=0)
         assert not torch.equal(output, first)
@@ -330,13 +310,13 @@ def test_an_export_of_changed_rows_is_that_of_the_new_ones():
     tables = trained("int8")
     tables.on_training_end()
     tables.reset_parameters(0.5, torch_stream(1, "init"))
-    rows = CodebookTables.from_export(tables.export()).users.rows
+    rows = CodebookTables.from_export(unpack_export(tables.export())).users.rows
     torch.testing.assert_close(rows, tables.inner.users.rows, rtol=0, atol=0.02)
     assert not torch.equal(rows, tables.inner.users.rows)
 
 
 def test_tables_are_quantized_once_at_most_and_only_where_they_can_be():
-    with pytest.raises(UserError, match="cannot be packed as int4; take quantize=none"):
+    with pytest.raises(UserError, match="cannot be packed as int4; train them without a quantizer"):
         QuantizedTables(trained("int8"), quantizer_of("int4"), seed=0)
 
 
@@ -350,7 +330,7 @@ def test_an_export_of_a_later_version_is_refused():
     arrays = tables.export()
     header = arrays["header"].tobytes().replace(b'"uniform"', b'"ternary"')
     with pytest.raises(UserError, match="the quantizer 'ternary', which this version does not know"):
-        CodebookTables.from_export(arrays | {"header": np.frombuffer(header, np.uint8)})
+        unpack_export(arrays | {"header": np.frombuffer(header, np.uint8)})
 
 
 @pytest.mark.parametrize("backbone", [MF, LightGCN])

@@ -6,12 +6,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from baco.backbones.backbone import LightGCN
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.start import STRENGTH
-from baco.embedding.tables import CodebookTables
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
-from baco.numerics.spectral import normalised_interactions, singular_vectors, spectral_factors
+from baco.numerics.spectral import normalise_interactions, singular_vectors, spectral_factors
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
 from baselines.full import full_tables
@@ -27,7 +27,7 @@ def dense_normalised(graph) -> np.ndarray:
 def test_singular_vectors_are_those_of_the_dense_matrix(sparse_graph, count, limit, monkeypatch):
     monkeypatch.setattr("baco.numerics.spectral.DENSE", limit)
     dense = dense_normalised(sparse_graph)
-    np.testing.assert_allclose(normalised_interactions(sparse_graph).toarray(), dense, rtol=1e-6)
+    np.testing.assert_allclose(normalise_interactions(sparse_graph).toarray(), dense, rtol=1e-6)
     left, values, right = singular_vectors(sparse_graph, count, np.random.default_rng(0))
     expected = np.linalg.svd(dense, compute_uv=False)[:count]
     assert expected[0] == pytest.approx(1)
@@ -37,7 +37,7 @@ def test_singular_vectors_are_those_of_the_dense_matrix(sparse_graph, count, lim
     np.testing.assert_allclose(np.diag(left.T @ dense @ right), expected, atol=1e-6)
 
 
-def test_no_embeddings_of_the_width_come_closer_to_the_normalised_interactions(sparse_graph):
+def test_no_embeddings_of_the_width_come_closer_to_the_normalise_interactions(sparse_graph):
     dense = dense_normalised(sparse_graph)
     values = np.linalg.svd(dense, compute_uv=False)
     for dim in (2, 8):
@@ -94,7 +94,7 @@ def test_the_trainer_adds_factors_to_what_it_draws(planted):
         trainer = Trainer(
             LightGCN(planted.train, LightGCN.Config()), Evaluator(planted), QUICK, 3, torch.device("cpu"), start=start
         )
-        return trainer.initialized(full_tables(planted.train, 8)).users.rows.detach()
+        return trainer.initialize(full_tables(planted.train, 8)).users.rows.detach()
 
     drawn = torch.randn(planted.num_users, 8, generator=torch_stream(3, "init")) * QUICK.init_std
     torch.testing.assert_close(rows("normal"), drawn)

@@ -14,7 +14,7 @@ from baco.results.figures import Gallery, as_bytes, write_figures
 from baco.results.front import pareto
 from baco.results.published import published_result
 from baco.results.report import report
-from baco.runs.record import load_records, record_name, save_record
+from baco.runs.record import load_records, pack_hits, record_name, save_record
 from tests.results.test_tables import FULL, RECORDS, a_record, full
 
 
@@ -37,7 +37,8 @@ def records(tmp_path) -> list[dict]:
         names = record["names"]
         name = record_name(names["dataset"], names["backbone"], names["method"], record["id"])
         sizes = {f"{side}_per_row": np.array([5, 3, 1], np.int32) for side in ("users", "items")}
-        save_record(tmp_path, name, record, sizes)
+        hits = pack_hits(np.arange(4), np.ones(4), np.zeros((4, 50), bool))
+        save_record(tmp_path, name, record, hits | sizes)
     return load_records(tmp_path)
 
 
@@ -60,7 +61,7 @@ def test_points_and_lines_are_the_records(records, tmp_path):
     paper = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "D"]
     assert ours == [[pytest.approx(5), 0], [pytest.approx(10), 1], [pytest.approx(20), 2]]
     assert paper == [[3.054, 0], [6.308, 1], [7.619, 2]], "the paper's Table 8, Beauty, R@10"
-    assert pictures["resolution"].figure is None and "+experiment=resolution" in pictures["resolution"].command
+    assert pictures["resolution"].figure is None and "+grid=resolution" in pictures["resolution"].command
 
 
 def test_longer_trainings_are_lines_from_the_shorter(tmp_path):

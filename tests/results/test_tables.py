@@ -14,7 +14,7 @@ from scipy.stats import ttest_rel
 from baco.compressors.budget import Budget
 from baco.results.columns import section_notes
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
-from baco.results.summary import joined, sections
+from baco.results.summary import join_sections, sections
 from baco.results.tables import against_plus, comparison, documents, each_at_its_best, overview, write_tables
 from baco.results.wanted import Wanted
 from baco.runs.experiments import Experiment, load_experiment
@@ -28,30 +28,19 @@ FULL = 34464 * 64  # parameters of the full model on Beauty
 def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, **settings) -> dict:
     """A record of a run on Beauty."""
     wanted = Wanted.of({"dataset": "beauty", "seed": 0} | settings)
-    budget = Budget.parse(wanted.budget, wanted.budget_unit, 22363, 12101, 64)
-    method, backbone = wanted.method["name"], wanted.backbone["name"]
-    packed = {} if wanted.quantize is None else {"quantize": wanted.quantize}
-    scaled = {} if wanted.popularity == 0 else {"popularity": wanted.popularity}
-    started = {} if wanted.start == "normal" else {"start": wanted.start}
+    budget = Budget.parse(wanted.run.budget, wanted.run.budget_unit, 22363, 12101, 64)
+    method, backbone, protocol = (wanted.config[group]["name"] for group in ("method", "backbone", "protocol"))
+    packed = wanted.config["quantize"] is not None
     return {
         "schema": RECORD_SCHEMA,
         "id": record_id(settings | {"split": fingerprint}),
-        "names": {"dataset": "beauty", "backbone": backbone, "method": method, "protocol": wanted.protocol["name"]},
+        "names": {"dataset": "beauty", "backbone": backbone, "method": method, "protocol": protocol},
         "labels": {
             "dataset": "beauty",
             "backbone": {"lightgcn": "LightGCN", "mf": "MF"}[backbone],
-            "method": method.upper() + " + INT" * len(packed),
+            "method": method.upper() + " + INT" * packed,
         },
-        "config": packed
-        | scaled
-        | started
-        | {
-            "backbone": wanted.backbone,
-            "protocol": wanted.protocol,
-            "method": wanted.method,
-            "dim": wanted.dim,
-            "seed": wanted.seed,
-        },
+        "config": wanted.config,
         "dataset": {"name": "beauty", "fingerprint": fingerprint, "num_users": 22363, "num_items": 12101}
         | {"train": 158801, "val": 19850, "test": 19851},
         "size": {
@@ -60,7 +49,7 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
             "parameter_ratio": parameters / FULL,
             "full_parameters": FULL,
             "budget_limit": budget.limit if limited else FULL,
-            "budget_unit": wanted.budget_unit,
+            "budget_unit": wanted.run.budget_unit,
             "limited": limited,
         },
         "seconds": {"clustering": 1.5, "training": 10.0, "epoch": 0.1, "validation": 1.0, "test": 0.5},
@@ -93,7 +82,7 @@ def test_seeds_are_joined_and_what_is_missing_is_told(tmp_path):
     assert (first["method"], first["seeds"], first["R@10"]) == ("BACO", "3", "11.00 ± 1.00")
     assert (second["method"], second["seeds"], second["R@10"]) == ("RANDOM", "1", "5.00")
     notes = " ".join(document.tables[0].notes)
-    assert "Missing: RANDOM (seed 0, 2). `python run.py +experiment=main_table dataset=beauty` runs them." in notes
+    assert "Missing: RANDOM (seed 0, 2). `python run.py +grid=main_table dataset=beauty` runs them." in notes
     assert document.data["R@10 sd"].tolist() == pytest.approx([1.0, np.nan], nan_ok=True)
 
 
@@ -126,8 +115,8 @@ def test_a_run_is_found_by_every_setting_that_decides(tmp_path):
 def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
     own, none = a_record(0.3, method="baco_plus", backbone="mf"), a_record(0.1, method="baco_plus", popularity=0)
     none["config"]["backbone"] = own["config"]["backbone"]
-    assert own["config"]["popularity"] > 0 and "popularity" not in none["config"]
-    assert "popularity" not in a_record(method="baco_plus", backbone="lightgcn")["config"]
+    assert own["config"]["popularity"] > 0 and none["config"]["popularity"] == 0
+    assert a_record(method="baco_plus", backbone="lightgcn")["config"]["popularity"] == 0
     runs = experiment(
         {"method": "baco_plus", "backbone": "mf"}, {"method": "baco_plus", "backbone": "mf", "popularity": 0}
     )
@@ -140,7 +129,7 @@ def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
 
 def test_a_methods_own_start_is_what_its_rows_stand_for(tmp_path):
     own, drawn = a_record(0.3, method="baco_plus"), a_record(0.1, method="baco_plus", start="normal")
-    assert own["config"]["start"] == "spectral" and "start" not in drawn["config"]
+    assert (own["config"]["start"], drawn["config"]["start"]) == ("spectral", "normal")
     runs = experiment({"method": "baco_plus"}, {"method": "baco_plus", "start": "normal"})
     rows = rows_of(comparison(runs, sections(runs, [drawn, own], tmp_path)))
     assert [(row["method"], row["R@20"]) for row in rows] == [
@@ -211,7 +200,7 @@ def test_a_run_is_missing_where_only_its_like_on_another_split_is_recorded(recor
     runs = experiment({"dataset.val_share": 0.001, "method": "full"}, {"dataset.val_share": 0.01, "method": "full"})
     (section,) = sections(runs, records, tmp_path)
     assert len(section.rows[0].missing) == 2 - len(records)
-    assert section.command == "python run.py +experiment=main_table dataset=beauty", "which does either"
+    assert section.command == "python run.py +grid=main_table dataset=beauty", "which does either"
 
 
 def test_changed_settings_of_protocol_and_backbone_stand_in_the_title(tmp_path):
@@ -265,7 +254,7 @@ def test_sections_of_two_experiments_are_joined_where_they_can_be_compared(tmp_p
         {"method": "baco", "seed": 0}, {"method": "random", "seed": 0}, {"method": "baco", "protocol": "paper"}
     )
     both = [sections(one, records, tmp_path) for one in (first, second)]
-    fast, paper = joined([*both[0], *both[1]])
+    fast, paper = join_sections([*both[0], *both[1]])
     assert [(row.method, row.seeds) for row in fast.rows] == [("baco", [1]), ("random", [0])], (
         "the first one's rows stay"
     )
@@ -278,10 +267,10 @@ def test_what_is_missing_of_a_joined_section_is_run_by_the_experiment_that_asks_
     alone = {"method": "baco", "method.secondary": False}
     second = replace(experiment({"seed": 0} | alone, {"seed": 1} | alone), name="ablations")
     records = [a_record(method="baco"), a_record(seed=1, **alone)]
-    (section,) = joined([*sections(first, records, tmp_path), *sections(second, records, tmp_path)])
+    (section,) = join_sections([*sections(first, records, tmp_path), *sections(second, records, tmp_path)])
     assert [note for note in section_notes(section) if note.startswith("Missing")] == [
-        "Missing: Random (seed 0). `python run.py +experiment=main_table dataset=beauty` runs them.",
-        "Missing: BACO, secondary=false (seed 0). `python run.py +experiment=ablations dataset=beauty` runs them.",
+        "Missing: Random (seed 0). `python run.py +grid=main_table dataset=beauty` runs them.",
+        "Missing: BACO, secondary=false (seed 0). `python run.py +grid=ablations dataset=beauty` runs them.",
     ]
 
 
@@ -379,7 +368,7 @@ def test_each_method_has_the_decay_that_validation_chooses(tmp_path):
     ]
     (table,) = document.tables
     assert [note for note in table.notes if "Missing" in note] == [
-        "Missing: BACO (seed 0). `python run.py +experiment=main_table dataset=beauty protocol.decay_per_epoch=0.12` "
+        "Missing: BACO (seed 0). `python run.py +grid=main_table dataset=beauty protocol.decay_per_epoch=0.12` "
         "runs them."
     ]
 

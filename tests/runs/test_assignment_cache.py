@@ -4,7 +4,7 @@ import pytest
 
 from baco.coclustering.baco import Baco
 from baco.compressors.budget import Budget
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.runs.assignment_cache import cached_assignment
 from baselines.full import Full
 from baselines.hashing import RandomHash

@@ -1,4 +1,4 @@
-"""Batches, with a worker that is not run.py; `tests/cli/test_batch.py` has the real one."""
+"""Batches, with a worker that is not `baco run`; `tests/cli/test_batch.py` has the real one."""
 
 import contextlib
 import json
@@ -12,19 +12,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baco.__main__ import main
+from baco.cli.main import main
 from baco.errors import UserError
 from baco.runs import batch
 from baco.runs.batch import Places, collect, pack, run_batch
-from baco.runs.record import RECORD_SCHEMA, SECTIONS, load_records, record_id, record_name, save_record
+from baco.runs.record import (
+    RECORD_SCHEMA,
+    SECTIONS,
+    load_records,
+    pack_hits,
+    record_arrays,
+    record_id,
+    record_name,
+    save_record,
+    unpack_hits,
+)
 
-# Records once, fails once, and then hears nothing any more; `sys.argv` has what run.py would get.
+# Records once, fails once, and then hears nothing any more; `sys.argv` has what `baco run` would get.
 WORKER = """
 import json, os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 folders = dict(argument.split("=") for argument in sys.argv[1:])
 records, runs = (pathlib.Path(folders[key]) for key in ("results_dir", "runs_dir"))
-assert folders["+experiment"] == "smoke" and folders["seed"] == "3"
+assert folders["+grid"] == "smoke" and folders["seed"] == "3"
 (runs / "failures").mkdir(parents=True)
 (runs / "failures" / "other.json").write_text('{"reason": "it cannot be"}')
 (records / "new.npz").write_bytes(b"arrays")
@@ -33,22 +43,25 @@ time.sleep(60)
 """
 
 
-def saved(results: Path, seed: int, **changes) -> str:
-    """A record as a run leaves it; its name."""
+def worker(program: str) -> tuple[str, ...]:
+    """A command that takes the place of `baco run`."""
+    return sys.executable, "-c", program
+
+
+def saved(results: Path, seed: int, users: int = 3, **changes) -> str:
+    """A record as a run leaves it, with `seed` hits of each user; its name."""
     config = {"seed": seed, "method": {"name": "baco"}}
     names = {"dataset": "beauty", "backbone": "mf", "method": "baco"}
-    others = {section: {} for section in SECTIONS - {"id", "config", "names"}}
-    record = {"schema": RECORD_SCHEMA, "id": record_id(config), "config": config, "names": names} | others | changes
+    record = {section: {} for section in SECTIONS} | {"schema": RECORD_SCHEMA, "id": record_id(config)}
+    record |= {"config": config, "names": names, "dataset": {"fingerprint": "f" * 64}} | changes
     name = record_name("beauty", "mf", "baco", record_id(config))
-    save_record(results / "records", name, record, {"users": np.arange(seed)})
+    hits = np.tile(np.arange(10) < seed, (users, 1))
+    save_record(results / "records", name, record, pack_hits(np.arange(users), np.full(users, 60), hits))
     return name
 
 
 def test_a_worker_that_does_not_stop_is_ended_with_what_it_did(tmp_path, monkeypatch):
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    (tmp_path / "run.py").write_text(WORKER)
-    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "RUN", worker(WORKER))
     monkeypatch.setattr(batch, "GRACE_SECONDS", 0.5)
     monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
     saved(tmp_path / "results", 1)  # from before
@@ -61,10 +74,7 @@ def test_a_worker_that_does_not_stop_is_ended_with_what_it_did(tmp_path, monkeyp
 
 
 def test_a_worker_that_fails_at_once_is_an_error(tmp_path, monkeypatch):
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    (tmp_path / "run.py").write_text("import sys; sys.exit('error: no such setting')")
-    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "RUN", worker("import sys; sys.exit('error: no such setting')"))
     monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
     with pytest.raises(UserError, match="the worker failed before its first run"):
         run_batch("smoke", 1, tmp_path / "out", tmp_path / "results", tmp_path / "runs", ["devic=cuda"])
@@ -72,10 +82,7 @@ def test_a_worker_that_fails_at_once_is_an_error(tmp_path, monkeypatch):
 
 def test_a_worker_that_is_killed_is_an_error_and_what_it_did_is_kept(tmp_path, monkeypatch):
     saved(tmp_path / "results", 1)
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    (tmp_path / "run.py").write_text(WORKER.replace("time.sleep(60)", "os.kill(os.getpid(), signal.SIGKILL)"))
-    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "RUN", worker(WORKER.replace("time.sleep(60)", "os.kill(os.getpid(), signal.SIGKILL)")))
     monkeypatch.setattr(batch, "POLL_SECONDS", 0.05)
     with pytest.raises(
         UserError, match=r"was killed by signal 9; is there enough memory\? .*batch\.zip has what it had"
@@ -118,10 +125,7 @@ def test_what_cannot_be_written_to_is_named(tmp_path, monkeypatch, capsys, comma
 
 
 def test_the_worker_does_not_outlive_an_interrupted_batch(tmp_path, monkeypatch):
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    (tmp_path / "run.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(batch, "CONF", conf)
+    monkeypatch.setattr(batch, "RUN", worker("import time; time.sleep(60)"))
     started = []
     popen = subprocess.Popen
     monkeypatch.setattr(batch.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
@@ -153,11 +157,49 @@ def test_records_are_merged_and_those_here_are_kept(tmp_path):
     assert collect(packed(away), here / "results", here / "runs") == (1, 0)
     found = {record["config"]["seed"]: record for record in load_records(here / "results" / "records")}
     assert set(found) == {1, 2} and found[1]["created"] == "earlier" and "created" not in found[2]
-    with np.load(here / "results" / "records" / f"{fresh}.npz") as arrays:
-        assert arrays["users"].tolist() == [0, 1]
+    users, _, hits = unpack_hits(record_arrays(found[2], here / "results" / "records"))
+    assert users.tolist() == [0, 1, 2] and hits.sum(1).tolist() == [2, 2, 2]
     assert not list((here / "runs" / "failures").iterdir()), "it is recorded now"
     assert collect(packed(away), here / "results", here / "runs") == (0, 0)
     assert shared != fresh
+
+
+def test_a_batch_carries_the_test_users_once(tmp_path):
+    away, here = tmp_path / "away", tmp_path / "here"
+    for seed in (1, 2):
+        saved(away / "results", seed)
+    with zipfile.ZipFile(packed(away)) as archive:
+        shared = [name for name in archive.namelist() if "test_users" in name]
+        assert shared == ["records/test_users-ffffffffffff.npz"]
+    assert collect(packed(away), here / "results", here / "runs") == (2, 0)
+    for record in load_records(here / "results" / "records"):
+        assert record_arrays(record, here / "results" / "records")["users"].tolist() == [0, 1, 2]
+
+
+def test_other_test_users_than_those_here_are_refused(tmp_path):
+    away, here = tmp_path / "away", tmp_path / "here"
+    saved(away / "results", 1, users=4)
+    saved(here / "results", 2)
+    with pytest.raises(UserError, match=r"here/.*test_users-f{12}\.npz has other test users"):
+        collect(packed(away), here / "results", here / "runs")
+    assert [record["config"]["seed"] for record in load_records(here / "results" / "records")] == [2]
+
+
+def test_a_batch_without_test_users_is_refused(tmp_path):
+    away = tmp_path / "away"
+    name = saved(away / "results", 1)
+    (away / "results" / "records" / "test_users-ffffffffffff.npz").unlink()
+    with pytest.raises(UserError, match=f"'{name}' is damaged or of another version"):
+        collect(packed(away), tmp_path / "here", tmp_path / "runs")
+
+
+def test_damaged_test_users_in_a_batch_are_named(tmp_path):
+    away = tmp_path / "away"
+    saved(away / "results", 1)
+    (away / "results" / "records" / "test_users-ffffffffffff.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"batch\.zip: 'test_users-f{12}' cannot be read .*; make the batch again"):
+        collect(packed(away), tmp_path / "here", tmp_path / "runs")
+    assert not (tmp_path / "here").exists()
 
 
 def test_failures_are_merged_where_there_is_no_record(tmp_path):

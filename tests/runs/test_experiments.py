@@ -14,12 +14,12 @@ from baco.runs.settings import parse
 
 @pytest.fixture
 def conf(tmp_path) -> Path:
-    (tmp_path / "experiment").mkdir()
+    (tmp_path / "grid").mkdir()
     return tmp_path
 
 
 def write(conf: Path, name: str, runs: str) -> None:
-    (conf / "experiment" / f"{name}.yaml").write_text(f"title: T\nabout: A\nruns:\n{runs}\n")
+    (conf / "grid" / f"{name}.yaml").write_text(f"title: T\nabout: A\nruns:\n{runs}\n")
 
 
 def test_a_sweep_is_all_combinations_the_last_varying_fastest(conf):
@@ -47,7 +47,7 @@ def test_a_run_counts_where_it_comes_up_first(conf):
 
 def test_experiments_are_included_with_settings_replaced(conf):
     write(conf, "a", "  - {seed: [0, 1], method: [full, random]}")
-    write(conf, "b", "  - {experiment: a, seed: 0}\n  - {experiment: [a], protocol: paper, method: full}")
+    write(conf, "b", "  - {grid: a, seed: 0}\n  - {grid: [a], protocol: paper, method: full}")
     assert list(load_experiment("b", conf).runs) == [
         {"seed": 0, "method": "full"},
         {"seed": 0, "method": "random"},
@@ -59,15 +59,15 @@ def test_experiments_are_included_with_settings_replaced(conf):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("b", "runs: [{experiment: b}]", "contains itself"),
-        ("b", "runs: [{experiment: c}]", "experiment 'c' is unknown"),
+        ("b", "runs: [{grid: b}]", "contains itself"),
+        ("b", "runs: [{grid: c}]", "grid 'c' is unknown"),
         ("b", "run: []", "must hold the keys"),
         ("b", "title: T", "must hold the keys"),
         ("b", "runs: [method=full]", "sweep 1 must be a mapping"),
     ],
 )
 def test_a_wrong_file_is_named(conf, name, content, message):
-    (conf / "experiment" / f"{name}.yaml").write_text(content)
+    (conf / "grid" / f"{name}.yaml").write_text(content)
     with pytest.raises(UserError, match=message):
         load_experiment(name, conf)
 

@@ -7,29 +7,32 @@ import threading
 
 import pytest
 
-from baco.runs.lock import ClaimedError, claim, dead_holder
+from baco.runs.lock import LockedError, find_dead_holder, hold_lock
 
-HOLD = (
-    "import sys, os, pathlib; from baco.runs.lock import claim; c = claim(pathlib.Path(sys.argv[1])); c.__enter__(); "
-)
+HOLD = """
+import sys, os, pathlib
+from baco.runs.lock import hold_lock
+c = hold_lock(pathlib.Path(sys.argv[1]))
+c.__enter__()
+"""
 
 
 def test_a_claim_excludes_other_holders_until_it_ends(tmp_path):
     path = tmp_path / "locks" / "a"
-    with claim(path):
-        with pytest.raises(ClaimedError, match=r"run by process \d+ on "), claim(path):
+    with hold_lock(path):
+        with pytest.raises(LockedError, match=r"run by process \d+ on "), hold_lock(path):
             pass
-        assert dead_holder(path) is None, "held, not dead"
-    with claim(path):
+        assert find_dead_holder(path) is None, "held, not dead"
+    with hold_lock(path):
         pass
-    assert dead_holder(path) is None and path.read_text() == ""
+    assert find_dead_holder(path) is None and path.read_text() == ""
 
 
 def test_a_claim_ends_with_an_error_too(tmp_path):
-    with pytest.raises(ZeroDivisionError), claim(tmp_path / "a"):
+    with pytest.raises(ZeroDivisionError), hold_lock(tmp_path / "a"):
         _ = 1 / 0
-    assert dead_holder(tmp_path / "a") is None
-    with claim(tmp_path / "a"):
+    assert find_dead_holder(tmp_path / "a") is None
+    with hold_lock(tmp_path / "a"):
         pass
 
 
@@ -39,20 +42,20 @@ def test_another_process_holds_it_while_it_lives(tmp_path):
         [sys.executable, "-c", script, tmp_path / "a"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(ClaimedError, match=f"process {process.pid} on"), claim(tmp_path / "a"):
+        with pytest.raises(LockedError, match=f"process {process.pid} on"), hold_lock(tmp_path / "a"):
             pass
         process.kill()
-    holder = dead_holder(tmp_path / "a")
+    holder = find_dead_holder(tmp_path / "a")
     assert holder.startswith(f"process {process.pid} on")
-    assert dead_holder(tmp_path / "a") is None, "one caller learns it"
-    with claim(tmp_path / "a"):
+    assert find_dead_holder(tmp_path / "a") is None, "one caller learns it"
+    with hold_lock(tmp_path / "a"):
         pass
 
 
 def test_a_holder_that_has_not_written_its_name_yet_is_told_as_well(tmp_path):
     with open(tmp_path / "a", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ClaimedError, match="run by another process; wait"), claim(tmp_path / "a"):
+        with pytest.raises(LockedError, match="run by another process; wait"), hold_lock(tmp_path / "a"):
             pass
 
 
@@ -60,12 +63,12 @@ def test_looking_for_the_dead_does_not_take_the_claim_from_the_living(tmp_path):
     path = tmp_path / "a"
     path.write_text("process 1 on moon since 1969")
     stop = threading.Event()
-    looking = threading.Thread(target=lambda: [dead_holder(path) for _ in iter(stop.is_set, True)])
+    looking = threading.Thread(target=lambda: [find_dead_holder(path) for _ in iter(stop.is_set, True)])
     looking.start()
     try:
         for _ in range(200):
-            with claim(path):
-                assert dead_holder(path) is None
+            with hold_lock(path):
+                assert find_dead_holder(path) is None
             path.write_text("process 1 on moon since 1969")
     finally:
         stop.set()
@@ -73,4 +76,4 @@ def test_looking_for_the_dead_does_not_take_the_claim_from_the_living(tmp_path):
 
 
 def test_a_claim_never_made_has_no_dead_holder(tmp_path):
-    assert dead_holder(tmp_path / "nothing") is None
+    assert find_dead_holder(tmp_path / "nothing") is None

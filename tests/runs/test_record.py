@@ -8,6 +8,7 @@ import pytest
 
 from baco.errors import UserError
 from baco.evaluation.metrics import user_metrics
+from baco.files import read_arrays
 from baco.results.runs import COMPARISON, OVERVIEW, comparison, frame, to_text
 from baco.runs import record as records
 from baco.runs.record import (
@@ -19,6 +20,7 @@ from baco.runs.record import (
     record_name,
     save_record,
     unpack_hits,
+    users_name,
 )
 
 DECIDES = {
@@ -50,6 +52,9 @@ def a_record(
             "backbone": {"name": "lightgcn", "num_layers": 2},
             "protocol": {"name": protocol, "batch_size": batch_size},
             "method": {"name": method} | settings,
+            "quantize": None,
+            "popularity": 0.0,
+            "start": "normal",
             "dim": 64,
             "seed": seed,
         },
@@ -76,6 +81,16 @@ def a_record(
     }
 
 
+def arrays(num_users=9, num_relevant=60) -> dict[str, np.ndarray]:
+    """Per-user results in which nobody has a hit."""
+    return pack_hits(np.arange(num_users), np.full(num_users, num_relevant), np.zeros((num_users, 50), bool))
+
+
+def name_of(record: dict) -> str:
+    names = record["names"]
+    return record_name(names["dataset"], names["backbone"], names["method"], record["id"])
+
+
 def test_ids_ignore_the_order_of_keys_and_nothing_else():
     reordered = {key: DECIDES[key] for key in reversed(DECIDES)}
     assert record_id(reordered) == record_id(DECIDES)
@@ -100,16 +115,81 @@ def test_the_results_version_is_part_of_the_id(monkeypatch):
 def test_records_are_saved_and_found(tmp_path):
     hits = np.random.default_rng(0).random((9, 50)) < 0.2
     packed = pack_hits(np.arange(9), np.full(9, 60), hits)
-    for name in ("b", "a"):
-        save_record(tmp_path / "new", name, a_record(identity=name), packed)
+    for identity in ("b", "a"):
+        record = a_record(identity=identity)
+        save_record(tmp_path / "new", name_of(record), record, packed)
     assert [record["id"] for record in load_records(tmp_path / "new")] == ["a", "b"]
-    assert load_record(tmp_path / "new" / "a.json") == a_record(identity="a")
-    with np.load(tmp_path / "new" / "a.npz") as archive:
-        users, num_relevant, again = unpack_hits(archive)
+    assert load_record(tmp_path / "new" / f"{name_of(record)}.json") == record == a_record(identity="a")
+    users, num_relevant, again = unpack_hits(record_arrays(record, tmp_path / "new"))
     np.testing.assert_array_equal(users, np.arange(9))
     for name, values in user_metrics(hits, np.full(9, 60), 10).items():
         np.testing.assert_array_equal(values, user_metrics(again, num_relevant, 10)[name])
     assert {path.suffix for path in (tmp_path / "new").iterdir()} == {".json", ".npz"}, "no temporary file is left"
+
+
+def test_records_of_one_split_share_its_test_users(tmp_path):
+    made = [a_record(identity="a"), a_record(identity="b"), a_record(identity="c", fingerprint="0" * 64)]
+    sizes = {"users_per_row": np.array([5, 4], np.int32)}
+    for record, count in zip(made, (9, 9, 7), strict=True):
+        save_record(tmp_path, name_of(record), record, arrays(count) | sizes)
+        assert set(read_arrays(tmp_path / f"{name_of(record)}.npz")) == {"hits", "k", "users_per_row"}
+    shared = {path.name for path in tmp_path.glob("test_users-*")}
+    assert shared == {"test_users-ffffffffffff.npz", "test_users-000000000000.npz"}
+    for record, count in zip(made, (9, 9, 7), strict=True):
+        joined = record_arrays(record, tmp_path)
+        expected = arrays(count) | sizes
+        assert joined.keys() == expected.keys()
+        for key, values in expected.items():
+            np.testing.assert_array_equal(joined[key], values)
+            assert joined[key].dtype == values.dtype
+
+
+def test_the_shared_file_is_written_once(tmp_path):
+    save_record(tmp_path, "a", a_record(identity="a"), arrays())
+    path = tmp_path / f"{users_name(a_record())}.npz"
+    before = path.stat()
+    save_record(tmp_path, "b", a_record(identity="b"), arrays())
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+@pytest.mark.parametrize("other", [{"num_users": 8}, {"num_relevant": 59}])
+def test_other_test_users_of_the_same_split_are_refused(tmp_path, other):
+    save_record(tmp_path, "a", a_record(identity="a"), arrays())
+    with pytest.raises(UserError, match=r"test_users-f{12}\.npz has other test users .*; put the record into another"):
+        save_record(tmp_path, "b", a_record(identity="b"), arrays(**other))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.npz", "test_users-ffffffffffff.npz"}
+
+
+def test_missing_test_users_are_named(tmp_path):
+    record = a_record()
+    save_record(tmp_path, name_of(record), record, arrays())
+    path = tmp_path / f"{users_name(record)}.npz"
+    path.unlink()
+    with pytest.raises(UserError, match=f"{path} is missing, which {name_of(record)}.npz needs; copy it from where"):
+        record_arrays(record, tmp_path)
+
+
+def test_damaged_test_users_are_named(tmp_path):
+    record = a_record()
+    save_record(tmp_path, name_of(record), record, arrays())
+    path = tmp_path / f"{users_name(record)}.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=f"{path} cannot be read .*; delete it and copy it"):
+        record_arrays(record, tmp_path)
+    with pytest.raises(UserError, match=f"{path} cannot be read .*; delete it and repeat this"):
+        save_record(tmp_path, "b", a_record(identity="b"), arrays())
+
+
+def test_arrays_of_an_older_version_are_named(tmp_path):
+    record = a_record()
+    path = tmp_path / f"{name_of(record)}.npz"
+    np.savez_compressed(path, **arrays())
+    with pytest.raises(UserError, match=f"{path} is of an older version.*; delete it and the .json beside it"):
+        record_arrays(record, tmp_path)
+
+
+def test_a_record_whose_arrays_are_gone_has_none(tmp_path):
+    assert record_arrays(a_record(), tmp_path) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 0}', b'{"schema": 1}', b"\xff"])
@@ -123,10 +203,8 @@ def test_what_is_no_record_does_not_count(tmp_path, content, caplog):
 
 def test_damaged_arrays_are_named(tmp_path):
     record = a_record()
-    names = record["names"]
-    name = record_name(names["dataset"], names["backbone"], names["method"], record["id"])
-    save_record(tmp_path, name, record, {"users": np.arange(1000)})
-    path = tmp_path / f"{name}.npz"
+    save_record(tmp_path, name_of(record), record, arrays(1000))
+    path = tmp_path / f"{name_of(record)}.npz"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=f"{path} cannot be read .*; delete it and the .json beside it"):
         record_arrays(record, tmp_path)
@@ -134,15 +212,16 @@ def test_damaged_arrays_are_named(tmp_path):
 
 def test_records_of_another_version_of_the_results_do_not_count(tmp_path):
     for name, version in (("older", {"results_version": 0}), ("first", {}), ("own", {"results_version": 1})):
-        save_record(tmp_path, name, a_record() | version | {"name": name}, {"users": np.arange(3)})
+        save_record(tmp_path, name, a_record() | version | {"name": name}, arrays())
     assert [record["name"] for record in load_records(tmp_path)] == ["first", "own"]
 
 
 def test_an_interrupted_save_leaves_no_record(tmp_path):
     with pytest.raises(TypeError):
-        save_record(tmp_path, "x", {"value": object()}, {"users": np.arange(3)})
+        save_record(tmp_path, "x", a_record() | {"value": object()}, arrays())
     assert load_records(tmp_path) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"], "the .json comes last and alone counts"
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"test_users-ffffffffffff.npz", "x.npz"}, "the .json comes last and alone counts"
 
 
 def test_frames_are_in_percent_and_tell_what_is_missing():
@@ -228,7 +307,7 @@ def command(*arguments) -> subprocess.CompletedProcess:
 
 def test_the_commands(tmp_path):
     for record in (a_record(), a_record("full", "Full model", "def", 0.13)):
-        save_record(tmp_path / "records", record["id"], record, {"users": np.arange(2)})
+        save_record(tmp_path / "records", record["id"], record, arrays())
     listed = command("records", "--results", tmp_path, "--method", "baco")
     assert listed.returncode == 0 and "BACO" in listed.stdout and "Full" not in listed.stdout
     closed = subprocess.run(

@@ -13,7 +13,8 @@ from baco.errors import UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
-from baco.serving.recommender import Recommender, export_model, has_ids_of
+from baco.serving.export import export_model, has_ids_of
+from baco.serving.recommender import Recommender
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_what_cannot_be_served_is_told(exported, tmp_path):
         served.recommend(["u1", "u99"])
     with pytest.raises(UserError, match="k=0 must be 1 or more"):
         served.recommend(k=0)
-    with pytest.raises(UserError, match=r"there is no file .*none\.npz; write it with run.py and export="):
+    with pytest.raises(UserError, match=r"there is no file .*none\.npz; it must be the export of a run"):
         Recommender.load(tmp_path / "none.npz", tmp_path)
     (tmp_path / "broken.npz").write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match=r"broken\.npz cannot be read"):

@@ -10,7 +10,8 @@ from torch import nn
 
 from baco.backbones.backbone import MF, Backbone, LightGCN
 from baco.compressors.budget import Budget
-from baco.embedding.tables import EmbeddingTables, Ledger
+from baco.embedding.cost import Ledger
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
@@ -130,7 +131,7 @@ def test_the_last_epoch_is_validated(planted):
 
 def test_divergence_is_one_clear_error(planted):
     trainer = trainer_for(planted, replace(QUICK, learning_rate=1e38, schedule="constant"))
-    with pytest.raises(UserError, match=r"lower protocol\.learning_rate"):
+    with pytest.raises(UserError, match=r"lower the protocol's learning_rate="):
         trainer.fit(tables_for(planted))
 
 
@@ -170,15 +171,15 @@ class Learned(EmbeddingTables):
     def on_step_end(self):
         self.calls.append("on_step_end")
 
-    def on_epoch_end(self, epoch, backbone):
+    def on_epoch_end(self, epoch, final_embeddings):
         self.calls.append("on_epoch_end")
         if epoch != 1:
-            return []
+            return None
         with torch.no_grad():
             self.codes.copy_(torch.arange(len(self.codes)) // (len(self.codes) // 4 + 1))
             self.user_rows.fill_(0.25)
-        users, _ = backbone.final_embeddings(self)
-        assert not users.requires_grad or users.isfinite().all()
+        users, items, added = final_embeddings()
+        assert users.isfinite().all() and len(items) == len(self.item_rows) and len(added) == 0
         return [self.user_rows]
 
     def on_training_end(self):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
-from baco.coclustering.objective import numbered, volumes
+from baco.coclustering.objective import relabel, volumes
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
@@ -84,7 +84,7 @@ def merged(
 ) -> np.ndarray:
     """Labels after co-clusters have joined others, level by level; the parameters are those of `multilevel`."""
     penalty = resolution / weights.normaliser
-    born, clusters = numbered(labels, graph.num_nodes)  # of node x: born[clusters[x]] is the label
+    born, clusters = relabel(labels, graph.num_nodes)  # of node x: born[clusters[x]] is the label
     size = len(born)
     user_weight = volumes(clusters[: graph.num_users], weights.users, size)
     item_weight = volumes(clusters[graph.num_users :], weights.items, size)
@@ -96,7 +96,7 @@ def merged(
         for _ in range(MOST_ROUNDS):
             if not _join(order, *links, user_weight, item_weight, penalty, joined, user_volume, item_volume):
                 break
-        kept, joined = numbered(joined, size)
+        kept, joined = relabel(joined, size)
         if len(kept) == size:
             return born[clusters].astype(np.int32)
         size, born, clusters = len(kept), born[kept], joined[clusters]

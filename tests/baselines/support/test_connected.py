@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from baco.compressors.budget import Budget
 from baco.embedding.codes import Assignment, Codes
-from baco.embedding.tables import code_ledger
+from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baselines.support.connected import ISOLATED, Connected

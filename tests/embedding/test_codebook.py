@@ -6,8 +6,10 @@ import pytest
 import torch
 from scipy.linalg import block_diag
 
-from baco.embedding.codes import AffineHash, Assignment, Codes, Identity, ManyCodes
-from baco.embedding.tables import CodebookTables, code_ledger
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.cost import code_ledger
+from baco.embedding.rules import AffineHash, Identity, ManyCodes
 
 DIM = 8
 TWO_CODES = np.array([[0, 2], [1, 1], [2, 0], [1, 0]], np.int32)

@@ -1,0 +1,28 @@
+"""`baco recommend`: the best items for users of an exported model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from baco.cli.commands import add_command
+
+DATA = Path(os.environ.get("BACO_DATA_DIR", "data"))
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the command of this module."""
+    command = add_command(commands, recommend)
+    command.add_argument("tables", type=Path, help="what export= wrote")
+    command.add_argument("--users", nargs="+", help="their ids (default: all)")
+    command.add_argument("-k", type=int, default=20, help="items for each (default: 20)")
+    command.add_argument("--data", type=Path, default=DATA, help=f"holds the datasets (default: {DATA})")
+
+
+def recommend(arguments: argparse.Namespace) -> None:
+    """print the best items for users of an exported model, as CSV"""
+    from baco.serving.recommender import Recommender
+
+    recommended = Recommender.load(arguments.tables, arguments.data).recommend(arguments.users, arguments.k)
+    print(recommended.to_csv(index=False, float_format="%.6g", lineterminator="\n"), end="")

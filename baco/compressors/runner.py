@@ -1,0 +1,59 @@
+"""What a method may ask of the trainer when it trains models of its own before the training proper."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import torch
+
+from baco.embedding.tables import EmbeddingTables
+from baco.graph import Biadjacency
+
+Tables = TypeVar("Tables", bound=EmbeddingTables)
+
+
+class TrainingReport(Protocol):
+    """How much a training did, and how long it took."""
+
+    epochs: int
+    training_seconds: float
+    validation_seconds: float
+    history: list[tuple[int, float, float]]  # an entry per validation
+
+
+class Runner(Protocol):
+    """Trains and validates tables on the run's data and backbone.
+
+    Attributes
+    ----------
+    seed : int
+        Of the run.
+    device : torch.device
+        Where tables lie while they train.
+    progress : bool
+        Whether to show progress bars.
+    """
+
+    seed: int
+    device: torch.device
+    progress: bool
+
+    @property
+    def train(self) -> Biadjacency:
+        """The training interactions."""
+
+    @property
+    def max_epochs(self) -> int:
+        """Most epochs of a training, as the protocol says."""
+
+    def initialize(self, tables: Tables) -> Tables:
+        """The tables with their first values, on the device."""
+
+    def fit(self, tables: EmbeddingTables, max_epochs: int | None = None) -> TrainingReport:
+        """Train tables, which lie on the device, for so many epochs or the protocol's, and restore their best state."""
+
+    def fit_full(self, tables: EmbeddingTables) -> TrainingReport:
+        """The same for the full model; if the run is interrupted, this training continues from its own checkpoint."""
+
+    def validation_means(self, tables: EmbeddingTables, cutoffs: tuple[int, ...]) -> dict[str, float]:
+        """Means over the users of the validation split, by name such as 'recall@20', at some cutoffs."""

@@ -1,0 +1,59 @@
+"""Integers packed at as many bits each as they need, as exports store them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def code_bits(num_rows: int) -> int:
+    """Bits of one stored code: ceil(log2 num_rows)."""
+    return (num_rows - 1).bit_length()
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Bytes of `count` integers of `bits` bits each, packed without gaps."""
+    return -(-count * bits // 8)
+
+
+def packed_code_bytes(num_codes: int, num_rows: int) -> int:
+    """Bytes of `num_codes` codes into `num_rows` rows, packed without gaps."""
+    return packed_bytes(num_codes, code_bits(num_rows))
+
+
+def code_dtype(bits: int) -> type:
+    """The smallest integers that hold so many bits, up to 31, and that torch can index with."""
+    return np.uint8 if bits <= 8 else np.int16 if bits <= 15 else np.int32
+
+
+def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """Pack integers along the last axis, the highest bit first.
+
+    Parameters
+    ----------
+    values : (..., count) integers in [0, 2^bits)
+        Flat ones are packed without gaps; the rows of a matrix end on whole bytes, so that each can be read alone.
+    bits : int
+        0 to 31.
+
+    Returns
+    -------
+    (..., packed_bytes(count, bits)) uint8, filled up with zero bits.
+    """
+    whole = _whole_dtype(bits)
+    whole_digits = np.unpackbits(np.ascontiguousarray(values, whole)[..., None].view(np.uint8), axis=-1)
+    digits = whole_digits[..., 8 * whole.itemsize - bits :]
+    return np.packbits(digits.reshape(*values.shape[:-1], values.shape[-1] * bits), axis=-1)
+
+
+def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """The inverse of `pack_bits`: (..., count), of `code_dtype(bits)`."""
+    whole = _whole_dtype(bits)
+    digits = np.zeros((*packed.shape[:-1], count, 8 * whole.itemsize), np.uint8)
+    stored = np.unpackbits(packed, axis=-1, count=count * bits)
+    digits[..., 8 * whole.itemsize - bits :] = stored.reshape(*packed.shape[:-1], count, bits)
+    return np.packbits(digits, axis=-1).view(whole)[..., 0].astype(code_dtype(bits))
+
+
+def _whole_dtype(bits: int) -> np.dtype:
+    """The smallest unsigned integers of so many bits, their highest byte first in memory."""
+    return np.dtype(np.uint8 if bits <= 8 else ">u2" if bits <= 16 else ">u4")

@@ -1,0 +1,152 @@
+"""Codebooks: rows that ids share by their codes, and the tables made of one codebook for each side."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import block_array, csr_array
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from baco.embedding.codes import SIDES, Assignment, Codes
+from baco.embedding.cost import Ledger, code_ledger
+from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
+from baco.files import from_json_array, json_array
+from baco.registry import register_tables
+
+
+@register_tables("CodebookTables")
+class CodebookTables(EmbeddingTables):
+    """Two codebooks, and codes that say which of their rows stand for which id.
+
+    Parameters: dim * (user rows + item rows), plus the extra codes (see `Ledger`).
+    """
+
+    assignment: Assignment
+
+    def __init__(self, assignment: Assignment, dim: int):
+        super().__init__()
+        self.assignment = assignment
+        self.users = Codebook(assignment.users, dim)
+        self.items = Codebook(assignment.items, dim)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.users(), self.items()
+
+    def lookup(self, side: str, ids: Tensor) -> Tensor:
+        return getattr(self, side)(ids)
+
+    def shared_rows(self) -> tuple[Tensor, ...]:
+        return self.users.rows, self.items.rows
+
+    def pooling(self) -> csr_array | None:
+        if self.users.identity and self.items.identity:
+            return None
+        return block_array([[self.users.pooling(), None], [None, self.items.pooling()]], format="csr")
+
+    def reset_parameters(self, std: float, generator: torch.Generator) -> None:
+        for side in SIDES:
+            getattr(self, side).reset_parameters(std, generator)
+
+    def start_near(self, embeddings: Embeddings, rms: float) -> None:
+        users, items = embeddings(self.users.rows.shape[1])
+        self.users.start_near(users, rms)
+        self.items.start_near(items, rms)
+
+    def ledger(self) -> Ledger:
+        return code_ledger(self.assignment, self.users.rows.shape[1])
+
+    def quantizable(self) -> dict[str, nn.Parameter]:
+        return {f"{side}/rows": getattr(self, side).rows for side in SIDES}
+
+    def export(self) -> dict[str, np.ndarray]:
+        header, arrays = self.assignment.pack()
+        for side in SIDES:
+            arrays[f"{side}/rows"] = getattr(self, side).rows.detach().cpu().numpy()
+        return {"header": json_array(header)} | arrays
+
+    @classmethod
+    def from_export(cls, arrays: dict[str, np.ndarray]) -> CodebookTables:
+        """The tables whose `export` these arrays are."""
+        assignment = Assignment.unpack(from_json_array(arrays["header"]), arrays)
+        tables = cls(assignment, arrays["users/rows"].shape[1])
+        with torch.no_grad():
+            for side in SIDES:
+                getattr(tables, side).rows.copy_(torch.as_tensor(arrays[f"{side}/rows"]))
+        return tables
+
+
+class Codebook(nn.Module):
+    """The rows that the ids of one side share."""
+
+    codes: Tensor
+    ends: Tensor | None
+    weights: Tensor | None
+    scale: Tensor | None
+
+    def __init__(self, codes: Codes, dim: int):
+        super().__init__()
+        self.rows = nn.Parameter(torch.zeros(codes.num_rows, dim))
+        self.register_buffer("codes", torch.as_tensor(codes.index))  # (n, s) int32, or (total,) where there are ends
+        self.register_buffer("ends", None if codes.ends is None else torch.as_tensor(codes.ends))  # None or (n + 1,)
+        weights = None if codes.weights is None else torch.as_tensor(codes.weights)
+        self.register_buffer("weights", weights)  # None, (s,) or as the codes
+        scale = None if codes.scale is None else torch.as_tensor(codes.scale.astype(np.float32)[:, None])
+        self.register_buffer("scale", scale)  # None or (n, 1)
+        self.identity = (
+            scale is None
+            and codes.num_ids == codes.num_rows
+            and np.array_equal(codes.index, np.arange(codes.num_ids, dtype=np.int32)[:, None])
+        )
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """(n, dim), or (len(ids), dim) for some ids only."""
+        if self.identity and ids is None:
+            return self.rows
+        codes, weights, starts = self.codes, self.weights, None
+        if self.ends is not None:
+            places, starts = (slice(None), self.ends[:-1]) if ids is None else _places(self.ends, ids)
+            assert weights is not None  # see `Codes.ends`
+            codes, weights, starts = codes[places], weights[places], starts.to(codes.dtype)
+        elif ids is not None:
+            codes, weights = codes[ids], weights if weights is None or weights.ndim == 1 else weights[ids]
+        if weights is None:
+            pooled = embedding_bag(codes, self.rows, mode="mean")
+        else:
+            weights = weights.expand(codes.shape)
+            pooled = embedding_bag(codes, self.rows, starts, mode="sum", per_sample_weights=weights)
+        if self.scale is None:
+            return pooled
+        return pooled * (self.scale if ids is None else self.scale[ids])
+
+    def pooling(self) -> csr_array:
+        """(n, num_rows) float32: the weight of each row in each id's embedding."""
+        codes = self.codes.cpu().numpy()
+        ends = np.arange(0, codes.size + 1, codes.shape[1]) if self.ends is None else self.ends.cpu().numpy()
+        weights = np.float32(1 / codes.shape[-1]) if self.weights is None else self.weights.cpu().numpy()
+        values = np.broadcast_to(weights, codes.shape).ravel()
+        if self.scale is not None:
+            values = values * np.repeat(self.scale.cpu().numpy(), np.diff(ends))
+        matrix = csr_array((values, codes.ravel(), ends), shape=(len(ends) - 1, len(self.rows)), copy=True)
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return matrix
+
+    @torch.no_grad()
+    def reset_parameters(self, std: float, generator: torch.Generator) -> None:
+        self.rows.copy_(torch.randn(self.rows.shape, generator=generator) * std)
+
+    @torch.no_grad()
+    def start_near(self, embeddings: np.ndarray, rms: float) -> None:
+        """Add to each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row."""
+        pooling = self.pooling()
+        weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)  # a row may have no ids
+        add_scaled(self.rows, (pooling.T @ embeddings) / weights[:, None], rms)
+
+
+def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the codes of some ids are, one id after the other, and where those of each begin among them."""
+    counts = ends[ids + 1] - ends[ids]
+    starts = counts.cumsum(0) - counts
+    shifts = torch.repeat_interleave(ends[ids] - starts, counts)
+    return shifts + torch.arange(len(shifts), device=ends.device), starts

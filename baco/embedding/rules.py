@@ -1,0 +1,161 @@
+"""Rules: how a server works out codes from ids."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from baco.embedding.bits import code_bits, pack_bits, unpack_bits
+
+
+class Evaluated(NamedTuple):
+    """The codes of the ids 0..num_ids-1 by a rule; the fields are those of `Codes`."""
+
+    index: np.ndarray
+    weights: np.ndarray | None = None
+    ends: np.ndarray | None = None
+
+
+class Rule(Protocol):
+    """How a server works out codes from ids, so that it need not store them.
+
+    `arrays` are what it stores instead, its dataclass fields, from which it is rebuilt.
+    """
+
+    name: ClassVar[str]
+
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated: ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Every id has the row of its own number."""
+
+    name: ClassVar[str] = "identity"
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        return Evaluated(np.arange(num_ids, dtype=np.int32)[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class AffineHash:
+    """h(x) = ((a x + b) mod n) mod K with a and n coprime: a permutation of the n ids, then K rows in turn.
+
+    No two rows differ by more than one id. One hash for each entry of `multipliers` and `offsets`.
+    """
+
+    multipliers: np.ndarray  # (s,) int64, a in [1, n), coprime with n
+    offsets: np.ndarray  # (s,) int64, b in [0, n)
+    name: ClassVar[str] = "affine"
+
+    @classmethod
+    def draw(cls, num_hashes: int, num_ids: int, rng: np.random.Generator) -> AffineHash:
+        """Hashes for ids 0..num_ids-1, drawn one by one; with few rows two may merge the same ids."""
+        offsets = rng.integers(num_ids, size=num_hashes)
+        multipliers = []
+        while len(multipliers) < num_hashes:
+            candidate = int(rng.integers(1, max(2, num_ids)))
+            if math.gcd(candidate, num_ids) == 1:
+                multipliers.append(candidate)
+        return cls(np.array(multipliers, np.int64), offsets)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"multipliers": self.multipliers, "offsets": self.offsets}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        ids = np.arange(num_ids, dtype=np.int64)[:, None]
+        return Evaluated(((ids * self.multipliers + self.offsets) % num_ids % num_rows).astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class OwnRows:
+    """Some ids have a row each, the last rows; all others share the first ones by affine hashes of their rank.
+
+    With two hashes or more, an id with an own row gives its first code the weight 1 and the others none; an id that
+    shares gives every code the weight 1.
+    """
+
+    own: np.ndarray  # (ceil(n / 8),) uint8, one bit per id: whether it has an own row
+    multipliers: np.ndarray  # (s,) int64, the affine hashes of those that share
+    offsets: np.ndarray  # (s,) int64
+    name: ClassVar[str] = "own rows"
+
+    @classmethod
+    def draw(cls, own: np.ndarray, num_hashes: int, rng: np.random.Generator) -> OwnRows:
+        """From an (n,) bool array, not all true, of the ids that have an own row."""
+        shared = AffineHash.draw(num_hashes, int(np.count_nonzero(~own)), rng)
+        return cls(np.packbits(own), shared.multipliers, shared.offsets)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"own": self.own, "multipliers": self.multipliers, "offsets": self.offsets}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        own = np.unpackbits(self.own, count=num_ids).astype(bool)
+        num_own = int(np.count_nonzero(own))
+        num_shared = num_rows - num_own
+        index = np.empty((num_ids, len(self.multipliers)), np.int32)
+        index[own] = np.arange(num_shared, num_rows)[:, None]
+        index[~own] = AffineHash(self.multipliers, self.offsets).evaluate(num_ids - num_own, num_shared).index
+        if index.shape[1] == 1:
+            return Evaluated(index)
+        weights = np.ones(index.shape, np.float32)
+        weights[own, 1:] = 0
+        return Evaluated(index, weights)
+
+
+@dataclass(frozen=True, eq=False)
+class HashAndLabel:
+    """Two codes: an affine hash of the id, and a stored label."""
+
+    multipliers: np.ndarray  # (1,) int64
+    offsets: np.ndarray  # (1,) int64
+    labels: np.ndarray  # uint8, the labels at ceil(log2 num_rows) bits each
+    name: ClassVar[str] = "hash and label"
+
+    @classmethod
+    def of(cls, hashed: AffineHash, labels: np.ndarray, num_rows: int) -> HashAndLabel:
+        """From one hash, and the (n,) labels of all ids, integers of [0, num_rows)."""
+        return cls(hashed.multipliers, hashed.offsets, pack_bits(labels, code_bits(num_rows)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"multipliers": self.multipliers, "offsets": self.offsets, "labels": self.labels}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        hashed = AffineHash(self.multipliers, self.offsets).evaluate(num_ids, num_rows).index
+        labels = unpack_bits(self.labels, code_bits(num_rows), num_ids)
+        return Evaluated(np.column_stack([hashed, labels]).astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class ManyCodes:
+    """As many stored codes as each id needs, repeats included; its embedding is the mean of their rows."""
+
+    counts: np.ndarray  # (n,), the smallest unsigned type that holds them: how many codes each id has, one at least
+    codes: np.ndarray  # uint8, those of all ids, one id after the other, at ceil(log2 num_rows) bits each
+    name: ClassVar[str] = "many codes"
+
+    @classmethod
+    def of(cls, ends: np.ndarray, codes: np.ndarray, num_rows: int) -> ManyCodes:
+        """From the codes of all ids, integers of [0, num_rows); those of id x are `codes[ends[x]:ends[x + 1]]`."""
+        counts = np.diff(ends)
+        return cls(counts.astype(np.min_scalar_type(counts.max())), pack_bits(codes, code_bits(num_rows)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"counts": self.counts, "codes": self.codes}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        ends = np.zeros(num_ids + 1, np.int64)
+        np.cumsum(self.counts, out=ends[1:])
+        codes = unpack_bits(self.codes, code_bits(num_rows), int(ends[-1])).astype(np.int32)
+        return Evaluated(codes, np.repeat((1 / self.counts).astype(np.float32), self.counts), ends)
+
+
+RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash, OwnRows, HashAndLabel, ManyCodes)}

@@ -1,0 +1,166 @@
+"""What a run is, as plain values: the one description that the runner, records and tables share.
+
+A description names its groups (`GROUPS`) with their settings, and the run-level keys of conf/config.yaml that decide a
+result. A new one is a field of `RunSettings` here and a line in conf/config.yaml; nothing else knows it by name.
+This module imports no torch: tables are made where there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from baco.errors import UserError
+from baco.runs.experiments import CONF, GROUPS, Settings
+from baco.validation import LIMITS, Limits, Validated, setting
+
+BEFORE = "before"  # the key of a field's metadata
+
+
+def deciding(before: Any = MISSING, **limits: Any) -> Any:
+    """A run-level setting that decides results.
+
+    Parameters
+    ----------
+    before : optional
+        The value of all runs that were recorded before there was this key. It is left out of ids, so that theirs stay.
+    limits : as in `setting`
+    """
+    return field(metadata={LIMITS: Limits(**limits)} | {BEFORE: before} if limits else {BEFORE: before})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Validated):
+    """The keys of conf/config.yaml that are no groups; each is explained there."""
+
+    budget: float
+    budget_unit: str
+    popularity: float = deciding(before=0.0, at_least=0, at_most=1)
+    start: str = deciding(before="normal")
+    dim: int = deciding(at_least=1)
+    seed: int = deciding(at_least=0)
+    device: str
+    threads: int | None
+    data_dir: Path
+    results_dir: Path
+    runs_dir: Path
+    export: Path | None
+    full_export: Path | None
+    force: bool
+    checkpoint_every: float = setting(at_least=0)
+    assign_only: bool
+    minutes: float | None
+    worker: int
+
+
+DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEFORE in key.metadata}
+ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
+
+
+def complete(config: dict) -> dict:
+    """A record's configuration with every key, whenever it was made."""
+    return ADDED_LATER | config
+
+
+def distinguishing(config: dict) -> dict:
+    """A record's configuration without what all runs had when there was no key for it: what its id is made of."""
+    return {key: value for key, value in config.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
+
+
+def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tuple[dict, dict]:
+    """Replace nulls of run-level settings by what dataset and method say.
+
+    A method's `mf_popularity` and `start` describe the run, not the method; the former is for backbones that do not
+    propagate.
+
+    Parameters
+    ----------
+    run : dict
+        The run-level settings.
+    dataset, backbone, method : dict
+        The settings of these groups.
+
+    Returns
+    -------
+    run, method : dict
+        The run-level settings without such nulls, and the method's settings proper.
+
+    Raises
+    ------
+    UserError
+        When there is no budget.
+    """
+    propagates = backbone.get("num_layers", 0) > 0
+    own = {
+        "budget": dataset.get("budget"),
+        "popularity": 0.0 if propagates else method.get("mf_popularity", 0.0),
+        "start": method.get("start", "normal"),
+    }
+    if run["budget"] is None and own["budget"] is None:
+        raise UserError("this dataset has no budget of its own; give one, such as budget=0.25")
+    proper = {key: value for key, value in method.items() if key not in ("mf_popularity", "start")}
+    return run | {key: value for key, value in own.items() if run[key] is None}, proper
+
+
+@dataclass(frozen=True)
+class Description:
+    """A run in the words of a record.
+
+    Attributes
+    ----------
+    dataset : dict
+        What conf/dataset says of it.
+    config : dict
+        As `config` of a record has it, without the data's fingerprint and the budget, which depend on the data. Its
+        `method` is None while there is no such method.
+    budget : float
+        A ratio of the full model, or a number of rows.
+    budget_unit : str
+    """
+
+    dataset: dict
+    config: dict
+    budget: float
+    budget_unit: str
+
+    @classmethod
+    def of(cls, settings: Settings, conf: Path = CONF) -> Description:
+        """Describe a run by its settings, which are on top of conf/config.yaml, and the files of the configuration.
+
+        Raises
+        ------
+        UserError
+            For a file of the configuration that does not exist, other than a method's.
+        """
+        run = dict(_yaml(conf / "config.yaml"))
+        choices = {
+            group: name for entry in run.pop("defaults") if isinstance(entry, dict) for group, name in entry.items()
+        }
+        sections: dict[str, dict | None] = {}
+        for group in GROUPS:
+            path = conf / group / f"{settings.get(group, choices[group])}.yaml"
+            own = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith(f"{group}.")}
+            sections[group] = _yaml(path) | own if group != "method" or path.exists() else None
+        dataset, method = sections.pop("dataset") or {}, sections["method"]
+        run, proper = with_defaults(run | settings, dataset, sections["backbone"] or {}, method or {})
+        if method is not None:
+            sections["method"] = proper
+        quantize = sections["quantize"] or {}
+        if quantize["name"] == "none":
+            sections["quantize"] = None
+        config = sections | {key: run[key] for key in DECIDING}
+        return cls(dataset, config, run["budget"], run["budget_unit"])
+
+
+@cache
+def _yaml(path: Path) -> dict:
+    if not path.exists():
+        raise UserError(f"there is no file {path}, which an experiment needs")
+    content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must be a mapping from keys to values")
+    return {str(key): value for key, value in content.items()}

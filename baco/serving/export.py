@@ -1,0 +1,144 @@
+"""Exports: one file with all that a server needs of a run, and how it is read."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from baco.data.interactions import Interactions
+from baco.data.sources import source_name
+from baco.embedding.quantizers import unpack_export
+from baco.embedding.tables import EmbeddingTables
+from baco.errors import SettingError, UserError
+from baco.files import from_json_array, json_array, read_arrays, write_arrays
+from baco.registry import tables_class
+
+log = logging.getLogger(__name__)
+
+PLAIN = {"quantize": None, "popularity": 0, "start": "normal"}  # settings of a run of the full model as it is
+
+
+def export_model(path: Path, tables: EmbeddingTables, config: dict, source: object, data: Interactions) -> None:
+    """Write trained tables, packed as a server needs them, the ids of the source, and what `Recommender` must know.
+
+    Parameters
+    ----------
+    config : dict
+        What decides the run's result, as its record has it.
+    source : Release, Log or Synthetic
+        Where the data came from.
+    """
+    model = {
+        "tables": tables.kind,
+        "config": config,
+        "dataset": {"source": source_name(source)} | asdict(source),
+    }
+    arrays = tables.export() | {"model": json_array(model)}
+    if data.user_ids is not None:
+        arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
+    write_arrays(path, arrays)
+
+
+def read_export(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a file that `export_model` wrote.
+
+    Beside those of the tables there are `model`, a description as JSON, and `user_ids` and `item_ids` where the source
+    had ids of its own.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or it is no export.
+    """
+    advice = "it must be the export of a run"
+    try:
+        arrays = read_arrays(Path(path))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}; {advice}") from None
+    except Exception as error:  # see `read_arrays`
+        raise UserError(f"{path} cannot be read ({error}); {advice}") from None
+    if "model" not in arrays:
+        raise UserError(f"{path} does not say of which model it is; {advice}")
+    return arrays
+
+
+def load_tables(arrays: dict[str, np.ndarray]) -> EmbeddingTables:
+    """The trained tables, of any method, that an export holds; rows that it has in fewer bits become float32.
+
+    Parameters
+    ----------
+    arrays : dict
+        What `read_export` returns.
+
+    Raises
+    ------
+    UserError
+        When the tables are of a kind, or packed in a way, that this version does not know.
+    """
+    kind = from_json_array(arrays["model"])["tables"]
+    return tables_class(kind).from_export(unpack_export(arrays))
+
+
+def load_full_model(path: Path, config: dict) -> EmbeddingTables:
+    """The tables of the full model that a run is compared with, from the file that `export=` wrote of it.
+
+    Parameters
+    ----------
+    config : dict
+        What decides the run's result. The full model must have the same data, backbone, protocol, width and seed.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or it is of another model.
+    """
+    advice = "export a run of the method 'full' to it"
+    if not path.exists():
+        raise SettingError("full_export", path, f"is not there; {advice}")
+    found = exported_config(path)
+    is_full = found is not None and found["method"]["name"] == "full"
+    if not is_full or any(found.get(key, value) != value for key, value in PLAIN.items()):
+        raise SettingError("full_export", path, f"is no export of a full model; {advice}")
+    differing = [key for key in ("dataset", "backbone", "protocol", "dim", "seed") if found[key] != config[key]]
+    if differing:
+        raise SettingError("full_export", path, f"is of a full model with another {differing[0]}; {advice}")
+    return load_tables(read_export(path))
+
+
+def exported_config(path: Path) -> dict | None:
+    """What decided the result of the run that wrote an export; None where there is no such file, or it is another."""
+    try:
+        return from_json_array(read_arrays(path, ["model"])["model"])["config"]
+    except Exception:  # see `read_arrays`
+        return None
+
+
+def has_ids_of(path: Path, data: Interactions) -> bool:
+    """Whether an export has the ids of these data, if they have any: a fingerprint is of positions only."""
+    if data.user_ids is None:
+        return True
+    try:
+        found = read_arrays(path, ["user_ids", "item_ids"])
+    except KeyError:
+        return False
+    return np.array_equal(found["user_ids"], data.user_ids) and np.array_equal(found["item_ids"], data.item_ids)
+
+
+def check_replaceable(path: Path, config: dict) -> None:
+    """Before an export is written: tell if another run's is there, whose place it will take.
+
+    Raises
+    ------
+    UserError
+        When what is there is no export.
+    """
+    if not path.exists():
+        return
+    there = exported_config(path)
+    if there is None:
+        raise SettingError("export", path, "is there and no export of a run; remove it or give another path")
+    if there != from_json_array(json_array(config)):  # a tuple is a list in a file
+        log.warning("%s holds the tables of another run; these will take their place", path)

@@ -1,0 +1,51 @@
+"""How the command `baco` finds what it is asked for, without doing it."""
+
+import pytest
+
+from baco.cli import grid
+from baco.cli.main import call
+
+
+def ends(arguments: list[str]) -> int:
+    """The exit status of a command that only prints."""
+    with pytest.raises(SystemExit) as raised:
+        call(arguments)
+    return raised.value.code
+
+
+def test_the_help_lists_the_commands(capsys):
+    assert ends(["--help"]) == 0
+    shown = capsys.readouterr().out
+    commands = ("run", "grid", "records", "tables", "figures", "report", "batch", "collect", "recommend")
+    assert all(f"\n    {command} " in shown for command in commands)
+
+
+def test_a_command_that_does_not_exist_is_named(capsys):
+    assert ends(["rum"]) == 2 and "invalid choice: 'rum'" in capsys.readouterr().err
+
+
+def test_a_folder_without_records_is_one_line(tmp_path, capsys):
+    assert call(["records", "--results", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"error: there is no record in {tmp_path / 'records'}; `baco run` makes them\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "handed_on"),
+    [
+        (["smoke", "minutes=9"], ["+grid=smoke", "minutes=9"]),
+        (["smoke", "-m", "worker=0,1"], ["--multirun", "+grid=smoke", "worker=0,1"]),
+        (["-m", "smoke,all", "seed=0"], ["--multirun", "+grid=smoke,all", "seed=0"]),
+        (["smoke", "--cfg", "job", "seed=0"], ["+grid=smoke", "--cfg", "job", "seed=0"]),
+    ],
+    ids=" ".join,
+)
+def test_a_grid_is_a_run_with_its_name(monkeypatch, arguments, handed_on):
+    monkeypatch.setattr(grid, "run_command", lambda arguments, program: (arguments, program))
+    assert call(["grid", *arguments]) == (handed_on, "baco grid")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [([], "required: NAME"), (["minutes=9"], "a name must come before minutes=9")]
+)
+def test_a_grid_without_a_name_says_so(capsys, arguments, message):
+    assert ends(["grid", *arguments]) == 2 and message in capsys.readouterr().err

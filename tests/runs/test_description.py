@@ -1,0 +1,66 @@
+"""The one description of a run that the runner, records and tables share."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from baco.results.wanted import Wanted
+from baco.runs import description
+from baco.runs.description import ADDED_LATER, Description, complete, with_defaults
+from baco.runs.record import load_record, record_id, record_name
+
+NULLS = {"budget": None, "popularity": None, "start": None}
+RECORDS = Path(__file__).parents[2] / "results" / "records"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "popularity"), [({}, 0.25), ({"num_layers": 0}, 0.25), ({"num_layers": 2}, 0.0)], ids=str
+)
+def test_datasets_and_methods_say_what_counts_where_nothing_is_given(backbone, popularity):
+    method = {"name": "any", "mf_popularity": 0.25, "start": "spectral"}
+    run, proper = with_defaults(NULLS | {"dim": 64}, {"budget": 0.3}, backbone, method)
+    assert run == {"budget": 0.3, "popularity": popularity, "start": "spectral", "dim": 64}
+    assert proper == {"name": "any"}, "what describes the run is no setting of the method"
+
+
+def test_what_is_given_counts():
+    given = {"budget": 10, "popularity": 0.0, "start": "normal"}
+    assert with_defaults(given, {"budget": 0.3}, {}, {"mf_popularity": 0.25, "start": "spectral"}) == (given, {})
+
+
+def test_a_method_that_says_nothing_has_no_scale_and_a_random_start():
+    run, _ = with_defaults(NULLS, {"budget": 0.3}, {}, {})
+    assert run == {"budget": 0.3, "popularity": 0.0, "start": "normal"}
+
+
+def test_every_committed_record_is_named_by_its_completed_configuration():
+    paths = sorted(RECORDS.glob("*.json"))
+    assert len(paths) > 1000
+    for path in paths:
+        record = load_record(path)
+        names = record["names"]
+        assert record["config"].keys() >= ADDED_LATER.keys()
+        assert record_id(record["config"]) == record["id"], path.name
+        assert record_name(names["dataset"], names["backbone"], names["method"], record["id"]) == path.stem
+
+
+def test_a_new_run_level_key_is_known_everywhere_by_its_declaration(tmp_path, monkeypatch):
+    """`echo` stands for a key that is added today: all that is declared here is its value in the runs before."""
+    monkeypatch.setitem(description.DECIDING, "echo", 0)
+    monkeypatch.setitem(description.ADDED_LATER, "echo", 0)
+    conf = tmp_path / "conf"
+    for path in description.CONF.rglob("*.yaml"):
+        (conf / path.relative_to(description.CONF)).parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text() + ("echo: 0\n" if path.name == "config.yaml" else "")
+        (conf / path.relative_to(description.CONF)).write_text(text)
+    old = json.loads(
+        (RECORDS / sorted(path.name for path in RECORDS.glob("beauty-lightgcn-baco-*.json"))[0]).read_text()
+    )
+    assert record_id(complete(old["config"])) == old["id"], "old ids stay"
+    assert record_id(complete(old["config"]) | {"echo": 1}) != old["id"]
+    settings = {"dataset": "beauty", "method": "baco"}
+    plain, loud = (Description.of(settings | own, conf).config for own in ({}, {"echo": 1}))
+    assert plain["echo"] == 0 and loud == plain | {"echo": 1}
+    wanted = Wanted.of(settings | {"echo": 1}, conf)
+    assert wanted.row == {"method": "baco", "echo": 1}
