@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from baco.errors import UserError
+
+OFFSETS = ".text_offsets"  # the name's ending of the array that says where each text begins
 
 
 @contextmanager
@@ -64,10 +68,17 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a compressed .npz archive, all of it or nothing."""
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], compress: bool = True) -> None:
+    """Write an .npz archive, all of it or nothing.
+
+    Texts of variable width (`numpy.dtypes.StringDType`) are stored as UTF-8: one long text costs its own length only.
+    """
+    stored: dict[str, Any] = {}
+    for name, array in arrays.items():
+        stored |= encode_texts(name, array) if array.dtype.kind == "T" else {name: array}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        save = np.savez_compressed if compress else np.savez
+        save(file, **stored)
 
 
 def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -76,7 +87,50 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.
     Fails in many ways on a damaged one (by zip, zlib, array header, pickle), and with `KeyError` on missing names.
     """
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in (archive.files if names is None else names)}
+        if names is None:
+            names = [name for name in archive.files if not name.endswith(OFFSETS)]
+        return {
+            name: decode_texts(archive[name], archive[name + OFFSETS])
+            if name + OFFSETS in archive.files
+            else archive[name]
+            for name in names
+        }
+
+
+def encode_texts(name: str, texts: np.ndarray) -> dict[str, np.ndarray]:
+    """Texts as two arrays: their bytes in UTF-8, one after the other, and where each begins and the last one ends.
+
+    Parameters
+    ----------
+    name : str
+    texts : (n,) StringDType
+
+    Returns
+    -------
+    dict : `name`, (bytes,) uint8, and `name.text_offsets`, (n + 1,) int64
+    """
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
+    return {name: np.frombuffer(b"".join(encoded), np.uint8), name + OFFSETS: offsets}
+
+
+def decode_texts(content: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The inverse of `encode_texts`: (n,) StringDType.
+
+    Raises
+    ------
+    ValueError
+        When the offsets do not fit the bytes, or these are not in UTF-8.
+    """
+    ends = offsets.tolist()
+    if not ends or ends[0] != 0 or ends[-1] != len(content) or (np.diff(offsets) < 0).any():
+        raise ValueError("the offsets of texts do not fit their bytes")
+    encoded = content.tobytes()
+    texts = np.empty(len(ends) - 1, np.dtypes.StringDType())
+    for place, (start, end) in enumerate(itertools.pairwise(ends)):
+        texts[place] = encoded[start:end].decode()
+    return texts
 
 
 def json_array(description: dict) -> np.ndarray:

@@ -1,8 +1,20 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from baco.errors import UserError
-from baco.files import atomic_path, check_writable, from_json_array, json_array, read_arrays, write_arrays, write_text
+from baco.files import (
+    atomic_path,
+    check_writable,
+    decode_texts,
+    encode_texts,
+    from_json_array,
+    json_array,
+    read_arrays,
+    write_arrays,
+    write_text,
+)
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
@@ -60,3 +72,25 @@ def test_what_cannot_be_written_is_known_beforehand(tmp_path):
     for path in (tmp_path / "taken" / "file.npz", tmp_path / "taken" / "deeper" / "file.npz", tmp_path / "new"):
         with pytest.raises(UserError, match="export: "):
             check_writable(path, "export")
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_texts_come_back_from_their_bytes(texts):
+    array = np.array(texts, np.dtypes.StringDType())
+    stored = encode_texts("ids", array)
+    assert [part.dtype for part in stored.values()] == [np.uint8, np.int64]
+    assert decode_texts(*stored.values()).tolist() == texts
+
+
+def test_texts_of_any_length_come_back_from_a_file(tmp_path):
+    texts = np.array(["", "é", "x" * 10_000], np.dtypes.StringDType())
+    write_arrays(tmp_path / "arrays.npz", {"ids": texts, "other": np.arange(3)})
+    again = read_arrays(tmp_path / "arrays.npz")
+    assert set(again) == {"ids", "other"} and again["ids"].tolist() == texts.tolist()
+    assert read_arrays(tmp_path / "arrays.npz", ["ids"])["ids"].dtype == texts.dtype
+
+
+@pytest.mark.parametrize("offsets", [[], [0], [0, 5], [1, 2], [0, 2, 1, 2]])
+def test_offsets_that_do_not_fit_are_refused(offsets):
+    with pytest.raises(ValueError, match="do not fit"):
+        decode_texts(np.zeros(2, np.uint8), np.array(offsets, np.int64))

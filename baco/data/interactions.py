@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from baco.errors import UserError
-from baco.files import read_arrays, write_arrays
+from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.graph import Biadjacency
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,48 @@ REPORTED = {
 }
 
 
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of the rows of a log: `rows` is the sum of the other counts.
+
+    Attributes
+    ----------
+    source : str
+        The name of the file, and the format that it was read as.
+    rows : int
+        Records read.
+    missing_ids, below_min_rating, outside_core : int
+        Rows that each filter dropped, in this order; the core is taken after repeated pairs were merged.
+    repeated : int
+        Rows whose pair an earlier row has; of each pair the earliest counts.
+    overlapping : int
+        Of a split that was given: rows whose pair stands in an earlier split (train before val before test).
+    kept : int
+    """
+
+    source: str
+    rows: int
+    missing_ids: int
+    below_min_rating: int
+    repeated: int
+    overlapping: int
+    outside_core: int
+    kept: int
+
+    def __str__(self) -> str:
+        dropped = [f"{getattr(self, name):,} {words}" for name, words in DROPPED.items() if getattr(self, name)]
+        return f"{self.source}: {', '.join([f'{self.rows:,} rows', *dropped, f'{self.kept:,} interactions kept'])}"
+
+
+DROPPED = {
+    "missing_ids": "without an id dropped",
+    "below_min_rating": "below min_rating dropped",
+    "repeated": "repeated and merged",
+    "overlapping": "of an earlier split dropped",
+    "outside_core": "outside the k-core dropped",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Interactions:
     """A dataset.
@@ -61,7 +103,9 @@ class Interactions:
         Disjoint, and of one shape.
     report : DataReport
     user_ids, item_ids : (num_users,) and (num_items,) arrays, or None
-        The ids of the source, position by position, where the source had ids of its own.
+        The ids of the source, position by position, where the source had ids of its own: integers or text.
+    import_report : ImportReport or None
+        What became of the rows of the log that the data were imported from.
     """
 
     name: str
@@ -71,6 +115,7 @@ class Interactions:
     report: DataReport
     user_ids: np.ndarray | None = None
     item_ids: np.ndarray | None = None
+    import_report: ImportReport | None = None
 
     @classmethod
     def from_pairs(
@@ -81,6 +126,7 @@ class Interactions:
         num_items: int,
         user_ids: np.ndarray | None = None,
         item_ids: np.ndarray | None = None,
+        import_report: ImportReport | None = None,
     ) -> Interactions:
         """Check the three splits, each an integer array (2, E) of users and items, and build the dataset.
 
@@ -96,24 +142,25 @@ class Interactions:
         for key, ids, size in (("user_ids", user_ids, num_users), ("item_ids", item_ids, num_items)):
             if ids is not None and (ids.shape != (size,) or not pd.Index(ids).is_unique):
                 raise UserError(f"dataset '{name}': {key} must be {size} different ids, one for each position")
-        graphs, earlier, duplicates, overlaps = {}, np.empty(0, np.int64), 0, 0
+        graphs: dict[str, Biadjacency] = {}
+        duplicates, overlaps = 0, 0
         for split in SPLITS:
             pairs = np.asarray(splits[split])
             _check_shape(name, split, pairs)
+            users, items = pairs
             if pairs.shape[1] == 0:
                 raise UserError(f"dataset '{name}': the {split} split is empty")
             try:
-                graph = Biadjacency.from_pairs(*pairs, num_users, num_items)
+                graph = Biadjacency.from_pairs(users, items, num_users, num_items)
             except UserError as error:
                 raise UserError(f"dataset '{name}', {split} split: {error}") from None
             duplicates += pairs.shape[1] - graph.num_edges
-            fresh = ~np.isin(graph.keys(), earlier, assume_unique=True)
+            fresh = ~_are_in(graph, graphs.values())
             if not fresh.all():
                 overlaps += int(np.count_nonzero(~fresh))
                 graph = Biadjacency(num_users, num_items, graph.users[fresh], graph.items[fresh])
                 if graph.num_edges == 0:
                     raise UserError(f"dataset '{name}': every pair of the {split} split stands in an earlier split")
-            earlier = np.concatenate([earlier, graph.keys()])
             graphs[split] = graph
         report = DataReport(
             duplicates,
@@ -121,7 +168,22 @@ class Interactions:
             int(np.count_nonzero(graphs["train"].user_degrees == 0)),
             int(np.count_nonzero(graphs["train"].item_degrees == 0)),
         )
-        return cls(name, **graphs, report=report, user_ids=user_ids, item_ids=item_ids)
+        return cls(name, **graphs, report=report, user_ids=user_ids, item_ids=item_ids, import_report=import_report)
+
+    @classmethod
+    def from_arrays(cls, name: str, arrays: dict[str, np.ndarray], val_share: float = 0.1) -> Interactions:
+        """Check the arrays of a prepared file, see `load_interactions`; raises `UserError` as `from_pairs`."""
+        if "val" not in arrays:
+            arrays = arrays | _carve_validation(name, arrays["train"], val_share)
+        return cls.from_pairs(
+            name,
+            {split: arrays[split] for split in SPLITS},
+            int(arrays["num_users"]),
+            int(arrays["num_items"]),
+            _as_text(arrays.get("user_ids")),
+            _as_text(arrays.get("item_ids")),
+            ImportReport(**from_json_array(arrays["import_report"])) if "import_report" in arrays else None,
+        )
 
     @property
     def num_users(self) -> int:
@@ -189,16 +251,7 @@ def load_interactions(path: Path, name: str, val_share: float = 0.1) -> Interact
             found = f"{arrays[size].dtype} of the shape {arrays[size].shape}"
             raise UserError(f"dataset '{name}': {size} must be a single integer, not {found} (file {path})")
     try:
-        if "val" not in arrays:
-            arrays |= _carve_validation(name, arrays["train"], val_share)
-        return Interactions.from_pairs(
-            name,
-            {split: arrays[split] for split in SPLITS},
-            int(arrays["num_users"]),
-            int(arrays["num_items"]),
-            arrays.get("user_ids"),
-            arrays.get("item_ids"),
-        )
+        return Interactions.from_arrays(name, arrays, val_share)
     except UserError as error:
         raise UserError(f"{error} (file {path})") from None
 
@@ -206,9 +259,11 @@ def load_interactions(path: Path, name: str, val_share: float = 0.1) -> Interact
 def save_interactions(data: Interactions, path: Path) -> None:
     """Write a prepared file, all of it or nothing."""
     arrays = {split: np.stack([getattr(data, split).users, getattr(data, split).items]) for split in SPLITS}
-    arrays |= {"num_users": np.int32(data.num_users), "num_items": np.int32(data.num_items)}
-    if data.user_ids is not None:
+    arrays |= {"num_users": np.array(data.num_users, np.int32), "num_items": np.array(data.num_items, np.int32)}
+    if data.user_ids is not None and data.item_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
+    if data.import_report is not None:
+        arrays["import_report"] = json_array(asdict(data.import_report))
     write_arrays(path, arrays)
 
 
@@ -219,6 +274,24 @@ def _carve_validation(name: str, train: np.ndarray, share: float) -> dict[str, n
     if held_out == 0:
         raise UserError(f"dataset '{name}': val_share={share} of {train.shape[1]} training pairs is none at all")
     return {"val": train[:, order[:held_out]], "train": train[:, order[held_out:]]}
+
+
+def _as_text(ids: np.ndarray | None) -> np.ndarray | None:
+    """Ids that NumPy stores as bytes are text in UTF-8."""
+    if ids is None or ids.dtype.kind != "S":
+        return ids
+    return np.array([one.decode(errors="backslashreplace") for one in ids.tolist()], np.dtypes.StringDType())
+
+
+def _are_in(graph: Biadjacency, earlier: Iterable[Biadjacency]) -> np.ndarray:
+    """(E,) bool, which pairs of a graph others have; all are sorted, so that nothing large is made."""
+    keys = graph.keys()
+    found = np.zeros(len(keys), bool)
+    for other in earlier:
+        theirs = other.keys()
+        places = np.searchsorted(theirs, keys)
+        found |= theirs[np.minimum(places, len(theirs) - 1)] == keys
+    return found
 
 
 def _check_shape(name: str, split: str, pairs: np.ndarray) -> None:

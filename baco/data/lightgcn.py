@@ -43,7 +43,9 @@ def prepare(name: str, data_dir: Path) -> Interactions:
         parts.append(pairs_of(published_file(name, local, url, blob, advice).decode()))
     sizes = (int(largest) + 1 for largest in np.concatenate(parts, axis=1).max(axis=1))
     arrays = dict(zip(("train", "test"), parts, strict=True))
-    write_arrays(path, arrays | dict(zip(("num_users", "num_items"), map(np.int32, sizes), strict=True)))
+    write_arrays(
+        path, arrays | dict(zip(("num_users", "num_items"), (np.array(size, np.int32) for size in sizes), strict=True))
+    )
     return load_interactions(path, name)
 
 

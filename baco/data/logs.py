@@ -1,54 +1,77 @@
-"""Import of any interaction log: one CSV, TSV or Parquet file with a row per interaction."""
+"""Import of any interaction log: one file or folder with a row per interaction, or a split that exists already."""
 
 from __future__ import annotations
 
-import csv
+import codecs
 import hashlib
 import json
 import logging
-import re
-import warnings
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
+from baco.data.filters import first_occurrences, k_core
+from baco.data.formats import FORMATS, Dialect, Source, open_frame, open_source, source_files
+from baco.data.interactions import ImportReport, Interactions, load_interactions
+from baco.data.rows import Columns, Rows, workplace
 from baco.data.splits import random_split, temporal_split
-from baco.errors import SettingError, UserError, unknown
-from baco.files import check_writable
+from baco.errors import SettingError, UserError
+from baco.files import check_writable, json_array, write_arrays
 from baco.rng import stream
 from baco.validation import Validated, setting
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from duckdb import DuckDBPyConnection
+
 log = logging.getLogger(__name__)
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-CHUNK = 2**18  # rows of a text file that are parsed at once
+FEWEST = 10  # interactions that are split
 
 
 @dataclass(frozen=True)
 class Log(Validated):
     """A log, imported once into `<data_dir>/<name>/<file name>-<key>/interactions.npz`.
 
-    The key is a hash of the file's content and of these settings. The prepared file keeps the ids of the source:
-    `user_ids[x]` is the original id of user x, and likewise for items.
+    The key is a hash of the content and of these settings. The prepared file keeps the ids of the source:
+    `user_ids[x]` is the original id of user x, and likewise for items. docs/formats.md shows every format.
 
     Attributes
     ----------
     name, budget : the name in records, and the default budget (a ratio, or rows)
     path : str
-        A .csv, .tsv or .parquet file; another ending is read as text and needs `separator`.
+        A file, or a folder of Parquet or text files of one format.
+    path_val, path_test : str or None
+        Where a split exists already: its other parts, in the format of `path`, which then holds the training part.
+        Without `path_val`, `val_share` of the training part is held out.
     user, item : str
         Names of the id columns. Ids may be any text or integers.
     rating, timestamp : str or None
         Names of optional columns.
+    format : str or None
+        One of `baco.data.formats.FORMATS`; None: by the file's ending and first lines.
     header : bool
         False: the text file has no header line, and columns are named "0", "1", ... by position.
     separator : str or None
-        Of a text file, taken literally; None: by the file's ending. Quotation marks enclose a field where it is one
-        character other than a tab; elsewhere they are characters like others.
+        Of a text file, taken literally, but for `\\t` (a tab) and `\\s+` (any run of blanks and tabs); None: by the
+        file's ending and first line.
+    quote : str or None
+        The mark that encloses fields of a text file, '' where there is none; None: `"`, but '' where the separator is
+        a tab or of several characters.
+    multiline : bool
+        Whether quoted fields may hold line breaks. An error otherwise, since most often a stray mark is the cause.
+    encoding : str
+        Of a text file.
+    missing_values : str
+        What becomes of ids that are words for a missing value (`baco.data.rows.MISSING`): 'keep' (they are ids, with
+        a warning; an empty id is an error) or 'drop' (these rows and those with empty ids are left out and counted).
+    strip : bool
+        Whether blanks around ids are removed.
+    time_format : str or None
+        How times are written, as in Python's `strptime`; None: numbers (of any unit) or ISO 8601.
     min_rating : float or None
         Keep interactions with at least this rating.
     k_core : int
@@ -63,227 +86,218 @@ class Log(Validated):
     name: str = "custom"
     budget: float | None = None
     path: str = "???"
+    path_val: str | None = None
+    path_test: str | None = None
     user: str = "user"
     item: str = "item"
     rating: str | None = None
     timestamp: str | None = None
+    format: str | None = setting(None, one_of=FORMATS)
     header: bool = True
     separator: str | None = None
+    quote: str | None = None
+    multiline: bool = False
+    encoding: str = "utf-8"
+    missing_values: str = setting("keep", one_of=("keep", "drop"))
+    strip: bool = False
+    time_format: str | None = None
     min_rating: float | None = None
     k_core: int = setting(0, at_least=0)
     split: str = setting("random", one_of=("random", "time"))
     val_share: float = setting(0.1, above=0)
     test_share: float = setting(0.1, above=0)
-    split_seed: int = 0
+    split_seed: int = setting(0, at_least=0)
 
     def __post_init__(self):
         super().__post_init__()
-        if self.split == "time" and self.timestamp is None:
-            raise SettingError("split", self.split, "needs timestamp, the name of the column with the times")
+        for key in ("time_format", "split"):
+            if getattr(self, key) not in (None, "random") and self.timestamp is None:
+                raise SettingError(key, getattr(self, key), "needs timestamp, the name of the column with the times")
         if self.min_rating is not None and self.rating is None:
             raise SettingError("min_rating", self.min_rating, "needs rating, the name of the column with the ratings")
         columns = self._columns()
         if len(set(columns)) < len(columns):
             raise UserError(f"user, item, rating and timestamp must name different columns, not {columns}")
+        for key in ("k_core", "split_seed"):
+            if isinstance(getattr(self, key), bool) or not isinstance(getattr(self, key), int):
+                raise SettingError(key, getattr(self, key), "must be a whole number")
         if self.val_share + self.test_share >= 1:
             raise SettingError(
                 "val_share", self.val_share, f"and test_share={self.test_share} must be below 1 together"
             )
+        for key in ("path", "path_val", "path_test"):
+            if getattr(self, key) == "":
+                raise SettingError(key, None, "is empty; give the path of a file or folder")
+        if self.path_val is not None and self.path_test is None:
+            raise SettingError("path_val", self.path_val, "needs path_test, the file of the test part")
+        if self.path_test is not None and (self.k_core or self.split != "random"):
+            raise SettingError("path_test", self.path_test, "gives a split, which k_core and split would change")
+        if self.quote is not None and len(self.quote) > 1:
+            raise SettingError("quote", self.quote, "must be one character, or '' for none")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise SettingError(
+                "encoding", self.encoding, "is unknown; examples are utf-8, latin-1 and utf-16"
+            ) from None
 
     def _columns(self) -> list[str]:
         """The columns that are read."""
         return [column for column in (self.user, self.item, self.rating, self.timestamp) if column is not None]
 
+    def _paths(self) -> dict[str, Path]:
+        """The files of each part: all in the one part `train` where a split is still to be made."""
+        paths = {"train": self.path, "val": self.path_val, "test": self.path_test}
+        return {part: Path(path).expanduser() for part, path in paths.items() if path is not None}
+
     def load(self, data_dir: Path) -> Interactions:
-        """Import the log, or read what an earlier import of the same file with the same settings prepared.
+        """Import the log, or read what an earlier import of the same files with the same settings prepared.
 
         Raises
         ------
         UserError
-            When the file or a column is missing, a value is missing or no number, or too little is left.
+            When a file or a column is missing, a value is missing or no number, or too little is left.
         """
-        source = Path(self.path)
-        try:
-            content = _file_hash(source)
-        except OSError as error:
-            raise SettingError("path", source, f"cannot be read ({error.strerror})") from None
-        settings = {key: value for key, value in asdict(self).items() if key not in ("name", "budget", "path")}
-        key = hashlib.sha256((content + json.dumps(settings, sort_keys=True)).encode()).hexdigest()[:12]
-        path = data_dir / self.name / f"{source.stem}-{key}" / "interactions.npz"
+        digest = hashlib.sha256()
+        for part, source in self._paths().items():
+            try:
+                _add_content(digest, source)
+            except OSError as error:
+                key = "path" if part == "train" else f"path_{part}"
+                raise SettingError(key, source, f"cannot be read ({error.strerror})") from None
+        apart = ("name", "budget", "path", "path_val", "path_test")
+        settings = {key: value for key, value in asdict(self).items() if key not in apart}
+        digest.update(json.dumps(settings, sort_keys=True).encode())
+        path = data_dir / self.name / f"{Path(self.path).stem}-{digest.hexdigest()[:12]}" / "interactions.npz"
         if not path.exists():
-            data = self._import(source)
-            check_writable(path, "data_dir")
-            save_interactions(data, path)
-            log.info("%s: imported %s into %s", self.name, source, path)
-        return load_interactions(path, self.name)
+            self._prepare(path)
+        return load_interactions(path, self.name, self.val_share)
 
-    def _import(self, source: Path) -> Interactions:
-        frame = self._read(source)
-        times = self._times(frame)
-        keep = np.ones(len(frame), bool)
-        if self.min_rating is not None:
-            keep &= self._numbers(frame, self.rating) >= self.min_rating
-        (users, user_ids), (items, item_ids) = (_numbered(frame[column]) for column in (self.user, self.item))
-        kept = np.flatnonzero(keep)
-        order = kept[np.argsort(times[kept], kind="stable")]  # of a repeated pair the earliest counts
-        users, items, times = users[order], items[order], times[order]
-        _, first = np.unique(users * len(item_ids) + items, return_index=True)
-        first.sort()
-        if len(first) < len(users):
-            log.info("%s: %d repeated interactions were merged", self.name, len(users) - len(first))
-        users, items, times = users[first], items[first], times[first]
-        core = _k_core(users, items, self.k_core)
-        users, items, times = users[core], items[core], times[core]
-        if len(users) < 10:
+    def _prepare(self, path: Path) -> None:
+        with workplace() as (connection, scratch):
+            arrays = self._import(Rows(connection, self._sources(connection, scratch), self._reading(), self.name))
+        check_writable(path, "data_dir")
+        write_arrays(path, arrays, compress=False)  # compression would take longer than the import
+        log.info("%s: imported %s into %s", self.name, self.path, path)
+
+    def _reading(self) -> Columns:
+        drop = self.missing_values == "drop"
+        return Columns(self.user, self.item, self.rating, self.timestamp, self.time_format, self.strip, drop)
+
+    def _sources(self, connection: DuckDBPyConnection, scratch: Path) -> dict[str, Source]:
+        dialect = Dialect(self.format, self.separator, self.quote, self.header, self.multiline, self.encoding)
+        sources = {}
+        for part, path in self._paths().items():
+            (scratch / part).mkdir()
+            sources[part] = open_source(connection, path, dialect, self._columns(), scratch / part)
+        return sources
+
+    def _import(self, rows: Rows) -> dict[str, np.ndarray]:
+        """The arrays of the prepared file."""
+        dropped = rows.filter(self.min_rating)
+        counts = rows.part_counts()
+        users, items, user_ids, item_ids = rows.numbered()
+        num_users, num_items = len(user_ids), len(item_ids)
+        first = first_occurrences(users, items, num_users, num_items)
+        distinct = int(np.count_nonzero(first))
+        if len(counts) > 1:
+            distinct = sum(
+                int(np.count_nonzero(first_occurrences(users[place], items[place], num_users, num_items)))
+                for place in _slices(counts).values()
+            )
+            counts = {part: int(np.count_nonzero(first[place])) for part, place in _slices(counts).items()}
+        users, items = users[first], items[first]
+        core = k_core(users, items, self.k_core)
+        users, items = users[core], items[core]
+        report = ImportReport(
+            source=rows.description,
+            rows=rows.count,
+            **dropped,
+            repeated=len(first) - distinct,
+            overlapping=distinct - len(core),
+            outside_core=len(core) - len(users),
+            kept=len(users),
+        )
+        log.info("%s: %s", self.name, report)
+        if len(users) < FEWEST:
             raise UserError(
-                f"{source}: {len(users)} interactions are left after the filters, too few to split; lower "
+                f"{self.path}: {len(users)} interactions are left after the filters, too few to split; lower "
                 "min_rating or k_core"
             )
-        kept_users, users = np.unique(users, return_inverse=True)
-        kept_items, items = np.unique(items, return_inverse=True)
-        if self.split == "time":
-            parts = temporal_split(users, times, self.val_share, self.test_share)
-            if len(parts["val"]) == 0:
-                raise UserError(f"{source}: no user has 3 interactions to split by time; take split=random")
-        else:
-            parts = random_split(len(users), self.val_share, self.test_share, stream(self.split_seed, "split"))
-        pairs = np.stack([users, items])
-        return Interactions.from_pairs(
-            self.name,
-            {split: pairs[:, parts[split]] for split in SPLITS},
-            len(kept_users),
-            len(kept_items),
-            user_ids[kept_users],
-            item_ids[kept_items],
+        users, kept_users = _renumbered(users, num_users)
+        items, kept_items = _renumbered(items, num_items)
+        arrays = {part: _pairs(users, items, places) for part, places in self._split(users, counts).items()}
+        return arrays | {
+            "num_users": np.int32(len(kept_users)),
+            "num_items": np.int32(len(kept_items)),
+            "user_ids": user_ids[kept_users],
+            "item_ids": item_ids[kept_items],
+            "import_report": json_array(asdict(report)),
+        }
+
+    def _split(self, users: np.ndarray, counts: dict[str, int]) -> Mapping[str, np.ndarray | slice]:
+        """Where the interactions of each part stand, in the order of time."""
+        if self.path_test is not None:
+            return _slices(counts)
+        if self.split == "random":
+            return random_split(len(users), self.val_share, self.test_share, stream(self.split_seed, "split"))
+        parts = temporal_split(users, self.val_share, self.test_share)
+        if len(parts["val"]) == 0:
+            raise UserError(f"{self.path}: no user has 3 interactions to split by time; take split=random")
+        return parts
+
+
+def import_frame(frame: pd.DataFrame, **settings) -> Interactions:
+    """Import a log that is in memory already, without writing a prepared file.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A row for each interaction.
+    settings
+        Those of `Log`; `path` and what tells how a file is written do not apply.
+
+    Raises
+    ------
+    UserError
+        As `Log.load`.
+    """
+    source = Log(path="DataFrame", **settings)
+    with workplace() as (connection, _):
+        arrays = source._import(
+            Rows(connection, {"train": open_frame(connection, frame, source.path)}, source._reading(), source.name)
         )
-
-    def _read(self, source: Path) -> pd.DataFrame:
-        """The named columns; ids have no gaps and are not floating-point numbers."""
-        try:
-            frame = self._read_parquet(source) if source.suffix == ".parquet" else self._read_text(source)
-        except ImportError:
-            raise UserError(f"{source}: reading Parquet needs pyarrow; install it with pip install pyarrow") from None
-        except UserError:
-            raise
-        except pd.errors.ParserWarning:
-            raise UserError(f"{source}: rows have more fields than the header names; name all columns in it") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{source} is not in UTF-8 ({error.reason}); convert it, as iconv does") from None
-        except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
-            raise UserError(f"{source} cannot be read as a table ({error})") from None
-        for column in (self.user, self.item):
-            values = frame[column]
-            if values.isna().any():
-                raise UserError(f"{source}: column '{column}' is empty in {self._row(values.isna())}; remove that row")
-            if pd.api.types.is_float_dtype(values):
-                raise UserError(f"{source}: column '{column}' holds floating-point numbers; ids are integers or text")
-            if pd.api.types.is_integer_dtype(values):
-                continue
-            broken = values.astype(str).str.contains("\n", regex=False)
-            if broken.any():
-                raise UserError(
-                    f"{source}: column '{column}' holds a line break in record {int(np.flatnonzero(broken)[0]) + 1}; "
-                    "most likely a quotation mark was opened and not closed there"
-                )
-        return frame
-
-    def _read_parquet(self, source: Path) -> pd.DataFrame:
-        """Of a wide log only what is needed."""
-        from pyarrow.parquet import read_schema
-
-        return pd.read_parquet(source, columns=self._columns_among(read_schema(source).names, source))
-
-    def _read_text(self, source: Path) -> pd.DataFrame:
-        """The columns as text, rows with more fields than the header refused.
-
-        All columns are parsed, since only so the number of fields is checked, but few rows of the others kept at once.
-        """
-        separator = self.separator or SEPARATORS.get(source.suffix)
-        if separator is None:
-            raise UserError(f"{source}: an ending other than .csv, .tsv or .parquet needs the setting 'separator'")
-        quoted = len(separator) == 1 and separator != "\t"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            reader = pd.read_csv(
-                source,
-                sep=separator if len(separator) == 1 else re.escape(separator),  # pandas takes it as an expression
-                header=0 if self.header else None,
-                index_col=False,  # else rows longer than the header make an index of their first field
-                quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-                dtype=str,
-                keep_default_na=False,
-                na_values=[""],
-                skip_blank_lines=False,
-                engine="c" if len(separator) == 1 else "python",
-                chunksize=CHUNK,
-            )
-            parts = []
-            with reader:
-                for part in reader:
-                    part.columns = [str(column) for column in part.columns]
-                    parts.append(part[self._columns_among(part.columns, source)])
-        return pd.concat(parts, ignore_index=True)
-
-    def _columns_among(self, names: Collection[str], source: Path) -> list[str]:
-        """The columns that are read, all of which the file must have."""
-        columns = self._columns()
-        for column in columns:
-            if column not in names:
-                raise unknown(f"{source}: column", column, names)
-        return columns
-
-    def _times(self, frame: pd.DataFrame) -> np.ndarray:
-        """(rows,) float64 or int64; zeros where the log has no times."""
-        if self.timestamp is None:
-            return np.zeros(len(frame), np.int64)
-        column = frame[self.timestamp]
-        times = pd.to_numeric(column, errors="coerce").where(column.notna())  # a missing date would become a number
-        if times.isna().all():
-            times = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-        if times.isna().any():
-            raise UserError(
-                f"{self.path}: column '{self.timestamp}' holds {column[times.isna()].iloc[0]!r} in "
-                f"{self._row(times.isna())}; times must all be numbers, or all dates such as 2024-05-31T12:00:00"
-            )
-        return times.astype("int64").to_numpy() if times.dtype.kind == "M" else times.to_numpy()
-
-    def _numbers(self, frame: pd.DataFrame, column: str) -> np.ndarray:
-        numbers = pd.to_numeric(frame[column], errors="coerce")
-        if numbers.isna().any():
-            wrong = frame[column][numbers.isna()].iloc[0]
-            raise UserError(f"{self.path}: column '{column}' holds {wrong!r} in {self._row(numbers.isna())}, no number")
-        return numbers.to_numpy()
-
-    def _row(self, wrong: pd.Series) -> str:
-        """Where the first wrong value stands, as a text editor counts lines."""
-        position = int(np.flatnonzero(wrong)[0])
-        if self.path.endswith(".parquet"):
-            return f"row {position}"
-        return f"line {position + (2 if self.header else 1)}"
+    return Interactions.from_arrays(source.name, arrays)
 
 
-def _file_hash(path: Path) -> str:
-    """SHA-256, of a file larger than memory, too."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+def _slices(counts: dict[str, int]) -> dict[str, slice]:
+    """Where each part stands, one after the other."""
+    bounds = np.cumsum([0, *counts.values()]).tolist()
+    return {part: slice(start, end) for part, start, end in zip(counts, bounds, bounds[1:], strict=False)}
 
 
-def _numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the distinct ids, ascending, each row has; and they, integers as they are, anything else as text."""
-    integers = pd.api.types.is_integer_dtype(column)
-    numbers, ids = pd.factorize(column if integers else column.astype(str), sort=True)
-    return numbers, ids.to_numpy() if integers else ids.to_numpy().astype(str)  # can be saved without pickling
+def _pairs(users: np.ndarray, items: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
+    """(2, places) int32, side by side, so that only one of them is copied twice."""
+    taken = users[places]
+    pairs = np.empty((2, len(taken)), np.int32)
+    pairs[0] = taken
+    del taken
+    pairs[1] = items[places]
+    return pairs
 
 
-def _k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the interactions in which user and item have k interactions each among those kept."""
-    kept = np.arange(len(users))
-    while len(kept):
-        enough = (np.bincount(users[kept])[users[kept]] >= k) & (np.bincount(items[kept])[items[kept]] >= k)
-        if enough.all():
-            break
-        kept = kept[enough]
-    return kept
+def _renumbered(ids: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of 0..size-1 without gaps, in the old order, (E,) int32; and which the old ones were, (kept,) int64."""
+    there = np.zeros(size, bool)
+    there[ids] = True
+    return (np.cumsum(there, dtype=np.int32) - np.int32(1))[ids], np.flatnonzero(there)
+
+
+def _add_content(digest: hashlib._Hash, path: Path) -> None:
+    """Add a file, which may be larger than memory, or all files of a folder with their names to a hash."""
+    for source in source_files(path):
+        if source != path:
+            digest.update(str(source.relative_to(path)).encode())
+        with open(source, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)

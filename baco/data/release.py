@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from omegaconf import MISSING
 
 from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
 from baco.errors import UserError
@@ -44,11 +45,11 @@ class Release(Validated):
         The part of the training pairs that is held out for validation where the prepared file has no `val`.
     """
 
-    name: str = "???"
+    name: str = MISSING
     budget: float | None = None
-    num_users: int = "???"
-    num_items: int = "???"
-    num_interactions: int = "???"
+    num_users: int = MISSING
+    num_items: int = MISSING
+    num_interactions: int = MISSING
     file: str = "interactions.npz"
     folder: str | None = None
     blobs: dict[str, str] | None = None
@@ -104,7 +105,7 @@ class Release(Validated):
             f"code/datasets/{self.folder}) into {path.parent}, or point BACO_DATA_DIR to the folder with {self.name}/"
         )
         url = f"{RELEASE_URL}/{self.folder}/{split}.pt"
-        content = published_file(self.name, path.with_name(f"{split}.pt"), url, self.blobs[split], advice)
+        content = published_file(self.name, path.with_name(f"{split}.pt"), url, (self.blobs or {})[split], advice)
         return torch.load(io.BytesIO(content), weights_only=True).numpy().astype(np.int32)
 
 

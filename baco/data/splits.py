@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 
 def random_split(
@@ -15,20 +16,32 @@ def random_split(
     return {"val": order[:num_val], "test": order[num_val : num_val + num_test], "train": order[num_val + num_test :]}
 
 
-def temporal_split(users: np.ndarray, times: np.ndarray, val_share: float, test_share: float) -> dict[str, np.ndarray]:
+def temporal_split(users: np.ndarray, val_share: float, test_share: float) -> dict[str, np.ndarray]:
     """Positions of each split: the latest interactions of each user for the test, those before them for validation.
 
     Of a user with n interactions, `round(share * n)` are held out; at least one for each split is, and one is left for
-    training, when n >= 3, and none is held out when n < 3. Equal times keep the order of the input.
+    training, when n >= 3, and none is held out when n < 3.
+
+    Parameters
+    ----------
+    users : (E,) integers
+        Of the interactions in the order of time; equal times keep this order.
     """
-    order = np.lexsort((np.arange(len(users)), times, users))
     counts = np.bincount(users)
-    starts = np.cumsum(counts) - counts
-    owner = users[order]
-    remaining = (starts + counts)[owner] - np.arange(len(users))  # 1 for a user's latest interaction
     enough = counts >= 3
-    num_test = np.where(enough, np.clip(np.rint(test_share * counts), 1, counts - 2), 0)
-    num_val = np.where(enough, np.clip(np.rint(val_share * counts), 1, counts - num_test - 1), 0)
-    is_test = remaining <= num_test[owner]
-    is_val = ~is_test & (remaining <= (num_test + num_val)[owner])
-    return {"train": order[~is_test & ~is_val], "val": order[is_val], "test": order[is_test]}
+    num_test = np.where(enough, np.clip(np.rint(test_share * counts), 1, counts - 2), 0).astype(np.int64)
+    num_val = np.where(enough, np.clip(np.rint(val_share * counts), 1, counts - num_test - 1), 0).astype(np.int64)
+    parts = _parts_by_rank(users, counts - num_val - num_test, counts - num_test)
+    return {split: np.flatnonzero(parts == part) for part, split in enumerate(("train", "val", "test"))}
+
+
+@njit(cache=True)
+def _parts_by_rank(users: np.ndarray, first_val: np.ndarray, first_test: np.ndarray) -> np.ndarray:
+    """(E,) uint8: 0, or 1 and 2 from a user's `first_val`-th and `first_test`-th interaction on."""
+    ranks = np.zeros(len(first_val), np.int64)
+    parts = np.zeros(len(users), np.uint8)
+    for place, user in enumerate(users):
+        if ranks[user] >= first_val[user]:
+            parts[place] = 2 if ranks[user] >= first_test[user] else 1
+        ranks[user] += 1
+    return parts

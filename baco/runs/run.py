@@ -325,7 +325,7 @@ def describe_data(data: Interactions) -> dict:
         "num_items": data.num_items,
         **{split: getattr(data, split).num_edges for split in SPLITS},
         "report": asdict(data.report),
-    }
+    } | ({} if data.import_report is None else {"import_report": asdict(data.import_report)})
 
 
 def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency) -> dict:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from baco.data.interactions import save_interactions
+from baco.files import read_arrays
 from baco.registry import METHODS, method_class
 from baco.runs.experiments import GROUPS
 from baco.runs.record import record_arrays, unpack_hits
@@ -237,9 +238,9 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
     sizes = record["dataset"]
     assert sizes["name"] == "shop"
     assert sizes["train"] + sizes["val"] + sizes["test"] == len(kept)
-    with np.load(workplace.path / "tables.npz") as archive:
-        assert set(archive["user_ids"]) == set(kept["customer"])
-        assert set(archive["item_ids"]) == set(kept["article"])
+    exported = read_arrays(workplace.path / "tables.npz")
+    assert set(exported["user_ids"]) == set(kept["customer"])
+    assert set(exported["item_ids"]) == set(kept["article"])
 
 
 @pytest.mark.parametrize(

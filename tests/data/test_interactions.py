@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.data.interactions import SPLITS, Interactions, load_interactions, save_interactions
+from baco.data.interactions import SPLITS, ImportReport, Interactions, load_interactions, save_interactions
 from baco.data.splits import random_split, temporal_split
 from baco.errors import UserError
 
@@ -123,15 +123,15 @@ def test_random_split_is_a_partition(count, seed):
 @given(st.integers(3, 60), st.floats(0.01, 0.98), st.floats(0.01, 0.98))
 def test_whatever_the_shares_a_user_keeps_something_to_learn_from(count, val_share, other):
     test_share = other * (0.99 - val_share)
-    parts = temporal_split(np.zeros(count, int), np.arange(count), val_share, test_share)
+    parts = temporal_split(np.zeros(count, int), val_share, test_share)
     assert min(map(len, parts.values())) >= 1
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(count))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60))
 def test_temporal_split_holds_out_each_users_latest(events):
-    users, times = np.array(events).T
-    parts = temporal_split(users, times, 0.2, 0.2)
+    users, times = np.array(sorted(events, key=lambda event: event[1])).T
+    parts = temporal_split(users, 0.2, 0.2)
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(users)))
     for user in set(users.tolist()):
         mine = {split: times[part[users[part] == user]] for split, part in parts.items()}
@@ -148,3 +148,18 @@ def test_real_beauty_is_the_authors_split(beauty):
     report = beauty.report
     assert (report.duplicates, report.overlaps) == (0, 0)
     assert (report.users_without_training, report.items_without_training) == (3, 1)
+
+
+def test_ids_in_bytes_are_text(tmp_path):
+    ids = {"user_ids": np.array(list("abcd"), "S"), "item_ids": np.array(["ä".encode(), b"b", b"c"])}
+    np.savez(tmp_path / "f.npz", **arrays(**ids))
+    data = load_interactions(tmp_path / "f.npz", "d")
+    assert data.user_ids.tolist() == ["a", "b", "c", "d"] and data.item_ids.tolist() == ["ä", "b", "c"]
+
+
+def test_an_import_report_stays_with_the_data(tmp_path):
+    report = ImportReport("log.csv (text)", 10, 1, 1, 1, 0, 1, 6)
+    data = Interactions.from_pairs("d", {k: np.array(v) for k, v in GOOD.items()}, 4, 3, import_report=report)
+    save_interactions(data, tmp_path / "f.npz")
+    assert load_interactions(tmp_path / "f.npz", "d").import_report == report
+    assert str(report).startswith("log.csv (text): 10 rows, 1 without an id dropped, 1 below min_rating dropped")

@@ -2,15 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baco.data.filters import k_core
 from baco.data.interactions import SPLITS
-from baco.data.logs import Log, _k_core
+from baco.data.logs import Log
+from baco.data.rows import Rows
 from baco.errors import UserError
 
 
-@pytest.fixture(autouse=True, params=[2**18, 3], ids=["at once", "by three rows"])
-def chunk(request, monkeypatch):
-    """How many rows of a text file are parsed at once."""
-    monkeypatch.setattr("baco.data.logs.CHUNK", request.param)
+@pytest.fixture(autouse=True, params=[2**23, 3], ids=["at once", "by three rows"])
+def block(request, monkeypatch):
+    """How many rows are taken out of the database at once."""
+    monkeypatch.setattr("baco.data.rows.BLOCK", request.param)
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ def test_a_separator_at_the_end_of_each_line_is_no_column(table, tmp_path):
     assert original_pairs(data) == set(zip(table["who"], table["what"].astype(str), strict=True))
 
 
-@pytest.mark.parametrize("separator", [" | ", "||", "$$", "\\t"])
+@pytest.mark.parametrize("separator", [" | ", "||", "$$", " <-> "])
 @pytest.mark.parametrize("header", [True, False])
 def test_a_separator_of_several_characters_is_no_expression(table, tmp_path, separator, header):
     pairs = table[["who", "what"]].astype(str).drop_duplicates()
@@ -149,7 +151,7 @@ def test_quotation_marks_between_tabs_are_part_of_the_ids(table, tmp_path, endin
         ("user,item,r\na,b,good\n", {"rating": "r", "min_rating": 3}, "column 'r' holds 'good' in line 2, no number"),
         ("user,item,t\na,b,1\na,c,soon\n", {"timestamp": "t", "split": "time"}, "column 't' holds 'soon' in line 3"),
         ("user,item\na,b,5\nc,d,4\n", {}, "rows have more fields than the header names; name all columns in it"),
-        ('user,item\na,b\n"c,d\ne,"f\n', {}, "column 'user' holds a line break in record 2; most likely a quotation"),
+        ('user,item\na,b\n"c,d\ne,"f\n', {}, "a quotation mark is opened and not closed in line 3; mend it"),
     ],
 )
 def test_bad_logs_are_named_with_line_and_column(tmp_path, text, settings, message):
@@ -193,10 +195,10 @@ def test_categories_are_ids_like_others(tmp_path):
 def test_of_a_wide_parquet_file_only_the_named_columns_are_read(table, tmp_path, monkeypatch):
     table.assign(story="long").to_parquet(tmp_path / "log.parquet")
     read = []
-    original = pd.read_parquet
-    monkeypatch.setattr(pd, "read_parquet", lambda *args, **more: read.append(original(*args, **more)) or read[0])
+    original = Rows._read
+    monkeypatch.setattr(Rows, "_read", lambda self, columns: read.append(list(columns)) or original(self, columns))
     Log(path=str(tmp_path / "log.parquet"), **columns(rating=None)).load(tmp_path)
-    assert list(read[0].columns) == ["who", "what", "when"]
+    assert read == [["user_id", "item_id", "time"]]
     with pytest.raises(UserError, match="column 'stories' is unknown; did you mean 'story'"):
         Log(path=str(tmp_path / "log.parquet"), **columns(rating="stories")).load(tmp_path)
 
@@ -234,7 +236,7 @@ def test_an_unknown_ending_needs_a_separator(tmp_path):
 
 
 def test_k_core_of_nothing_is_nothing():
-    assert len(_k_core(np.array([0, 1]), np.array([0, 1]), 2)) == 0
+    assert not k_core(np.array([0, 1]), np.array([0, 1]), 2).any()
 
 
 @pytest.mark.parametrize("unit", ["s", "ns"])
@@ -244,5 +246,5 @@ def test_a_missing_date_in_parquet_is_told(table, tmp_path, unit):
     Log(path=str(tmp_path / "whole.parquet"), **columns(), split="time").load(tmp_path)
     table.loc[7, "when"] = pd.NaT
     table.to_parquet(tmp_path / "gap.parquet")
-    with pytest.raises(UserError, match="column 'when' holds NaT in row 7; times must all be numbers, or all dates"):
+    with pytest.raises(UserError, match="column 'when' is empty in row 7; times must all be numbers, or all dates"):
         Log(path=str(tmp_path / "gap.parquet"), **columns(), split="time").load(tmp_path)
