@@ -30,7 +30,7 @@ test: lint  ## all tests, one process for each core, so with one thread of torch
 
 lint: $(INSTALLED)  ## style, the floors of the packages, and types
 	$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check --quiet .
-	$(VENV)/bin/lint-imports --no-logo 	$(VENV)/bin/lint-imports --no-logo	$(VENV)/bin/lint-imports --no-logo $(IN_VENV) -m mypy
+	$(VENV)/bin/lint-imports --no-logo && $(IN_VENV) -m mypy
 
 tables: $(INSTALLED)  ## the tables in results/tables, from the records in results/records
 	$(BACO) tables

@@ -13,6 +13,20 @@ class UserError(ValueError):
     """Bad input. The message names the file, row or key and says what to change; it is shown without a traceback."""
 
 
+class UnrecordedError(UserError):
+    """A run whose result was measured and could not be written.
+
+    Attributes
+    ----------
+    record : dict
+        What would have been written.
+    """
+
+    def __init__(self, message: str, record: dict):
+        super().__init__(message)
+        self.record = record
+
+
 class SettingError(UserError):
     """A setting that is unknown, missing or has an impossible value: `bits=9 must lie between 2 and 8`.
 

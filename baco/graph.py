@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csr_array, issparse
 
 from baco.errors import UserError
 
@@ -67,6 +67,11 @@ class Biadjacency:
     @classmethod
     def from_matrix(cls, matrix) -> Biadjacency:
         """Build from a SciPy sparse matrix or a dense array of shape (num_users, num_items); nonzero means 1."""
+        kind = np.asarray(matrix).dtype if not issparse(matrix) else matrix.dtype
+        if kind.kind not in "biuf":
+            raise UserError(f"the interaction matrix must hold numbers, not {kind}")
+        if kind == np.float16:  # of which SciPy makes no sparse matrix
+            matrix = matrix.astype(np.float32)
         matrix = coo_array(matrix)
         if matrix.ndim != 2:
             raise UserError(f"the interaction matrix must have two dimensions, not the shape {matrix.shape}")

@@ -97,3 +97,9 @@ def test_an_empty_side_and_nan_are_refused():
         Biadjacency.from_pairs(np.empty(0, int), np.empty(0, int), 0, 2)
     with pytest.raises(UserError, match="NaN"):
         Biadjacency.from_matrix(np.array([[1.0, np.nan]]))
+
+
+def test_matrices_of_half_precision_are_read_and_of_objects_refused():
+    np.testing.assert_array_equal(Biadjacency.from_matrix(np.eye(3, dtype=np.float16)).items, [0, 1, 2])
+    with pytest.raises(UserError, match="must hold numbers, not object"):
+        Biadjacency.from_matrix(np.array([[1, None]], object))

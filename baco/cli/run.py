@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from baco.cli.choices import list_choices
 from baco.cli.console import log_to_console
-from baco.errors import UserError
+from baco.errors import UnrecordedError, UserError
 from baco.runs.experiments import CONF, load_experiment
 from baco.runs.hydra_errors import reword
 from baco.runs.time_limit import AskedToEnd, TimeUp, time_limit
@@ -74,6 +75,9 @@ def run_command(arguments: list[str], program: str = "baco run") -> int:
     return int(session.failed)
 
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class Session:
     """The runs of one command. Launchers hand copies of it to their workers.
 
@@ -122,6 +126,8 @@ class Session:
             if self.in_worker:  # its parent must hear of it
                 raise UserError(str(error)) if isinstance(error, TimeUp) else error from None
             self.fail(error)
+            if isinstance(error, UnrecordedError):
+                self.records.append(error.record)  # it was measured, and is shown
             if isinstance(error, AskedToEnd):
                 raise  # the rest of a sweep has to end, too
 
@@ -150,7 +156,11 @@ class Session:
     def fail(self, error: BaseException) -> None:
         """Say what went wrong: one line if the user can mend it, a traceback if it is a defect of ours."""
         self.failed = True
-        if self.tracebacks or not isinstance(error, (UserError, TimeUp)):
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            print(
+                f"error: {error.filename or 'a file'} cannot be written ({error.strerror}); make room", file=sys.stderr
+            )
+        elif self.tracebacks or not isinstance(error, (UserError, TimeUp)):
             traceback.print_exception(error)
         else:
             print(f"error: {error}", file=sys.stderr)

@@ -13,6 +13,8 @@ from omegaconf import OmegaConf
 from baco.errors import UserError, unknown
 from baco.runs.experiments import CONF, GROUPS
 
+QUOTING = "a value with blanks, commas or special signs needs two pairs of quotes, as in \"key='a value, b=1'\""
+
 
 def reword(error: HydraException, multirun: bool = False) -> UserError:
     """Say what Hydra found wrong with overrides in one line that names the nearest known choice or key.
@@ -29,10 +31,10 @@ def reword(error: HydraException, multirun: bool = False) -> UserError:
     if launcher := re.search(r"hydra/launcher/(\w+)': Could not load", lines[0]):
         return UserError(f"hydra/launcher={launcher.group(1)} needs more packages: pip install -e '.[launchers]'")
     if several := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'", lines[0]):
-        return UserError(f"{several.group(1)} has several values: a sweep over them is baco run -m")
+        return UserError(f"{several.group(1)} has several values: a sweep over them is baco run -m; {QUOTING}")
     key = re.search(r"Could not override '([^']+)'", lines[0])
     if key is None:
-        return UserError(f"the command line cannot be read: {' '.join(lines[:2])}")
+        return UserError(f"the command line cannot be read: {lines[0]}; {QUOTING}")
     if key.group(1) == "grid":
         return UserError("a grid is added to the configuration: write +grid=NAME, or baco grid NAME")
     keys = {str(key) for key in OmegaConf.load(CONF / "config.yaml") if key not in ("defaults", "hydra")}

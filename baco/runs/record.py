@@ -16,7 +16,14 @@ from baco.runs.description import complete, distinguishing
 log = logging.getLogger(__name__)
 
 RECORD_SCHEMA = 1
-SECTIONS = {"id", "names", "labels", "config", "dataset", "size", "seconds", "metrics", "environment"}  # readers' needs
+NEEDED = (  # values that readers rely on
+    "id",
+    *(f"names.{key}" for key in ("dataset", "backbone", "method", "protocol")),
+    *(f"labels.{key}" for key in ("dataset", "backbone", "method")),
+    *(f"config.{key}.name" for key in ("backbone", "method", "protocol")),
+    *("config.dim", "config.seed", "dataset.fingerprint", "dataset.num_users", "dataset.num_items"),
+    *("size.parameters", "size.bytes", "seconds.clustering", "seconds.training", "metrics.test", "environment.device"),
+)
 RESULTS_VERSION = 1  # part of every id; raised when results change on purpose, after which older records do not count
 TEST_USERS = ("users", "num_relevant")  # the arrays that all records of one split have in common
 
@@ -84,7 +91,9 @@ def load_record(path: Path) -> dict | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA or not record.keys() >= SECTIONS:
+    if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
+        return None
+    if any(lookup(record, path) is None for path in NEEDED):
         return None
     if record.get("results_version", 1) != RESULTS_VERSION:
         return None

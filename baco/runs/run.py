@@ -24,7 +24,7 @@ from baco.embedding.codes import SIDES, Assignment
 from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import keys_under
+from baco.errors import UnrecordedError, keys_under
 from baco.evaluation.distance import distances, embeddings
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
@@ -176,7 +176,14 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
         elif "distance" in before and not config.force:
             record["distance"] = before["distance"]
         arrays = pack_hits(test.users, test.num_relevant, test.hits) | ids_per_row(tables)
-        save_record(config.results_dir, plan.name, record, arrays)
+        try:
+            save_record(config.results_dir, plan.name, record, arrays)
+        except OSError as error:
+            raise UnrecordedError(
+                f"the record {plan.path} cannot be written ({error.strerror}); make room, or give another results_dir, "
+                "and run it again: the last checkpoint is kept",
+                record,
+            ) from None
         log.info("recorded in %s", plan.path)
         if config.export is not None:
             export_model(config.export, tables, identity, config.dataset, data)

@@ -66,6 +66,9 @@ def parse(cfg: DictConfig) -> RunConfig:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
     except InterpolationResolutionError as error:
         raise UserError(f"a setting refers to what is not there: {str(error).splitlines()[0]}") from None
+    for group in GROUPS:
+        if not isinstance(plain.get(group), dict):
+            raise UserError(f"{group}=NAME must choose one of conf/{group}; `baco run --help` lists them")
     sections = {group: dict(plain.pop(group)) for group in GROUPS}
     source = _taken(sections, "dataset", "source")
     if source not in SOURCES:

@@ -60,7 +60,7 @@ def read_export(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"there is no file {path}; {advice}") from None
     except Exception as error:  # see `read_arrays`
         raise UserError(f"{path} cannot be read ({error}); {advice}") from None
-    if "model" not in arrays:
+    if "model" not in arrays or not {"tables", "config", "dataset"} <= from_json_array(arrays["model"]).keys():
         raise UserError(f"{path} does not say of which model it is; {advice}")
     return arrays
 

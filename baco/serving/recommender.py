@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,12 @@ class Recommender:
         with torch.no_grad():
             return cls(data, *backbone.final_embeddings(load_tables(arrays)))
 
-    def recommend(self, users: Sequence | None = None, k: int = 20) -> pd.DataFrame:
+    def recommend(self, users: Iterable | None = None, k: int = 20) -> pd.DataFrame:
         """The best items that users do not have yet.
 
         Parameters
         ----------
-        users : sequence, optional
+        users : iterable, optional
             Their ids, as the data have them or as text; None: all.
         k : int
             Items for each user; fewer where a user has nearly all.
@@ -85,9 +86,9 @@ class Recommender:
         UserError
             When the data do not have a user.
         """
-        if k < 1:
-            raise UserError(f"k={k} must be 1 or more")
-        numbers = np.arange(self.data.num_users) if users is None else self._numbers(users)
+        if not isinstance(k, Integral) or k < 1:
+            raise UserError(f"k={k} must be a whole number, 1 or more")
+        numbers = np.arange(self.data.num_users) if users is None else self._numbers(list(users))
         ranked = rank_items(self.users, self.items, numbers, self._known, self._tie_order, k)
         row, rank = np.nonzero(ranked != NO_ITEM)
         user, item = numbers[row], ranked[row, rank]
@@ -117,7 +118,7 @@ class Recommender:
         """Of each user's embedding, by its id as text."""
         return {str(one): number for number, one in enumerate(self._user_ids)}
 
-    def _numbers(self, users: Sequence) -> np.ndarray:
+    def _numbers(self, users: list) -> np.ndarray:
         """(len(users),) int64: their positions in the embeddings."""
         position = self._position
         strangers = [user for user in users if str(user) not in position]

@@ -53,9 +53,15 @@ class Checkpoint:
         return time.monotonic() - self._saved_at >= self.every
 
     def save(self, state: dict) -> None:
-        """Replace the file, all of it or nothing. `state` holds tensors and plain values."""
-        with atomic_path(self.path) as temporary:
-            torch.save({"made_by": self.made_by, "state": state}, temporary)
+        """Replace the file, all of it or nothing. `state` holds tensors and plain values.
+
+        What cannot be written, as on a full disk, is a warning: the file stays as it was and the training goes on.
+        """
+        try:
+            with atomic_path(self.path) as temporary:
+                torch.save({"made_by": self.made_by, "state": state}, temporary)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+            log.warning("the checkpoint %s cannot be written (%s); the training goes on without it", self.path, error)
         self._saved_at = time.monotonic()
 
     def remove(self) -> None:

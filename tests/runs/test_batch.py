@@ -17,8 +17,6 @@ from baco.errors import UserError
 from baco.runs import batch
 from baco.runs.batch import Places, collect, pack, run_batch
 from baco.runs.record import (
-    RECORD_SCHEMA,
-    SECTIONS,
     load_records,
     pack_hits,
     record_arrays,
@@ -27,6 +25,7 @@ from baco.runs.record import (
     save_record,
     unpack_hits,
 )
+from tests.records import blank_record
 
 # Records once, fails once, and then hears nothing any more; `sys.argv` has what `baco run` would get.
 WORKER = """
@@ -50,10 +49,12 @@ def worker(program: str) -> tuple[str, ...]:
 
 def saved(results: Path, seed: int, users: int = 3, **changes) -> str:
     """A record as a run leaves it, with `seed` hits of each user; its name."""
-    config = {"seed": seed, "method": {"name": "baco"}}
-    names = {"dataset": "beauty", "backbone": "mf", "method": "baco"}
-    record = {section: {} for section in SECTIONS} | {"schema": RECORD_SCHEMA, "id": record_id(config)}
-    record |= {"config": config, "names": names, "dataset": {"fingerprint": "f" * 64}} | changes
+    groups = {"backbone": "mf", "method": "baco", "protocol": "fast"}
+    config = {group: {"name": name} for group, name in groups.items()} | {"seed": seed, "dim": 64}
+    names = {"dataset": "beauty"} | groups
+    dataset = {"fingerprint": "f" * 64}
+    record = blank_record(id=record_id(config), config=config, names=names, dataset=dataset)
+    record |= changes
     name = record_name("beauty", "mf", "baco", record_id(config))
     hits = np.tile(np.arange(10) < seed, (users, 1))
     save_record(results / "records", name, record, pack_hits(np.arange(users), np.full(users, 60), hits))

@@ -13,8 +13,9 @@ from baco.runs import grid as grids
 from baco.runs.experiments import CONF
 from baco.runs.grid import Grid, State, apply_overrides, locate_failure
 from baco.runs.lock import hold_lock
-from baco.runs.record import RECORD_SCHEMA, pack_hits, record_id, save_record
+from baco.runs.record import pack_hits, record_id, save_record
 from baco.runs.run import Plan
+from tests.records import blank_record
 
 TINY = [
     "dataset=synthetic",
@@ -46,15 +47,13 @@ class Laboratory:
         self.ran.append(what)
         if what in self.failing:
             raise UserError(f"{what} cannot be")
-        record = {
-            "schema": RECORD_SCHEMA,
-            "id": record_id(plan.identity),
-            "config": plan.identity,
-            "seconds": {"clustering": 0.0, "training": self.seconds, "validation": 0.0, "test": 0.0},
-            "environment": {"device": "cpu"},
-            "dataset": {"fingerprint": plan.data.fingerprint},
-            **{section: {} for section in ("names", "labels", "size", "metrics")},
-        }
+        record = blank_record(
+            id=record_id(plan.identity),
+            config=plan.identity,
+            seconds={"clustering": 0.0, "training": self.seconds, "validation": 0.0, "test": 0.0},
+            environment={"device": "cpu"},
+            dataset={"fingerprint": plan.data.fingerprint},
+        )
         save_record(config.results_dir, plan.name, record, pack_hits(np.arange(2), np.ones(2), np.ones((2, 5), bool)))
         return record
 

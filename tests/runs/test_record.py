@@ -1,5 +1,6 @@
 """Records, and lists of them."""
 
+import json
 import subprocess
 import sys
 
@@ -318,3 +319,9 @@ def test_the_commands(tmp_path):
     assert closed.stderr == ""
     nothing = command("records", "--results", tmp_path, "--dataset", "gowalla")
     assert nothing.returncode == 1 and "there is no such record" in nothing.stderr
+
+
+def test_a_record_with_empty_sections_does_not_count(tmp_path, caplog):
+    sections = ("names", "labels", "config", "dataset", "size", "seconds", "metrics", "environment")
+    (tmp_path / "z.json").write_text(json.dumps({"schema": 1, "id": "x"} | {section: {} for section in sections}))
+    assert load_records(tmp_path) == [] and "z.json" in caplog.text

@@ -93,15 +93,24 @@ def test_without_ids_of_a_source_positions_are_the_ids(tmp_path):
     assert found["user"].tolist() == [39, 39, 0, 0] and found["item"].between(0, 29).all()
 
 
+def test_users_may_come_from_an_iterator(exported, tmp_path):
+    served = Recommender.load(exported[0], tmp_path)
+    pd.testing.assert_frame_equal(served.recommend(iter(["u1", "u0"]), 2), served.recommend(["u1", "u0"], 2))
+
+
 def test_what_cannot_be_served_is_told(exported, tmp_path):
     path, _, _ = exported
     served = Recommender.load(path, tmp_path)
     with pytest.raises(UserError, match="user 'u99' has no interaction in 'custom'; such as 'u0' have"):
         served.recommend(["u1", "u99"])
-    with pytest.raises(UserError, match="k=0 must be 1 or more"):
-        served.recommend(k=0)
+    for k in (0, 2.5):
+        with pytest.raises(UserError, match=f"k={k} must be a whole number, 1 or more"):
+            served.recommend(k=k)
     with pytest.raises(UserError, match=r"there is no file .*none\.npz; it must be the export of a run"):
         Recommender.load(tmp_path / "none.npz", tmp_path)
+    write_arrays(tmp_path / "foreign.npz", {"model": json_array({})})
+    with pytest.raises(UserError, match=r"foreign\.npz does not say of which model it is"):
+        Recommender.load(tmp_path / "foreign.npz", tmp_path)
     (tmp_path / "broken.npz").write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match=r"broken\.npz cannot be read"):
         Recommender.load(tmp_path / "broken.npz", tmp_path)

@@ -328,3 +328,24 @@ def test_checkpoints_are_saved_at_times_only(planted, tmp_path):
     path = tmp_path / "checkpoint"
     trainer_for(planted).fit(tables_for(planted), checkpoint=Checkpoint(path, 3600, {}))
     assert not path.exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
+def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_old_one_stays(
+    planted, tmp_path, monkeypatch, caplog, error
+):
+    path = tmp_path / "checkpoint"
+    checkpoint = Checkpoint(path, 0, {})
+    checkpoint.save({"epoch": 1})
+
+    def full(content, target):
+        target.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    report = trainer_for(planted).fit(tables_for(planted), checkpoint=Checkpoint(path.with_name("other"), 0, {}))
+    checkpoint.save({"epoch": 2})
+    monkeypatch.undo()
+    assert report.epochs > 1 and "cannot be written" in caplog.text
+    assert checkpoint.load(torch.device("cpu")) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"], "nothing half-written is left"
