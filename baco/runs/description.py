@@ -18,6 +18,7 @@ from baco.errors import UserError
 from baco.runs.experiments import CONF, GROUPS, Settings
 from baco.validation import LIMITS, Limits, Validated, setting
 
+MOST_DIM = 4096  # code is compiled for each width; for one far beyond, that would not end
 BEFORE = "before"  # the key of a field's metadata
 
 
@@ -41,7 +42,7 @@ class RunSettings(Validated):
     budget_unit: str
     popularity: float = deciding(before=0.0, at_least=0, at_most=1)
     start: str = deciding(before="normal")
-    dim: int = deciding(at_least=1)
+    dim: int = deciding(at_least=1, at_most=MOST_DIM)
     seed: int = deciding(at_least=0)
     device: str
     threads: int | None
