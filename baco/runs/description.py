@@ -18,7 +18,7 @@ from baco.errors import UserError
 from baco.runs.experiments import CONF, GROUPS, Settings
 from baco.validation import LIMITS, Limits, Validated, setting
 
-MOST_DIM = 4096  # code is compiled for each width; for one far beyond, that would not end
+MOST_DIM = 1000  # the width is the length of a tuple in compiled code, and numba takes none that is longer
 BEFORE = "before"  # the key of a field's metadata
 
 
