@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def log_to_console() -> None:
@@ -10,3 +13,12 @@ def log_to_console() -> None:
     console = logging.StreamHandler()
     console.setLevel(logging.INFO)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
+
+
+def explain(error: OSError | UnicodeEncodeError) -> str | None:
+    """What stands in the way of output, and the mend; None for an error of another kind."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"this terminal's encoding, {error.encoding}, lacks a letter of the output; set PYTHONIOENCODING=utf-8"
+    if error.errno in DISK_FULL:
+        return f"{error.filename or 'the output'} cannot be written ({error.strerror}); make room"
+    return None

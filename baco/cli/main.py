@@ -7,6 +7,7 @@ import os
 import sys
 
 from baco.cli import batches, recommend, records
+from baco.cli.console import explain
 from baco.errors import UserError
 
 
@@ -16,6 +17,13 @@ def main() -> None:
         status = call(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # its reader, such as `head`, has enough; what is left must not fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except (OSError, UnicodeEncodeError) as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        print(f"error: {explained}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     sys.exit(status)

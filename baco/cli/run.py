@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -16,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from baco.cli.choices import list_choices
-from baco.cli.console import log_to_console
+from baco.cli.console import explain, log_to_console
 from baco.errors import UnrecordedError, UserError
 from baco.runs.experiments import CONF, load_experiment
 from baco.runs.hydra_errors import reword
@@ -59,6 +58,10 @@ def run_command(arguments: list[str], program: str = "baco run") -> int:
         session.fail(reword(error, multirun=not {"-m", "--multirun"}.isdisjoint(arguments)))
     except UserError as error:  # of a launcher's worker
         session.fail(error)
+    except ValueError as error:
+        if not str(error).startswith(HYDRA_REFUSALS):
+            raise
+        session.fail(UserError(f"the command line cannot be read: {error}"))
     except RuntimeError as error:
         if "srun" not in str(error):
             raise
@@ -75,7 +78,7 @@ def run_command(arguments: list[str], program: str = "baco run") -> int:
     return int(session.failed)
 
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+HYDRA_REFUSALS = ("Config group override must be", "The --resolve flag")  # in bare ValueErrors
 
 
 class Session:
@@ -156,10 +159,9 @@ class Session:
     def fail(self, error: BaseException) -> None:
         """Say what went wrong: one line if the user can mend it, a traceback if it is a defect of ours."""
         self.failed = True
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            print(
-                f"error: {error.filename or 'a file'} cannot be written ({error.strerror}); make room", file=sys.stderr
-            )
+        explained = explain(error) if isinstance(error, (OSError, UnicodeEncodeError)) else None
+        if explained is not None:
+            print(f"error: {explained}", file=sys.stderr)
         elif self.tracebacks or not isinstance(error, (UserError, TimeUp)):
             traceback.print_exception(error)
         else:

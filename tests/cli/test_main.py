@@ -1,9 +1,17 @@
 """How the command `baco` finds what it is asked for, without doing it."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from baco.cli import grid
 from baco.cli.main import call
+from tests.cli.workplace import ROOT
+from tests.records import blank_record
 
 
 def ends(arguments: list[str]) -> int:
@@ -49,3 +57,29 @@ def test_a_grid_is_a_run_with_its_name(monkeypatch, arguments, handed_on):
 )
 def test_a_grid_without_a_name_says_so(capsys, arguments, message):
     assert ends(["grid", *arguments]) == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        ({"stdout": "/dev/full"}, "the output cannot be written"),
+        ({"PYTHONIOENCODING": "ascii"}, "set PYTHONIOENCODING=utf-8"),
+    ],
+    ids=["full", "ascii"],
+)
+def test_output_that_cannot_be_written_is_one_line(tmp_path, stream, message):
+    if "stdout" in stream and not Path(stream["stdout"]).exists():
+        pytest.skip("there is no /dev/full here")
+    for key in ("records", "tables"):
+        (tmp_path / key).mkdir()
+    record = blank_record(id="x", labels={"method": "Größe", "dataset": "d", "backbone": "b"}, seconds={"search": 0.0})
+    for key in ("backbone", "method", "protocol"):
+        record["config"][key] = {"name": "x"}
+    record["dataset"]["fingerprint"] = "f" * 64
+    (tmp_path / "records" / "a.json").write_text(json.dumps(record))
+    command = [sys.executable, "-m", "baco", "records", "--results", tmp_path]
+    with open(stream.pop("stdout", tmp_path / "out"), "w") as out:
+        done = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | stream, check=False
+        )
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr

@@ -303,6 +303,8 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["dataset=custom", "dataset.path=missing.csv"], r"dataset\.path=missing\.csv cannot be read"),
         (["export=."], "export: . cannot be written"),
         (["budget"], "the command line cannot be read"),
+        (["method=null"], "the command line cannot be read: Config group override must be"),
+        (["--resolve"], "the command line cannot be read: The --resolve flag"),
         (["~method"], "method=NAME must choose one of conf/method"),
         (["dataset.path=r=1.csv"], r"needs two pairs of quotes, as in \"key='a value, b=1'\""),
         (["method=full,baco"], "method=full,baco has several values: a sweep over them is baco run -m"),
