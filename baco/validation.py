@@ -54,10 +54,10 @@ class Limits:
                 raise SettingError(key, value, f"must be {self}{nearest(str(value), self.one_of)}")
         elif not isinstance(value, Real):
             raise SettingError(key, value, "must be a number")
-        elif not self._holds(float(value)):
+        elif not self._holds(value):
             raise SettingError(key, value, f"must {'lie' if self._is_range else 'be'} {self}")
 
-    def _holds(self, number: float) -> bool:
+    def _holds(self, number: Any) -> bool:
         """Whether a number is within the bounds; NaN never is."""
         return self.at_least <= number <= self.at_most and self.above < number < self.below
 

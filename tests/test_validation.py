@@ -124,3 +124,8 @@ def test_only_settings_have_a_key_to_prefix():
 def test_an_error_outlives_its_process():
     error = pickle.loads(pickle.dumps(SettingError("bits", 9, "must lie between 2 and 8").under("method.")))
     assert (error.key, error.value) == ("method.bits", 9) and str(error) == "method.bits=9 must lie between 2 and 8"
+
+
+def test_a_number_beyond_all_floats_is_refused_as_any_other():
+    with pytest.raises(SettingError, match="must be at most 3"):
+        Limits(at_most=3).check("size", 10**400)
