@@ -136,7 +136,7 @@ def run(plan: Plan) -> dict:
         check_replaceable(config.export, plan.identity)
     full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.identity))
     with hold_lock(plan.lock_path):
-        return plan.done() or _run(plan, device, full)  # whoever had the claim until now may have recorded it
+        return plan.done() or _run(plan, device, full)  # whoever held the lock until now may have recorded it
 
 
 def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None) -> dict:

@@ -43,7 +43,7 @@ class Trainer:
     Parameters
     ----------
     start : str
-        Of tables that are `initialized`, see `first_values`.
+        How `initialize` draws first values, see `first_values`.
     full_checkpoint : Checkpoint, optional
         For the full model, where a method trains it before the training proper.
 
