@@ -1,7 +1,7 @@
-"""Names of methods and backbones, as configurations spell them, and of kinds of tables, as exports do.
+"""Names of methods, backbones and losses, as configurations spell them, and of kinds of tables, as exports do.
 
 A class registers itself with one decorator; looking a name up imports `baco`'s own classes and every module of the
-`baselines` package first. A new method is therefore one class and one YAML, and no list has to be extended.
+`baselines` package first. A new method or loss is therefore one class and one YAML, and no list has to be extended.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from baco.errors import unknown
 
 METHODS: dict[str, type[Any]] = {}
 BACKBONES: dict[str, type[Any]] = {}
+LOSSES: dict[str, type[Any]] = {}
 TABLES: dict[str, type[Any]] = {}
 
 
@@ -27,6 +28,11 @@ def register_method(name: str) -> Callable[[type], type]:
 def register_backbone(name: str) -> Callable[[type], type]:
     """Class decorator: make a backbone known by that name."""
     return _register(BACKBONES, name)
+
+
+def register_loss(name: str) -> Callable[[type], type]:
+    """Class decorator: make a training loss known by that name."""
+    return _register(LOSSES, name)
 
 
 def register_tables(name: str) -> Callable[[type], type]:
@@ -42,6 +48,11 @@ def method_class(name: str) -> type[Any]:
 def backbone_class(name: str) -> type[Any]:
     """The backbone of that name; an unknown name is an error that suggests the nearest known one."""
     return _find(BACKBONES, "backbone", name)
+
+
+def loss_class(name: str) -> type[Any]:
+    """The loss of that name; an unknown name is an error that suggests the nearest known one."""
+    return _find(LOSSES, "loss", name)
 
 
 def tables_class(name: str) -> type[Any]:
@@ -73,6 +84,7 @@ def _import_all() -> None:
     importlib.import_module("baco.embedding.codebook")
     importlib.import_module("baco.coclustering.baco")
     importlib.import_module("baco.coclustering.baco_plus")
-    package = importlib.import_module("baselines")
-    for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__)):
-        importlib.import_module(f"baselines.{module}")
+    for package in ("baco.losses", "baselines"):
+        path = importlib.import_module(package).__path__
+        for module in sorted(found.name for found in pkgutil.iter_modules(path)):
+            importlib.import_module(f"{package}.{module}")

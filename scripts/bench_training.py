@@ -28,11 +28,11 @@ from baco.compressors.budget import Budget
 from baco.data.interactions import Interactions
 from baco.device import resolve_device, synchronize
 from baco.embedding.tables import EmbeddingTables
+from baco.losses.bpr import BPR
 from baco.numerics.sparse import Csr
 from baco.numerics.triples import Batch
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
-from baco.training.loss import bpr_loss
 from baco.training.sampler import Sampler
 
 OURS = "ours, full"
@@ -126,7 +126,10 @@ def steppers(data: Interactions, budget: float | None, device: torch.device, pee
         backbone = LightGCN(data.train, LightGCN.Config(num_layers=LAYERS))
         adam = torch.optim.Adam(tables.parameters(), lr=0.01, fused=True)
         found[f"ours, {name}"] = stepper(
-            lambda batch, backbone=backbone, tables=tables: bpr_loss(backbone.score_differences(tables, batch)), adam
+            lambda batch, backbone=backbone, tables=tables: BPR().of_differences(
+                backbone.score_differences(tables, batch)
+            ),
+            adam,
         )
         traffic[f"ours, {name}"] = backbone.propagation(tables).chains, tables.ledger().training_floats
     full = tables_of("full", data, None, device)
@@ -134,7 +137,7 @@ def steppers(data: Interactions, budget: float | None, device: torch.device, pee
     for name, product in (("plain", torch.sparse.mm), ("plain, symmetric backward", SymmetricProduct.apply)):
         rows = torch.cat(full()).detach().clone().requires_grad_()
         found[name] = stepper(
-            lambda batch, rows=rows, product=product: bpr_loss(
+            lambda batch, rows=rows, product=product: BPR().of_differences(
                 plain_differences(rows, adjacency, product, data.num_users, batch)
             ),
             torch.optim.Adam([rows], lr=0.01, fused=True),

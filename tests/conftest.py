@@ -37,7 +37,6 @@ QUICK = Protocol(
     schedule="linear",
     weight_decay=0.0,
     decay_per_epoch=0.0,
-    loss_epsilon=0.0,
     max_epochs=12,
     eval_every=2,
     patience=99,

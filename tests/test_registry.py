@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from baco.data.sources import SOURCES
 from baco.embedding.quantizers import QUANTIZERS
 from baco.errors import UserError
-from baco.registry import BACKBONES, METHODS, backbone_class, method_class, register_method
+from baco.registry import BACKBONES, LOSSES, METHODS, backbone_class, loss_class, method_class, register_method
 from baco.runs.experiments import GROUPS
 from baco.training.protocol import Protocol
 from baco.validation import build_settings
@@ -26,10 +26,11 @@ def settings_of(path: Path) -> dict:
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
-def test_every_method_and_backbone_has_its_file_and_the_reverse():
+def test_every_method_backbone_and_loss_has_its_file_and_the_reverse():
     method_class("full")  # imports them all
     assert set(files("method")) == set(METHODS)
     assert set(files("backbone")) == set(BACKBONES)
+    assert set(files("loss")) == {*LOSSES, "bpr_authors"}
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in CLASS_OF for name in files(group)])
@@ -54,7 +55,19 @@ def test_the_file_of_a_dataset_fits_its_source(name):
 
 @pytest.mark.parametrize("name", files("protocol"))
 def test_the_file_of_a_protocol_is_complete(name):
-    assert build_settings(Protocol, settings_of(files("protocol")[name])).name == name
+    section = settings_of(files("protocol")[name])
+    (loss,) = (choice["/loss@_global_.loss"] for choice in section.pop("defaults"))
+    assert loss in files("loss")
+    assert build_settings(Protocol, section).name == name
+
+
+@pytest.mark.parametrize("name", files("loss"))
+def test_the_file_of_a_loss_names_each_setting(name):
+    section = settings_of(files("loss")[name])
+    loss = loss_class(section.pop("name"))
+    built = build_settings(loss, section)
+    assert set(section) == set(asdict(built))
+    assert built == loss() or name == "bpr_authors"
 
 
 @pytest.mark.parametrize("name", ["int8", "int4", "int2"])

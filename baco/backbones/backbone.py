@@ -6,17 +6,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from baco.backbones.propagation import Propagation, bipartite_adjacency, normalise
+from baco.backbones.propagation_gpu import score_differences
 from baco.embedding.tables import EmbeddingTables
 from baco.graph import Biadjacency
 from baco.numerics.triples import Batch
 from baco.registry import register_backbone
 from baco.validation import Validated, setting
 
+SCORES = ("dot", "cosine")
+
 
 class Backbone:
     """Turns embedding tables into final embeddings by linear propagation. It has no trainable parameters of its own.
+
+    Parameters
+    ----------
+    score : str
+        'dot', or 'cosine': final embeddings have length 1, so that their dot products are cosines.
 
     Attributes
     ----------
@@ -32,9 +41,10 @@ class Backbone:
     class Config(Validated):
         """No settings."""
 
-    def __init__(self, train: Biadjacency, config: Config):
+    def __init__(self, train: Biadjacency, config: Config, score: str = "dot"):
         self.train = train
         self.config = config
+        self.score = score
         self._attached: EmbeddingTables | None = None
 
     @property
@@ -57,17 +67,32 @@ class Backbone:
     def final_embeddings(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor]:
         """((num_users, dim), (num_items, dim)): the embeddings that rank."""
         users, items, _ = self.propagate(tables)
-        return users, items
+        return self._scored(users), self._scored(items)
+
+    def rows(self, tables: EmbeddingTables, nodes: Tensor) -> Tensor:
+        """(len(nodes), dim): the rows of `final_embeddings` of some distinct nodes, items after users; differentiable.
+
+        Parameters
+        ----------
+        nodes : (_,) int32
+        """
+        return self._scored(self.propagation(tables).rows(nodes, *tables.shared_rows()))
 
     def propagate(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor, Tensor]:
-        """Final (n, dim) embeddings of users, of items, and of the nodes that the tables added to the graph."""
+        """(n, dim) sums of layers of users, of items, and of the nodes that the tables added, whatever the score."""
         nodes = self.propagation(tables)(*tables.shared_rows())
         users, items, added = nodes.tensor_split([self.train.num_users, self.train.num_nodes])
         return users, items, added
 
     def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""
-        return self.propagation(tables).score_differences(batch, *tables.shared_rows())
+        if self.score == "dot":
+            return self.propagation(tables).score_differences(batch, *tables.shared_rows())
+        nodes = self._scored(self.propagation(tables)(*tables.shared_rows()))
+        return score_differences(nodes, batch, self.train.num_users)
+
+    def _scored(self, rows: Tensor) -> Tensor:
+        return rows if self.score == "dot" else normalize(rows)
 
 
 @register_backbone("mf")
@@ -93,6 +118,6 @@ class LightGCN(Backbone):
 
         num_layers: int = setting(2, at_least=0)
 
-    def __init__(self, train: Biadjacency, config: Config):
-        super().__init__(train, config)
+    def __init__(self, train: Biadjacency, config: Config, score: str = "dot"):
+        super().__init__(train, config, score)
         self.num_layers = config.num_layers

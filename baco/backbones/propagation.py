@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, dia_array
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from baco.backbones.chains import Chains
-from baco.backbones.propagation_cpu import CpuPropagation, ScoreDifferences
+from baco.backbones.propagation_cpu import CpuPropagation, NodeRows, ScoreDifferences
 from baco.backbones.propagation_gpu import GpuPropagation, score_differences
 from baco.graph import Biadjacency
 from baco.numerics.triples import Batch
@@ -55,6 +56,12 @@ class Propagation:
         tables : float32 tensors that are, one below the other, the (K, dim) rows C
         """
         return _FinalEmbeddings.apply(self._on_cpu if tables[0].device.type == "cpu" else self._on_gpu, *tables)
+
+    def rows(self, nodes: Tensor, *tables: Tensor) -> Tensor:
+        """(len(nodes), dim) float32: the final embeddings of some distinct nodes, (_,) int32; differentiable."""
+        if tables[0].device.type == "cpu":
+            return NodeRows.apply(self._on_cpu, nodes, *tables)
+        return embedding(nodes, self(*tables))
 
     def score_differences(self, batch: Batch, *tables: Tensor) -> Tensor:
         """(batch,) float32: the score of each positive item minus that of its negative, differentiable."""

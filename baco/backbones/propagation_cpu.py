@@ -49,6 +49,15 @@ class CpuPropagation:
         stack[:num_nodes] = gradient.numpy()
         return self._back(stack, num_nodes)
 
+    def backward_rows(self, gradient: Tensor, nodes: np.ndarray) -> Tensor:
+        """(K, dim): the gradient of C, from that of the rows of Z of some distinct nodes (r,) int32."""
+        size, dim = gradient.shape
+        stack = self._stack(size, dim)
+        stack[:size] = gradient.numpy()
+        slots = np.full(self.chains.num_nodes, -1, np.int32)
+        slots[nodes] = np.arange(size, dtype=np.int32)
+        return self._back(stack, size, slots)
+
     def backward_product(self, matrix: Csr, final: np.ndarray, slots: np.ndarray | None) -> Tensor:
         """(K, dim): the gradient of C, from that of Z, which is the product of a matrix with some or all rows of Z.
 
@@ -112,6 +121,21 @@ class CpuPropagation:
         if kept is None or len(kept) < num_rows or kept.shape[1] != dim:
             kept = self._scratch[name] = np.empty((num_rows, dim), np.float32)
         return kept[:num_rows]
+
+
+class NodeRows(torch.autograd.Function):
+    """The final embeddings of some nodes."""
+
+    @staticmethod
+    def forward(ctx, propagation: CpuPropagation, nodes: Tensor, *tables: Tensor) -> Tensor:
+        ctx.propagation, ctx.nodes, ctx.sizes = propagation, nodes.numpy(), [len(table) for table in tables]
+        out = torch.empty(len(nodes), tables[0].shape[1])
+        propagation.forward_rows(tables, out.numpy(), ctx.nodes)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *ctx.propagation.backward_rows(gradient, ctx.nodes).split(ctx.sizes)
 
 
 class ScoreDifferences(torch.autograd.Function):

@@ -12,7 +12,10 @@ from baco.numerics.sparse import Csr, even_chunks
 
 
 class Batch(NamedTuple):
-    """Triples as three int32 tensors of one length: users, items they have, and items drawn uniformly from all."""
+    """Pairs of a training step, as int32 tensors: users, items they have, and items drawn uniformly from all.
+
+    With as many negatives as pairs they are triples.
+    """
 
     users: Tensor
     positives: Tensor

@@ -59,16 +59,24 @@ class RunSettings(Validated):
 
 
 DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEFORE in key.metadata}
+ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there were several, its epsilon the protocol's
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
 
 def complete(config: dict) -> dict:
     """A record's configuration with every key, whenever it was made."""
+    if "loss" not in config:
+        protocol = dict(config["protocol"])
+        loss = ONCE_ONLY_LOSS | {"epsilon": protocol.pop("loss_epsilon", 0.0)}
+        config = config | {"loss": loss, "protocol": protocol}
     return ADDED_LATER | config
 
 
 def distinguishing(config: dict) -> dict:
     """A record's configuration without what all runs had when there was no key for it: what its id is made of."""
+    if "loss" in config and ONCE_ONLY_LOSS.items() <= config["loss"].items():
+        protocol = config["protocol"] | {"loss_epsilon": config["loss"]["epsilon"]}
+        config = {key: value for key, value in config.items() if key != "loss"} | {"protocol": protocol}
     return {key: value for key, value in config.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
 
 
@@ -145,7 +153,11 @@ class Description:
         for group in GROUPS:
             path = conf / group / f"{settings.get(group, choices[group])}.yaml"
             own = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith(f"{group}.")}
-            sections[group] = _yaml(path) | own if group != "method" or path.exists() else None
+            section = _yaml(path) | own if group != "method" or path.exists() else None
+            if group == "protocol" and section is not None:
+                (chosen,) = section.pop("defaults")
+                choices["loss"] = chosen["/loss@_global_.loss"]
+            sections[group] = section
         dataset, method = sections.pop("dataset") or {}, sections["method"]
         run, proper = with_defaults(run | settings, dataset, sections["backbone"] or {}, method or {})
         if method is not None:

@@ -18,7 +18,7 @@ from baco.errors import UserError, unknown
 from baco.resources import resource_folder
 
 CONF = resource_folder("conf", "conf")
-GROUPS = ("dataset", "backbone", "method", "protocol", "quantize")  # of it: a run takes one file of each
+GROUPS = ("dataset", "backbone", "method", "protocol", "loss", "quantize")  # of it: a run takes one file of each
 
 Settings = dict[str, Any]  # of one run: what differs from conf/config.yaml; text, numbers, true, false or null
 

@@ -218,7 +218,7 @@ def train_and_test(
     warm_up(config, device)
     reset_peak_memory(device)
     tables, clustering_seconds, details = fit_tables(config, data.train, budget)
-    backbone = config.backbone(data.train, config.backbone_config)
+    backbone = config.backbone(data.train, config.backbone_config, config.loss.score)
     trainer = Trainer(
         backbone,
         Evaluator(data),
@@ -227,6 +227,7 @@ def train_and_test(
         device,
         start=config.start,
         full_checkpoint=full_checkpoint,
+        loss=config.loss,
     )
     start = time.perf_counter()
     with keys_under("method."):
@@ -270,11 +271,11 @@ def train_and_test(
 
 def warm_up(config: RunConfig, device: torch.device) -> None:
     """Compile what training and ranking call for embeddings of this width, so that their seconds are those of work."""
-    backbone = config.backbone(SQUARE, config.backbone_config)
+    backbone = config.backbone(SQUARE, config.backbone_config, config.loss.score)
     tables = CodebookTables(Assignment.of_own_rows(2, 2), config.dim).to(device)
     for size in (1, 2):  # batches that touch few nodes and batches that touch all go different ways
         ids = torch.zeros(size, dtype=torch.int32, device=device)
-        backbone.score_differences(tables, Batch(ids, ids, ids)).sum().backward()
+        config.loss(backbone, tables, Batch(ids, ids, ids)).backward()
     users, items = (side.detach() for side in backbone.final_embeddings(tables))
     rank_items(users, items, np.arange(2), SQUARE.by_user, np.arange(2), 2)
 

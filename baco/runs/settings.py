@@ -16,7 +16,8 @@ from baco.data.sources import SOURCES, Source
 from baco.embedding.quantizers import QUANTIZERS, Quantizer
 from baco.embedding.start import STARTS
 from baco.errors import SettingError, UserError, keys_under, unknown
-from baco.registry import backbone_class, method_class
+from baco.losses.loss import Loss
+from baco.registry import backbone_class, loss_class, method_class
 from baco.runs.description import DECIDING, RunSettings, with_defaults
 from baco.runs.experiments import GROUPS
 from baco.training.protocol import Protocol
@@ -32,6 +33,7 @@ class RunConfig(RunSettings):
     backbone_config: Backbone.Config
     method: Compressor
     protocol: Protocol
+    loss: Loss
     quantize: Quantizer | None
 
     @property
@@ -50,6 +52,7 @@ class RunConfig(RunSettings):
             "backbone": {"name": self.backbone.name} | asdict(self.backbone_config),
             "method": {"name": self.method.name} | asdict(self.method.config),
             "protocol": asdict(self.protocol),
+            "loss": {"name": self.loss.name} | asdict(self.loss),
             "quantize": None if self.quantize is None else {"name": self.quantize.name} | asdict(self.quantize),
         } | {key: getattr(self, key) for key in DECIDING}
 
@@ -92,12 +95,16 @@ def parse(cfg: DictConfig) -> RunConfig:
         method = method_type(build_settings(method_type.Config, sections["method"]))
     with keys_under("protocol."):
         protocol = build_settings(Protocol, sections["protocol"])
+    loss_type = loss_class(_taken(sections, "loss", "name"))
+    with keys_under("loss."):
+        loss: Loss = build_settings(loss_type, sections["loss"])
     return RunConfig(
         dataset=dataset,
         backbone=backbone,
         backbone_config=backbone_config,
         method=method,
         protocol=protocol,
+        loss=loss,
         quantize=_quantizer(_taken(sections, "quantize", "name"), sections["quantize"], run.dim),
         **asdict(run),
     )

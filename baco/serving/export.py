@@ -88,7 +88,7 @@ def load_full_model(path: Path, config: dict) -> EmbeddingTables:
     Parameters
     ----------
     config : dict
-        What decides the run's result. The full model must have the same data, backbone, protocol, width and seed.
+        What decides the run's result. The full model must have the same data, backbone, protocol, loss, width and seed.
 
     Raises
     ------
@@ -102,7 +102,8 @@ def load_full_model(path: Path, config: dict) -> EmbeddingTables:
     altered = found is not None and any(found.get(key, value) != value for key, value in PLAIN.items())
     if found is None or found["method"]["name"] != "full" or altered:
         raise SettingError("full_export", path, f"is no export of a full model; {advice}")
-    differing = [key for key in ("dataset", "backbone", "protocol", "dim", "seed") if found[key] != config[key]]
+    keys = ("dataset", "backbone", "protocol", "loss", "dim", "seed")
+    differing = [key for key in keys if found.get(key) != config[key]]
     if differing:
         raise SettingError("full_export", path, f"is of a full model with another {differing[0]}; {advice}")
     return load_tables(read_export(path))

@@ -63,7 +63,8 @@ class Recommender:
             data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
         settings = model["config"]["backbone"]
         backbone = backbone_class(settings.pop("name"))
-        backbone = backbone(data.train, build_settings(backbone.Config, settings))
+        score = model["config"].get("loss", {"score": "dot"})["score"]  # exports had none before there were cosines
+        backbone = backbone(data.train, build_settings(backbone.Config, settings), score)
         with torch.no_grad():
             return cls(data, *backbone.final_embeddings(load_tables(arrays)))
 

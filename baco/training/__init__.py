@@ -1,1 +1,1 @@
-"""The one trainer: BPR with Adam and early stopping, for every method and backbone."""
+"""The one trainer: Adam on any loss, with early stopping, for every method and backbone."""

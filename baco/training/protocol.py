@@ -32,8 +32,6 @@ class Protocol(Validated):
         backbone without propagation; LightGCN with L layers takes 1 / (L + 1) of it, which is the row's share of its
         final embedding. Counted per epoch, one value serves datasets and batches of any size; decoupled, it serves
         rows with few interactions and rows with many, whether they stand for one id or for a cluster.
-    loss_epsilon : float
-        See `loss.bpr_loss`.
     max_epochs : int
         Most passes over the training interactions.
     eval_every : int
@@ -49,7 +47,6 @@ class Protocol(Validated):
     schedule: str = setting(one_of=("constant", "linear"))
     weight_decay: float = setting(at_least=0)
     decay_per_epoch: float = setting(at_least=0)
-    loss_epsilon: float = setting(at_least=0)
     max_epochs: int = setting(at_least=1)
     eval_every: int = setting(at_least=1)
     patience: int = setting(at_least=1)

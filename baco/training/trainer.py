@@ -21,10 +21,11 @@ from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.metrics import CUTOFFS
 from baco.graph import Biadjacency
+from baco.losses.bpr import BPR
+from baco.losses.loss import Loss
 from baco.numerics.triples import Batch
 from baco.rng import torch_stream
 from baco.training.checkpoint import Checkpoint
-from baco.training.loss import bpr_loss
 from baco.training.protocol import Protocol
 from baco.training.sampler import Sampler
 from baco.training.state import EarlyStopping, FitReport, TrainingState
@@ -37,7 +38,7 @@ SELECTION_CUTOFF = 20  # early stopping looks at validation recall@20, as in the
 class Trainer:
     """Trains embedding tables on a backbone.
 
-    BPR with uniform negatives, Adam, early stopping on validation recall@20, best state restored. Each `fit` draws its
+    Any loss, Adam, early stopping on validation recall@20, best state restored. Each `fit` draws its
     batches from the start of the `sampling` stream of the seed, and leaves nothing behind but the trained tables.
 
     Parameters
@@ -63,10 +64,12 @@ class Trainer:
         progress: bool = True,
         start: str = "normal",
         full_checkpoint: Checkpoint | None = None,
+        loss: Loss = BPR(),
     ):
         self.backbone = backbone
         self.evaluator = evaluator
         self.protocol = protocol
+        self.loss = loss
         self.seed = seed
         self.device = device
         self.progress = progress
@@ -154,7 +157,8 @@ class Trainer:
     def _begin(self, tables: EmbeddingTables, max_epochs: int, checkpoint: Checkpoint | None) -> TrainingState:
         """The state before the next epoch: the first one, or the one after the last that the checkpoint knows of."""
         protocol = self.protocol
-        sampler = Sampler(self.train, protocol.batch_size, torch_stream(self.seed, "sampling", self.device))
+        generator = torch_stream(self.seed, "sampling", self.device)
+        sampler = Sampler(self.train, protocol.batch_size, generator, self.loss.num_negatives)
         optimizer = self._optimizer(tables, sampler.num_batches)
         scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
         state = TrainingState(tables, optimizer, scheduler, sampler, EarlyStopping(protocol.patience))
@@ -202,7 +206,7 @@ class Trainer:
         return total / state.sampler.num_batches
 
     def _loss(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
-        loss = bpr_loss(self.backbone.score_differences(tables, batch), self.protocol.loss_epsilon)
+        loss = self.loss(self.backbone, tables, batch)
         extra = tables.auxiliary_loss()
         return loss if extra is None else loss + extra
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from baco.data.interactions import save_interactions
 from baco.files import read_arrays
@@ -17,6 +18,7 @@ from baco.registry import METHODS, method_class
 from baco.runs.experiments import GROUPS
 from baco.runs.record import record_arrays, unpack_hits
 from baco.serving.export import load_tables
+from baco.serving.recommender import Recommender
 from tests.cli.workplace import ROOT, TINY, Workplace, running
 
 
@@ -145,6 +147,19 @@ def test_an_export_recommends_items_under_the_ids_of_the_log(workplace):
         assert int(item[1:]) % 2 == int(user[1:]) % 2, "of the user's own group"
     done = subprocess.run([*command, "--users", "u5", "eve"], **about, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: user 'eve' has no interaction in 'custom'")
+
+
+def test_a_loss_is_chosen_and_its_score_is_that_of_the_export(workplace):
+    """Recall under cosines needs cosines all the way; dot products of the same tables rank otherwise."""
+    workplace.succeeds(*TINY, "method=baco", "loss=ssm", "loss.negatives=64", "export=tables.npz")
+    workplace.succeeds(*TINY, "method=baco")
+    by_loss = {record["config"]["loss"]["name"]: record for record in workplace.records().values()}
+    assert by_loss.keys() == {"bpr", "ssm"}
+    assert by_loss["ssm"]["config"]["loss"]["negatives"] == 64
+    recommender = Recommender.load(workplace.path / "tables.npz", workplace.path / "data")
+    lengths = torch.cat([recommender.users, recommender.items]).norm(dim=1)
+    torch.testing.assert_close(lengths[lengths > 0], torch.ones_like(lengths[lengths > 0]))
+    assert recommender.recommend(k=5)["score"].abs().max() <= 1 + 1e-6
 
 
 def test_quantized_tables_spend_their_bytes_on_rows_and_are_exported_packed(workplace):

@@ -53,6 +53,7 @@ def a_record(
             "backbone": {"name": "lightgcn", "num_layers": 2},
             "protocol": {"name": protocol, "batch_size": batch_size},
             "method": {"name": method} | settings,
+            "loss": {"name": "bpr", "score": "dot", "epsilon": 0.0},
             "quantize": None,
             "popularity": 0.0,
             "start": "normal",

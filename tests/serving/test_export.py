@@ -19,6 +19,7 @@ CONFIG = {
     "dataset": "f" * 64,
     "backbone": {"name": "mf"},
     "protocol": {"name": "fast"},
+    "loss": {"name": "bpr", "score": "dot"},
     "dim": 8,
     "seed": 0,
 }
@@ -39,7 +40,15 @@ def test_the_full_models_export_is_read_back(planted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"dataset": "0" * 64}, {"backbone": {"name": "lightgcn"}}, {"protocol": {}}, {"dim": 4}, {"seed": 1}]
+    "change",
+    [
+        {"dataset": "0" * 64},
+        {"backbone": {"name": "lightgcn"}},
+        {"protocol": {}},
+        {"loss": {}},
+        {"dim": 4},
+        {"seed": 1},
+    ],
 )
 def test_the_full_model_of_another_run_is_refused(planted, tmp_path, change):
     path = exported(tmp_path / "full.npz", planted, CONFIG | change)

@@ -10,8 +10,8 @@ from torch.nn.functional import embedding
 from baco.backbones.backbone import LightGCN
 from baco.coclustering.baco import Baco
 from baco.compressors.budget import Budget
+from baco.losses.bpr import BPR
 from baco.rng import stream, torch_stream
-from baco.training.loss import bpr_loss
 from baco.training.sampler import Sampler
 from baselines.full import Full
 
@@ -56,7 +56,7 @@ def test_the_loss_curve_is_the_simple_implementations(planted, method, batch_siz
         epochs = itertools.chain.from_iterable(sampler.epoch() for _ in itertools.count())
         losses = []
         for batch in itertools.islice(epochs, STEPS):
-            loss = bpr_loss(score(batch))
+            loss = BPR().of_differences(score(batch))
             adam.zero_grad()
             loss.backward()
             adam.step()

@@ -1,0 +1,1 @@
+"""Losses: what a training step minimises, from the final embeddings of a batch."""

@@ -1,0 +1,68 @@
+"""Alignment and uniformity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from baco.backbones.backbone import Backbone
+from baco.embedding.tables import EmbeddingTables
+from baco.losses.blocks import blocks
+from baco.losses.loss import BatchRows, Loss, with_gradients
+from baco.numerics.triples import Batch
+from baco.registry import register_loss
+from baco.validation import setting
+
+
+@register_loss("directau")
+@dataclass(frozen=True)
+class DirectAU(Loss):
+    """Alignment of pairs and uniformity on the sphere, without negatives (Wang et al., KDD 2022, arXiv 2206.12811).
+
+    With x and y of length 1, over the pairs (x, y) of a batch (eq. 5 and 6 there):
+
+        mean |x - y|^2 + gamma / 2 * ( log mean exp(-2 |x - x'|^2) + log mean exp(-2 |y - y'|^2) ),
+
+    the second and third mean over all pairs of different places in the batch. Their cost grows with the square of the
+    batch. The authors rank by dot products (`score=dot`) of what the loss sees at length 1.
+
+    Attributes
+    ----------
+    gamma : float
+    """
+
+    gamma: float = setting(1.0, at_least=0)
+
+    def __call__(self, backbone: Backbone, tables: EmbeddingTables, batch: Batch) -> Tensor:
+        rows = BatchRows.of(backbone, tables, batch)
+        users, items = normalize(rows.users), normalize(rows.items)
+        scores = (users[rows.pair_user] * items[rows.pair_item]).sum(1)
+        pairs_per_item = torch.bincount(rows.pair_item, minlength=len(items))
+        uniformity = log_potential(users, rows.pairs_per_user) + log_potential(items, pairs_per_item)
+        return (2 - 2 * scores).mean() + self.gamma / 2 * uniformity
+
+
+def log_potential(X: Tensor, counts: Tensor) -> Tensor:
+    """(): log mean exp(-2 |x - x'|^2) over all pairs of different places, of which each row has some; differentiable.
+
+    Parameters
+    ----------
+    X : (n, dim) float32, rows of length 1
+    counts : (n,) integers
+        Places that have the row.
+    """
+    number = counts.to(X.dtype)
+    size = int(counts.sum())
+    rows = X.detach()
+    weighted = rows * number[:, None]
+    total, gradient = -X.new_tensor(size), torch.empty_like(rows)  # a place is no pair with itself
+    for block, products in blocks(rows, rows):
+        potential = products.sub_(1).mul_(4).exp_()  # |x - x'|^2 = 2 - 2 x.x'
+        total += number[block] @ (potential @ number)
+        torch.mm(potential, weighted, out=gradient[block])
+    if size < 2:
+        return (X * 0).sum()
+    return with_gradients(torch.log(total / (size * (size - 1))), (X,), [gradient.mul_(8 * number[:, None] / total)])
