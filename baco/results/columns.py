@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from baco.evaluation.groups import QUARTILES
 from baco.results.published import authors_split
-from baco.results.render import Cell, Table
+from baco.results.render import CUT_OFF, Cell, Table
 from baco.results.runs import SECONDS
 from baco.results.summary import Row, Section
 
@@ -31,6 +31,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "training s": (SECONDS["training s"], "{:.1f}".format),
     "s per epoch": ("seconds.epoch", "{:.3f}".format),
     "epochs": ("training.epochs", "{:.0f}".format),
+    "cut off": ("training.convergence.cut_off", "{:.0%}".format),
     "validation s": ("seconds.validation", "{:.1f}".format),
     "test s": ("seconds.test", "{:.2f}".format),
     "host MB": ("memory.host_peak_bytes", lambda value: f"{value / 1e6:,.0f}"),
@@ -82,7 +83,18 @@ def section_notes(section: Section) -> list[str]:
         notes.append(f"Missing: {'; '.join(missing)}. `{section.command_of(experiment)}` runs them.")
     if unknown:
         notes.append(f"Not in this version (‡): {', '.join(dict.fromkeys(unknown))}.")
-    return notes
+    return notes + cut_off_notes(section.rows)
+
+
+def cut_off_notes(rows: Iterable[Row]) -> list[str]:
+    """The legend of the mark for trainings that were cut off, where one of the rows has it."""
+    if not any(row.cut_off for row in rows):
+        return []
+    return [
+        f"{CUT_OFF}: cut off: validation recall still rose over the last quarter of the epochs, which are all that the "
+        "protocol allows, in at least half of the runs (least squares, one-sided t-test at 2.5 %). Without the mark "
+        "longer training may gain, too: see results/README.md."
+    ]
 
 
 def nothing_recorded(found: list[Section]) -> list[Table]:
@@ -115,6 +127,10 @@ def row_keys(section: Section, row: Row) -> dict:
 def row_label(row: Row) -> str:
     full = row.records and row.records[0]["size"]["parameter_ratio"] == 1
     return row.label + ("" if row.limited or full else " †") + ("" if row.known else " ‡")
+
+
+def label_cell(row: Row) -> Cell:
+    return Cell(row_label(row), mark=CUT_OFF if row.cut_off else "")
 
 
 def percent(row: Row, path: str) -> str:

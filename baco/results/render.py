@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SIGNIFICANT = "*"
-MARKS = f"Bold: best within the budget; underlined: runner-up; {SIGNIFICANT}: p < 0.05, Holm-corrected; †: no budget."
+CUT_OFF = "§"
+FAMILY = "Holm-corrected over the rows of one budget in the table, each metric by itself"
+MARKS = f"Bold: best within the budget; underlined: runner-up; {SIGNIFICANT}: p < 0.05 ({FAMILY}); †: no budget."
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ LATEX = {
     ">": "$>$",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
+    "§": r"\S{}",
     "`": "",
 }
 
@@ -94,7 +97,7 @@ def to_latex(table: Table, name: str) -> str:
     def text(cell: Cell) -> str:
         plain = escape_latex(cell.text)
         shown = _by_place(cell, plain, rf"\textbf{{{plain}}}", rf"\underline{{{plain}}}")
-        return shown + (f"$^{{{cell.mark}}}$" if cell.mark else "")
+        return shown + (f"$^{{{escape_latex(cell.mark)}}}$" if cell.mark else "")
 
     commands = [note for note in table.notes if "`" in note]
     notes = [note for note in table.notes if note not in commands]

@@ -45,6 +45,9 @@ RUNS = {
     **RANKING,
     **SECONDS,
     "epochs": "training.epochs",
+    "slope": "training.convergence.slope",
+    "slope error": "training.convergence.standard_error",
+    "cut off": "training.convergence.cut_off",
     "device": "environment.device",
     "revision": "code.revision",
 }

@@ -94,6 +94,11 @@ class Row:
         return not self.records or is_limited(self.records[0])
 
     @property
+    def cut_off(self) -> bool:
+        """Whether at least half of its runs were trained to the last epoch while validation recall rose."""
+        return self.mean("training.convergence.cut_off") >= 0.5
+
+    @property
     def seeds(self) -> list[int]:
         return [record["config"]["seed"] for record in self.records]
 
@@ -105,6 +110,11 @@ class Row:
         """(records,) float64: what each record has at a path of keys; NaN where it has nothing."""
         found = (lookup(record, path) for record in self.records)
         return np.array([np.nan if value is None else value for value in found], np.float64)
+
+    def differences(self, other: Row, path: str) -> list[float]:
+        """This row's value minus the other's for each seed that both have, in the order of the seeds."""
+        own, others = (dict(zip(row.seeds, row.values(path), strict=True)) for row in (self, other))
+        return [float(own[seed] - others[seed]) for seed in sorted(self.seeds_with(other))]
 
     def mean(self, path: str) -> float:
         """NaN where nothing is recorded, or a record lacks it."""
@@ -207,7 +217,7 @@ class Section:
         """Each row against the first of a method in its group, by each metric; p-values are Holm-corrected.
 
         Paired over users, each user's value the mean over the seeds that both rows have. Rows without per-user values
-        or a common seed are left out. The correction is for the rows of a group, metric by metric.
+        or a common seed are left out. The family of a correction is the tested rows of a group, each metric by itself.
         """
         results = {}
         for group in self.groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from baco.results.columns import (
     FRACTIONS,
     MISSING,
     UNTRUNCATED,
+    cut_off_notes,
     decimal,
     device_of,
     devices,
+    label_cell,
     nothing_recorded,
     number_cell,
     of_device,
@@ -29,7 +32,7 @@ from baco.results.columns import (
     section_notes,
 )
 from baco.results.published import published, published_result
-from baco.results.render import FORMATS, SIGNIFICANT, Cell, Table
+from baco.results.render import CUT_OFF, FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
 from baco.results.summary import OURS, Row, Section, Tests, first_of, join_sections, sections
 from baco.runs.experiments import CONF, Experiment, experiment_names, load_experiment
@@ -118,7 +121,7 @@ def overview(found: list[Section]) -> Document:
     def cells(key: tuple) -> list[Cell]:
         found = [of_section.get(key) for of_section in rows]
         return [
-            Cell(MISSING) if row is None else Cell(percent(row, RECALL), place.get(row))
+            Cell(MISSING) if row is None else Cell(percent(row, RECALL), place.get(row), CUT_OFF if row.cut_off else "")
             for row, place in zip(found, places, strict=True)
         ]
 
@@ -127,6 +130,7 @@ def overview(found: list[Section]) -> Document:
 
     ordered = sorted(names, key=value, reverse=True)
     notes = [f"{section.name}: {_budget(section)}" for section in shown]
+    notes += cut_off_notes(row for section in shown for row in section.rows)
     lines = [
         row_keys(section, row) | {"R@20": 100 * row.mean(RECALL), "R@20 sd": 100 * row.deviation(RECALL)}
         for section, of_section in zip(shown, rows, strict=True)
@@ -161,9 +165,11 @@ def comparison(experiment: Experiment, found: list[Section]) -> Document:
         f"{experiment.about} Recall (over min(k, relevant)) and NDCG are in percent, on the test split; mean ± "
         "standard deviation over seeds. Bold is the best within the budget, underlined the runner-up. "
         f"{SIGNIFICANT}: differs from BACO (the first such row of the same budget), by a two-sided t-test paired over "
-        f"users, each user's value the mean over the seeds that both have, at p < {ALPHA} after Holm's correction for "
-        "the rows of that budget. Search is what a method does before the training itself: trainings of another model, "
-        "or finding where rows start. †: a method that keeps to no budget; it has the size that it has."
+        f"users, each user's value the mean over the seeds that both have, at p < {ALPHA} after Holm's correction; its "
+        "family is the rows of that budget in a table, each metric by itself. The CSV file has the differences, half "
+        "of their 95 % intervals over users (margin; uncorrected) and their deviation over seeds (seed sd). Search is "
+        "what a method does before the training itself: trainings of another model, or finding where rows start. †: a "
+        "method that keeps to no budget; it has the size that it has."
     ).strip()
     tests = [section.tested(METRICS) for section in found]
     tables = [_comparison_table(*pair) for pair in zip(found, tests, strict=True) if pair[0].records]
@@ -178,7 +184,7 @@ def _comparison_table(section: Section, tested: Tests) -> Table:
     places = {name: section.ranked(path) for name, path in RANKING.items()}
     rows = []
     for row in (row for row in section.rows if row.known):
-        cells = [Cell(row_label(row)), *([Cell(row.budget)] if budgets else []), Cell(str(len(row.records) or MISSING))]
+        cells = [label_cell(row), *([Cell(row.budget)] if budgets else []), Cell(str(len(row.records) or MISSING))]
         for number, (name, path) in enumerate(RANKING.items()):
             significant = row in tested and tested[row][number][1] < ALPHA
             cells.append(Cell(percent(row, path), places[name].get(row), SIGNIFICANT if significant else ""))
@@ -198,8 +204,16 @@ def _comparison_lines(section: Section, tested: Tests) -> Iterator[dict]:
             line |= {name: 100 * row.mean(path), f"{name} sd": 100 * row.deviation(path)}
             against, p = tested[row][number] if row in tested else (None, math.nan)
             line[f"{name} - {OURS}"] = math.nan if against is None else 100 * against.difference
+            line[f"{name} margin"] = math.nan if against is None else 100 * against.margin
+            line[f"{name} seed sd"] = math.nan if ours is None or row is ours else _seed_deviation(row, ours, path)
             line |= {f"{name} effect": math.nan if against is None else against.effect, f"{name} p": p}
         yield line | {name: row.mean(path) * (100 if name in FRACTIONS else 1) for name, (path, _) in COLUMNS.items()}
+
+
+def _seed_deviation(row: Row, other: Row, path: str) -> float:
+    """Of the difference of two rows over the seeds that both have, in points of percent; NaN for fewer than two."""
+    differences = row.differences(other, path)
+    return 100 * statistics.stdev(differences) if len(differences) > 1 else math.nan
 
 
 # BACO+ against what comes near it -------------------------------------------------------------------------------------
@@ -218,21 +232,29 @@ def against_plus(found: list[Section]) -> Document:
         rows = []
         for row, tests in chosen.tested(METRICS, PLUS).items():
             seeds = len(row.seeds_with(plus))
-            line, cells = row_keys(chosen, row) | {"seeds": seeds}, [Cell(row_label(row)), Cell(str(seeds))]
-            for name, (test, p) in zip(RANKING, tests, strict=True):
-                ahead = -100 * test.difference
-                line |= {f"{PLUS} - {name}": ahead, f"{name} p": p}
-                cells.append(Cell(f"{decimal(ahead, '+')} ({p_value(p)})", mark=SIGNIFICANT if p < ALPHA else ""))
+            line, cells = row_keys(chosen, row) | {"seeds": seeds}, [label_cell(row), Cell(str(seeds))]
+            for (name, path), (test, p) in zip(RANKING.items(), tests, strict=True):
+                ahead, margin = -100 * test.difference, 100 * test.margin
+                line |= {f"{PLUS} - {name}": ahead, f"{name} margin": margin}
+                line |= {f"{name} seed sd": _seed_deviation(plus, row, path), f"{name} p": p}
+                text = f"{decimal(ahead, '+')} ± {margin:.2f} ({p_value(p)})"
+                cells.append(Cell(text, mark=SIGNIFICANT if p < ALPHA else ""))
+            cells.append(Cell(", ".join(decimal(100 * one, "+") for one in plus.differences(row, RECALL))))
             rows.append(tuple(cells))
             lines.append(line)
-        tables.append(
-            Table(section.name, tuple(section_notes(chosen)), ("BACO+ minus", "seeds", *RANKING), 1, tuple(rows))
+        columns = (f"BACO+{CUT_OFF if plus.cut_off else ''} minus", "seeds", *RANKING, "R@20, each seed")
+        family = (
+            "±: half of the 95 % interval over users, uncorrected. "
+            f"Family of Holm's correction: all rows ({len(rows)}), each metric by itself."
         )
+        tables.append(Table(section.name, (*section_notes(chosen), family), columns, 1, tuple(rows)))
     about = (
-        "What BACO+ has more than each row, in points of percent, on the test split, and in brackets the p-value of a "
-        "two-sided t-test paired over users, each user's value the mean over the seeds that both have (their number is "
-        f"shown), after Holm's correction for the rows of a table; {SIGNIFICANT}: p < {ALPHA}. BACO+ starts near "
-        "singular vectors; rows with start=spectral do, too, or the full model that they compress does."
+        "What BACO+ has more than each row, in points of percent, on the test split, ± half of its 95 % interval over "
+        "users (Student's t, paired, without a correction), and in brackets the p-value of the same two-sided test. "
+        "Each user's value is the mean over the seeds that both have; their number is shown, and what they give one by "
+        "one, which the interval does not have in it. The p-values are after Holm's correction, whose family is the "
+        f"rows of a table, each metric by itself; {SIGNIFICANT}: p < {ALPHA}. BACO+ starts near singular vectors; rows "
+        "with start=spectral do, too, or the full model that they compress does."
     )
     return Document("against_plus", "BACO+ against what comes near it", about, tuple(tables), pd.DataFrame(lines))
 
@@ -249,14 +271,15 @@ def speed(experiment: Experiment, found: list[Section]) -> Document:
     tables, lines = [], []
     for section in found:
         for device in sorted({device_of(record) for record in section.records}):
-            rows = [row for row in (of_device(row, device) for row in section.rows) if row.records]
+            there = replace(section, rows=[of_device(row, device) for row in section.rows])
+            rows = [row for row in there.rows if row.records]
             ours = next((row.mean("seconds.clustering") for row in rows if row.method == OURS), math.nan)
             cells = []
             for row in rows:
                 times = row.mean("seconds.clustering") / ours if ours else math.nan
                 cells.append(
                     (
-                        Cell(row_label(row)),
+                        label_cell(row),
                         Cell(percent(row, RANKING["R@20"])),
                         *(number_cell(row, name) for name in TIMED),
                         Cell(MISSING if math.isnan(times) else f"{times:,.1f}"),
@@ -265,7 +288,7 @@ def speed(experiment: Experiment, found: list[Section]) -> Document:
                 numbers = {name: row.mean(COLUMNS[name][0]) for name in TIMED}
                 lines.append(row_keys(section, row) | {"device": device, "times": times} | numbers)
             columns = ("method", "R@20", *TIMED, "clustering, BACO = 1")
-            tables.append(Table(f"{section.name}, {device}", tuple(section_notes(section)), columns, 1, tuple(cells)))
+            tables.append(Table(f"{section.name}, {device}", tuple(section_notes(there)), columns, 1, tuple(cells)))
     tables += nothing_recorded(found)
     return Document(experiment.name, experiment.title, about, tuple(tables), pd.DataFrame(lines))
 
@@ -293,7 +316,7 @@ def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
                 after = 100 * same[best].mean(RECALL)
             cells = [*map(decimal, validation.values()), MISSING if math.isnan(best) else f"{best:g}"]
             cells += [percent(row, RECALL), decimal(after), decimal(after - before, "+")]
-            rows.append((Cell(row_label(row)), *map(Cell, cells)))
+            rows.append((label_cell(row), *map(Cell, cells)))
             line = {f"R@20 val, {decay:g}": value for decay, value in validation.items()}
             line |= {"best": best, "R@20": before, "R@20 at best": after}
             lines.append(row_keys(by_decay[usual], row) | line)
@@ -301,7 +324,8 @@ def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
         about_data, *notes = [note for section in by_decay.values() for note in section_notes(section)]
         missing = [note for note in notes if note.startswith("Missing")]
         title = ", ".join(by_decay[usual].name.split(", ")[:3])
-        tables.append(Table(title, (about_data, *missing), columns, 1, tuple(rows)))
+        cut_off = cut_off_notes(by_decay[usual].rows)
+        tables.append(Table(title, (about_data, *missing, *cut_off), columns, 1, tuple(rows)))
     about = f"{experiment.about} R@20 in percent; on the validation split (val) at each decay, and on the test split."
     return Document(experiment.name, experiment.title, about, (*tables, *nothing_recorded(found)), pd.DataFrame(lines))
 
@@ -325,7 +349,7 @@ def beside_published(found: list[Section]) -> Document:
             continue
         rows = []
         for row in section.rows:
-            cells, line = [Cell(row_label(row))], row_keys(section, row)
+            cells, line = [label_cell(row)], row_keys(section, row)
             for metric, k in ((metric, k) for k in (10, 50) for metric in names):
                 name = f"{names[metric]}@{k}"
                 ours = 100 * row.mean(RANKING[name])

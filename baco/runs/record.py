@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from baco.errors import UserError
 from baco.files import read_arrays, write_arrays, write_text
 from baco.runs.description import complete, distinguishing
+from baco.training.convergence import convergence
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,15 @@ def load_record(path: Path) -> dict | None:
         return None
     record["config"] = complete(record["config"])
     record["seconds"].setdefault("search", 0.0)  # the first records do not have it, and had no search
+    training = record.get("training", {})
+    if "history" in training and "convergence" not in training:  # older records
+        training["convergence"] = describe_convergence(training, record["config"]["protocol"]["max_epochs"])
     return record
+
+
+def describe_convergence(training: dict, max_epochs: int) -> dict:
+    """What a record says of the end of its training, from the rest of what it says of it; see `Convergence`."""
+    return asdict(convergence(training["history"], training["epochs"], max_epochs, training["best_epoch"]))
 
 
 def load_records(folder: Path) -> list[dict]:

@@ -39,6 +39,7 @@ from baco.runs.provenance import code_version, environment
 from baco.runs.record import (
     RECORD_SCHEMA,
     RESULTS_VERSION,
+    describe_convergence,
     load_record,
     pack_hits,
     record_id,
@@ -242,15 +243,16 @@ def train_and_test(
     test = trainer.evaluate(tables, "test")
     synchronize(device)
     test_seconds = time.perf_counter() - start
+    training = {
+        "epochs": report.epochs,
+        "steps": report.steps,
+        "best_epoch": report.best_epoch,
+        "history": report.history,
+        "continued_after": report.continued_after,
+    }
     measured = {
         "assignment": details,
-        "training": {
-            "epochs": report.epochs,
-            "steps": report.steps,
-            "best_epoch": report.best_epoch,
-            "history": report.history,
-            "continued_after": report.continued_after,
-        },
+        "training": training | {"convergence": describe_convergence(training, trainer.max_epochs)},
         "seconds": {
             "clustering": clustering_seconds,
             "search": search_seconds,

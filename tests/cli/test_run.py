@@ -35,6 +35,7 @@ def test_one_run_is_recorded_and_then_skipped(workplace):
     assert set(record["metrics"]) == {"val", "test", "test_by_activity"}
     assert record["assignment"]["resolution"] > 0
     assert record["seconds"]["training"] > 0 and record["memory"]["host_peak_bytes"] > 1e7
+    assert record["training"]["convergence"]["cut_off"] in (True, False, None)
     assert record["environment"]["libraries"]["torch"] and record["code"]["version"]
     assert f"{100 * record['metrics']['test']['recall@20']:.2f}" in row
     _, num_relevant, hits = unpack_hits(record_arrays(record, workplace.path / "records"))

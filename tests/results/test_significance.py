@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import t
+from scipy.stats import t, ttest_rel
 
 from baco.results.significance import compare, holm
 
@@ -19,11 +19,19 @@ def test_a_paired_comparison_is_the_textbooks():
     assert found.difference == pytest.approx(differences.mean()) and found.difference < 0
     assert found.effect == pytest.approx(statistic / np.sqrt(50))
     assert found.p == pytest.approx(2 * t.cdf(-abs(statistic), 49))
+    interval = ttest_rel(first, second).confidence_interval(0.95)
+    assert (found.difference - found.margin, found.difference + found.margin) == pytest.approx(tuple(interval))
 
 
 def test_equal_values_differ_in_nothing():
     same = compare(np.arange(5.0), np.arange(5.0))
-    assert (same.difference, same.effect, same.p) == (0, 0, 1)
+    assert (same.difference, same.margin, same.effect, same.p) == (0, 0, 0, 1)
+
+
+@given(st.lists(st.integers(-1, 1), min_size=2, max_size=30).filter(lambda values: len(set(values)) > 1))
+def test_the_interval_has_zero_in_it_where_the_test_sees_nothing(differences):
+    found = compare(np.array(differences, float), np.zeros(len(differences)))
+    assert (abs(found.difference) < found.margin) == (found.p > 0.05)
 
 
 def test_holm_on_an_example_by_hand():

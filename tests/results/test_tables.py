@@ -15,7 +15,7 @@ from baco.compressors.budget import Budget
 from baco.results.columns import section_notes
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
 from baco.results.summary import join_sections, sections
-from baco.results.tables import against_plus, comparison, documents, each_at_its_best, overview, write_tables
+from baco.results.tables import against_plus, comparison, documents, each_at_its_best, overview, speed, write_tables
 from baco.results.wanted import Wanted
 from baco.runs.experiments import Experiment, load_experiment
 from baco.runs.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
@@ -341,9 +341,50 @@ def test_baco_plus_is_tested_against_what_comes_near_it_over_common_seeds(tmp_pa
     plus, of_full = ((per_user[name, 0] + per_user[name, 1]) / 2 for name in ("baco_plus", "full"))
     assert (line["method"], line["seeds"]) == ("full", 2), "random hashing does not come near it"
     assert line["baco_plus - R@20"] == pytest.approx(100 * (plus - of_full).mean())
-    assert line["R@20 p"] == pytest.approx(ttest_rel(plus, of_full).pvalue)
+    test = ttest_rel(plus, of_full)
+    low, high = test.confidence_interval(0.95)
+    assert line["R@20 p"] == pytest.approx(test.pvalue)
+    assert line["R@20 margin"] == pytest.approx(50 * (high - low))
     (table,) = document.tables
+    cell = dict(zip(table.columns, table.rows[0], strict=True))["R@20"].text
+    assert table.notes[-1].endswith("Family of Holm's correction: all rows (1), each metric by itself.")
+    assert cell.startswith(f"+{100 * (plus - of_full).mean():.2f} ± {50 * (high - low):.2f} (p ")
     assert not any("Missing" in note for note in table.notes), "the tables of all rows tell that"
+
+
+def test_a_difference_is_told_of_each_seed(tmp_path):
+    made = []
+    for method, seed, recall in (("baco_plus", 2, 0.15), ("baco_plus", 0, 0.12), ("baco", 0, 0.1), ("baco", 2, 0.11)):
+        record = a_record(recall, method=method, seed=seed)
+        name = record_name("beauty", "lightgcn", method, record["id"])
+        save_record(tmp_path, name, record, pack_hits(np.arange(9), np.full(9, 60), np.zeros((9, 50), bool)))
+        made.append(record)
+    runs = experiment(*({"method": name, "seed": seed} for name in ("baco_plus", "baco") for seed in (2, 0)))
+    found = sections(runs, made, tmp_path)
+    document = against_plus(found)
+    assert rows_of(document)[0]["R@20, each seed"] == "+2.00, +4.00", "by seed, 0 and 2"
+    assert document.data["R@20 seed sd"].tolist() == pytest.approx([2**0.5])
+    (compared,) = [one for one in comparison(runs, found).data.to_dict("records") if one["method"] == "baco_plus"]
+    assert compared["R@20 seed sd"] == pytest.approx(2**0.5)
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "marked"), [((True, False), True), ((True, False, False), False), ((None,), False)]
+)
+def test_trainings_that_were_cut_off_are_marked(cut_off, marked, tmp_path):
+    made = [a_record(method="baco")]
+    for seed, value in enumerate(cut_off):
+        made.append(a_record(method="random", seed=seed))
+        made[-1]["training"]["convergence"] = {"cut_off": value}
+    runs = experiment({"method": "baco"}, *({"method": "random", "seed": seed} for seed in range(3)))
+    found = sections(runs, made, tmp_path)
+    for document, column in ((comparison(runs, found), 0), (speed(runs, found), 0), (overview(found), 1)):
+        (table, *_) = document.tables
+        marks = {row[0].text: row[column].mark for row in table.rows}
+        assert marks == {"BACO": "", "RANDOM": "§" if marked else ""}
+        assert sum(note.startswith("§: cut off") for note in table.notes) == marked
+    table, *_ = comparison(runs, found).tables
+    assert_is_latex(to_latex(table, "main_table"))
 
 
 def test_each_method_has_the_decay_that_validation_chooses(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from baco.errors import UserError
 from baco.evaluation.metrics import user_metrics
 from baco.files import read_arrays
-from baco.results.runs import COMPARISON, OVERVIEW, comparison, frame, to_text
+from baco.results.runs import COMPARISON, OVERVIEW, RUNS, comparison, frame, to_text
 from baco.runs import record as records
 from baco.runs.record import (
     load_record,
@@ -127,6 +127,19 @@ def test_records_are_saved_and_found(tmp_path):
     for name, values in user_metrics(hits, np.full(9, 60), 10).items():
         np.testing.assert_array_equal(values, user_metrics(again, num_relevant, 10)[name])
     assert {path.suffix for path in (tmp_path / "new").iterdir()} == {".json", ".npz"}, "no temporary file is left"
+
+
+def test_records_tell_whether_training_was_cut_off(tmp_path):
+    record = a_record()
+    record["config"]["protocol"]["max_epochs"] = 128
+    rising = [[epoch, 0.5, 0.001 * epoch] for epoch in range(8, 129, 8)]
+    record["training"] = {"epochs": 128, "best_epoch": 128, "history": rising}
+    path = save_record(tmp_path, "older", record, arrays())
+    before, loaded = path.read_bytes(), load_record(path)
+    assert loaded["training"]["convergence"]["cut_off"] is True
+    assert path.read_bytes() == before, "older records are judged where they are read"
+    assert load_record(save_record(tmp_path, "new", loaded, arrays())) == loaded
+    assert frame([loaded, a_record()], RUNS)["cut off"].tolist() == [True, None]
 
 
 def test_records_of_one_split_share_its_test_users(tmp_path):
