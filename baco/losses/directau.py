@@ -12,6 +12,7 @@ from baco.backbones.backbone import Backbone
 from baco.embedding.tables import EmbeddingTables
 from baco.losses.blocks import blocks
 from baco.losses.loss import BatchRows, Loss, with_gradients
+from baco.numerics.exponentials import exp_rows_
 from baco.numerics.triples import Batch
 from baco.registry import register_loss
 from baco.validation import setting
@@ -60,9 +61,10 @@ def log_potential(X: Tensor, counts: Tensor) -> Tensor:
     weighted = rows * number[:, None]
     total, gradient = -X.new_tensor(size), torch.empty_like(rows)  # a place is no pair with itself
     for block, products in blocks(rows, rows):
-        potential = products.sub_(1).mul_(4).exp_()  # |x - x'|^2 = 2 - 2 x.x'
-        total += number[block] @ (potential @ number)
-        torch.mm(potential, weighted, out=gradient[block])
+        top = torch.full_like(number[block], 4)
+        exp_rows_(products.mul_(4), top)  # |x - x'|^2 = 2 - 2 x.x'; a product is at most 1, save for rounding
+        total += number[block] @ (products @ number)
+        torch.mm(products, weighted, out=gradient[block])
     if size < 2:
         return (X * 0).sum()
     return with_gradients(torch.log(total / (size * (size - 1))), (X,), [gradient.mul_(8 * number[:, None] / total)])

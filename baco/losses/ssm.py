@@ -12,6 +12,7 @@ from baco.backbones.backbone import Backbone
 from baco.embedding.tables import EmbeddingTables
 from baco.losses.blocks import blocks
 from baco.losses.loss import BatchRows, Loss, with_gradients
+from baco.numerics.exponentials import exp_rows_
 from baco.numerics.triples import Batch
 from baco.registry import register_loss
 from baco.validation import setting
@@ -94,8 +95,8 @@ def softmax_loss(
         user, logit = rows.pair_user[pairs] - block.start, positive[pairs]
         if shift is not None:
             products += shift[rows.negatives]
-        top = products.amax(1).scatter_reduce_(0, user, logit, "amax")
-        others = products.sub_(top[:, None]).exp_().sum(1)
+        top = X.new_empty(len(products)).scatter_reduce_(0, user, logit, "amax", include_self=False)
+        others = exp_rows_(products, top)
         logit = logit - top[user]
         itself = logit.exp()
         once = (1 - own[pairs]) * itself
