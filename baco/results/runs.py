@@ -158,6 +158,7 @@ def _settings(config: dict) -> dict[str, dict]:
 @cache
 def _defaults(**names: str) -> dict[str, dict]:
     """The settings of each group where nothing is said; none where conf/ has no word of them."""
-    if not all((CONF / group / f"{name}.yaml").exists() for group, name in names.items()):
+    chosen = {group: name for group, name in names.items() if name != "none"}  # no file, or what conf/ has anyway
+    if not all((CONF / group / f"{name}.yaml").exists() for group, name in chosen.items()):
         return {}
-    return _settings(Description.of(names).config)
+    return _settings(Description.of(chosen).config)

@@ -157,7 +157,8 @@ class Section:
     def name(self) -> str:
         """Dataset, backbone and protocol in three words, what is changed of the last two, and which split it is."""
         protocol = self.about.config["protocol"]["name"]
-        parts = [self.about.dataset["name"], self.backbone, f"protocol {protocol}", self.changed]
+        training = ["without training"] if protocol == "none" else [self.backbone, f"protocol {protocol}"]
+        parts = [self.about.dataset["name"], *training, self.changed]
         split = f"split {self.fingerprint[:8]}" if self.one_of_several and self.fingerprint else ""
         return ", ".join(part for part in (*parts, split) if part)
 
@@ -259,7 +260,9 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
     by_shared: dict[str, list[Wanted]] = {}
     for settings in experiment.runs:
         wanted = Wanted.of(settings, conf)
-        by_shared.setdefault(wanted.shared, []).append(wanted)
+        known = by_shared.setdefault(wanted.shared, [])
+        if all((wanted.run, wanted.row) != (other.run, other.row) for other in known):
+            known.append(wanted)  # what trains nothing is one run for all seeds and backbones
     made = []
     for runs in by_shared.values():
         alike: dict[tuple, list[Wanted]] = {}  # runs that differ in their split, or the order of settings, only

@@ -20,6 +20,7 @@ from baco.validation import LIMITS, Limits, Validated, setting
 
 MOST_DIM = 1000  # the width is the length of a tuple in compiled code, and numba takes none that is longer
 BEFORE = "before"  # the key of a field's metadata
+OF_RUN = ("mf_popularity", "start", "trained")  # keys of conf/method that describe the run, not the method
 
 
 def deciding(before: Any = MISSING, **limits: Any) -> Any:
@@ -75,8 +76,7 @@ def distinguishing(config: dict) -> dict:
 def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tuple[dict, dict]:
     """Replace nulls of run-level settings by what dataset and method say.
 
-    A method's `mf_popularity` and `start` describe the run, not the method; the former is for backbones that do not
-    propagate.
+    Of a method, the keys in `OF_RUN` describe the run; `mf_popularity` is for backbones that do not propagate.
 
     Parameters
     ----------
@@ -103,8 +103,14 @@ def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tup
     }
     if run["budget"] is None and own["budget"] is None:
         raise UserError("this dataset has no budget of its own; give one, such as budget=0.25")
-    proper = {key: value for key, value in method.items() if key not in ("mf_popularity", "start")}
+    proper = {key: value for key, value in method.items() if key not in OF_RUN}
     return run | {key: value for key, value in own.items() if run[key] is None}, proper
+
+
+def without_training(config: dict) -> dict:
+    """The description of a run of a method that trains nothing: what only a training has decides nothing."""
+    nothing = {"name": "none"}
+    return config | ADDED_LATER | {"backbone": nothing, "protocol": nothing, "dim": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ class Description:
         if quantize["name"] == "none":
             sections["quantize"] = None
         config = sections | {key: run[key] for key in DECIDING}
+        if method is not None and not method.get("trained", True):
+            config = without_training(config)
         return cls(dataset, config, run["budget"], run["budget_unit"])
 
 
