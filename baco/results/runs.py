@@ -68,6 +68,8 @@ def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = Fa
     """
     rows = [[lookup(record, path) for path in columns.values()] for record in records]
     table = pd.DataFrame(rows, columns=list(columns))
+    if "budget" in table:  # a method that trains nothing has none, for which the others must not become floats
+        table["budget"] = table["budget"].astype("Int64")
     for column in table.columns.intersection(list(RANKING)):
         table[column] *= 100
     variants = _variants(records, hide_defaults)
