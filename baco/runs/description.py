@@ -20,6 +20,7 @@ from baco.validation import LIMITS, Limits, Validated, setting
 
 MOST_DIM = 1000  # the width is the length of a tuple in compiled code, and numba takes none that is longer
 BEFORE = "before"  # the key of a field's metadata
+OF_RUN = ("mf_popularity", "start", "trained")  # keys of conf/method that describe the run, not the method
 
 
 def deciding(before: Any = MISSING, **limits: Any) -> Any:
@@ -59,6 +60,7 @@ class RunSettings(Validated):
 
 
 DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEFORE in key.metadata}
+NOTHING = {"name": "none"}  # of a group that a run has no use for
 ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there were several, its epsilon the protocol's
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
@@ -67,24 +69,26 @@ def complete(config: dict) -> dict:
     """A record's configuration with every key, whenever it was made."""
     if "loss" not in config:
         protocol = dict(config["protocol"])
-        loss = ONCE_ONLY_LOSS | {"epsilon": protocol.pop("loss_epsilon", 0.0)}
+        epsilon = protocol.pop("loss_epsilon", None)
+        loss = NOTHING if epsilon is None else ONCE_ONLY_LOSS | {"epsilon": epsilon}
         config = config | {"loss": loss, "protocol": protocol}
     return ADDED_LATER | config
 
 
 def distinguishing(config: dict) -> dict:
     """A record's configuration without what all runs had when there was no key for it: what its id is made of."""
-    if "loss" in config and ONCE_ONLY_LOSS.items() <= config["loss"].items():
-        protocol = config["protocol"] | {"loss_epsilon": config["loss"]["epsilon"]}
-        config = {key: value for key, value in config.items() if key != "loss"} | {"protocol": protocol}
+    loss = config.get("loss", {})
+    if loss == NOTHING or ONCE_ONLY_LOSS.items() <= loss.items():
+        epsilon = {} if loss == NOTHING else {"loss_epsilon": loss["epsilon"]}
+        others = {key: value for key, value in config.items() if key != "loss"}
+        config = others | {"protocol": config["protocol"] | epsilon}
     return {key: value for key, value in config.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
 
 
 def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tuple[dict, dict]:
     """Replace nulls of run-level settings by what dataset and method say.
 
-    A method's `mf_popularity` and `start` describe the run, not the method; the former is for backbones that do not
-    propagate.
+    Of a method, the keys in `OF_RUN` describe the run; `mf_popularity` is for backbones that do not propagate.
 
     Parameters
     ----------
@@ -111,8 +115,14 @@ def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tup
     }
     if run["budget"] is None and own["budget"] is None:
         raise UserError("this dataset has no budget of its own; give one, such as budget=0.25")
-    proper = {key: value for key, value in method.items() if key not in ("mf_popularity", "start")}
+    proper = {key: value for key, value in method.items() if key not in OF_RUN}
     return run | {key: value for key, value in own.items() if run[key] is None}, proper
+
+
+def without_training(config: dict) -> dict:
+    """The description of a run of a method that trains nothing: what only a training has decides nothing."""
+    groups = dict.fromkeys(("backbone", "protocol", "loss"), NOTHING)
+    return config | ADDED_LATER | groups | {"dim": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,8 @@ class Description:
         if quantize["name"] == "none":
             sections["quantize"] = None
         config = sections | {key: run[key] for key in DECIDING}
+        if method is not None and not method.get("trained", True):
+            config = without_training(config)
         return cls(dataset, config, run["budget"], run["budget_unit"])
 
 
