@@ -62,6 +62,7 @@ class RunSettings(Validated):
 DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEFORE in key.metadata}
 NOTHING = {"name": "none"}  # of a group that a run has no use for
 ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there were several, its epsilon the protocol's
+PROTOCOL_ADDED_LATER = {"steps_per_epoch": None}
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
 
@@ -71,17 +72,21 @@ def complete(config: dict) -> dict:
         protocol = dict(config["protocol"])
         epsilon = protocol.pop("loss_epsilon", None)
         loss = NOTHING if epsilon is None else ONCE_ONLY_LOSS | {"epsilon": epsilon}
+        if loss != NOTHING:
+            protocol |= PROTOCOL_ADDED_LATER
         config = config | {"loss": loss, "protocol": protocol}
     return ADDED_LATER | config
 
 
 def distinguishing(config: dict) -> dict:
     """A record's configuration without what all runs had when there was no key for it: what its id is made of."""
-    loss = config.get("loss", {})
+    old = PROTOCOL_ADDED_LATER.items()
+    protocol = {key: value for key, value in config["protocol"].items() if (key, value) not in old}
+    config, loss = config | {"protocol": protocol}, config.get("loss", {})
     if loss == NOTHING or ONCE_ONLY_LOSS.items() <= loss.items():
         epsilon = {} if loss == NOTHING else {"loss_epsilon": loss["epsilon"]}
         others = {key: value for key, value in config.items() if key != "loss"}
-        config = others | {"protocol": config["protocol"] | epsilon}
+        config = others | {"protocol": protocol | epsilon}
     return {key: value for key, value in config.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
 
 
