@@ -67,9 +67,8 @@ def section_notes(section: Section) -> list[str]:
             f"{data['test']:,} interactions ({split})."
         )
     about = section.about
-    shared = {
-        f"{group}.{key}": value for group in ("backbone", "protocol") for key, value in about.config[group].items()
-    }
+    groups = {"backbone": about.config["backbone"], "protocol": about.run.protocol}
+    shared = {f"{group}.{key}": value for group, section in groups.items() for key, value in section.items()}
     settings = ", ".join(f"{key}={value}" for key, value in shared.items() if not key.endswith(".name"))
     notes.append(f"Settings: dim={about.config['dim']}, {settings}.")
     unknown = [row.label for row in section.rows if not row.known]
