@@ -123,7 +123,7 @@ class Study:
     Raises
     ------
     UserError
-        For settings that no run can have, and for a loss without a space.
+        For settings that no run can have, a loss without a space, and a dataset that its file does not name.
     """
 
     def __init__(self, choices: tuple[str, ...], given: list[str], trials: int, folder: Path):
@@ -133,6 +133,9 @@ class Study:
             raise UserError(f"--best has no space of settings for loss={self.loss}{known_names(self.loss, OF_LOSS)}")
         self.space = SPACE | OF_LOSS[self.loss]
         config = self.configuration({})
+        if (name := config.dataset.name) != self.dataset:
+            mend = f"write conf/dataset/{name}.yaml with its settings, and take dataset={name}"
+            raise UserError(f"--best tunes for what has a file in conf/dataset, and {name} has none; {mend}")
         self.max_epochs = config.protocol.max_epochs
         self.first_epochs = max(1, self.max_epochs // PART)
         self.finalists = math.ceil(trials / PART)

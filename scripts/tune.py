@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--best", action="store_true", help="choose the settings of protocol=best")
     parser.add_argument("--into", type=Path, default=FOLDER, help="with --best: where they go (default: conf/tuned)")
     parser.add_argument("--name", help="of the study, in <runs_dir>/tune.db (default: made of what is searched)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # options may stand between overrides
     log_to_console()
     if arguments.trials < 1:
         raise UserError(f"--trials={arguments.trials} must be 1 or more")
