@@ -69,7 +69,7 @@ def section_notes(section: Section) -> list[str]:
         )
     about = section.about
     groups = {"backbone": about.config["backbone"], "protocol": about.run.protocol}
-    shared = {f"{group}.{key}": value for group, section in groups.items() for key, value in section.items()}
+    shared = {f"{group}.{key}": value for group, own in groups.items() for key, value in own.items()}
     settings = ", ".join(f"{key}={value}" for key, value in shared.items() if not key.endswith(".name"))
     notes.append(f"Settings: dim={about.config['dim']}, {settings}.")
     notes += tuning_notes(section)
