@@ -65,3 +65,11 @@ def peak_memory(device: torch.device) -> dict[str, int | None]:
     host = None if line is None else int(line.group(1)) * 1024
     on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {"host_peak_bytes": host, "device_peak_bytes": on_device}
+
+
+def available_memory() -> int | None:
+    """Bytes that the host can give to this process without swapping; None where that cannot be told."""
+    with contextlib.suppress(OSError):
+        line = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        return None if line is None else int(line.group(1)) * 1024
+    return None

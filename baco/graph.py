@@ -12,6 +12,8 @@ from scipy.sparse import coo_array, csr_array, issparse
 
 from baco.errors import UserError
 
+MOST_NODES = 2**31 - 1  # that int32 numbers; there may be more pairs, which are counted in int64
+
 
 class Neighbors(NamedTuple):
     """Compressed rows of one side: the neighbours of node x are `indices[indptr[x]:indptr[x + 1]]`, ascending."""
@@ -46,10 +48,13 @@ class Biadjacency:
         Raises
         ------
         UserError
-            When a side is empty, the arrays differ in length, or an id is no integer of [0, n).
+            When a side is empty, both together have more nodes than int32 can number, the arrays differ in length, or
+            an id is no integer of [0, n).
         """
         if num_users < 1 or num_items < 1:
             raise UserError(f"a biadjacency needs a user and an item at least; got {num_users} x {num_items}")
+        if num_users + num_items > MOST_NODES:
+            raise UserError(f"users and items may be {MOST_NODES} together; got {num_users} + {num_items}")
         users, items = np.asarray(users), np.asarray(items)
         if users.ndim != 1 or users.shape != items.shape:
             raise UserError(f"users and items must be two arrays of one length; got {users.shape} and {items.shape}")
@@ -59,9 +64,13 @@ class Biadjacency:
             if ids.size and (ids.min() < 0 or ids.max() >= size):
                 wrong = int(np.flatnonzero((ids < 0) | (ids >= size))[0])
                 raise UserError(f"{side} id {ids[wrong]} of pair {wrong} lies outside 0..{size - 1}")
-        keys = users.astype(np.int64) * num_items + items
+        keys = users.astype(np.int64)
+        keys *= num_items
+        keys += items.astype(np.int64, copy=False)  # with uint64 the sum would be floating-point
         keys.sort()  # many times faster than np.unique, which hashes
-        keys = keys[np.diff(keys, prepend=-1) > 0]
+        fresh = np.ones(len(keys), bool)
+        np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
+        keys = keys[fresh]
         return cls(num_users, num_items, (keys // num_items).astype(np.int32), (keys % num_items).astype(np.int32))
 
     @classmethod

@@ -26,6 +26,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 
+from baco.compressors.scoring import ScoringMethod
 from baco.data.interactions import Interactions
 from baco.errors import UserError, known_names
 from baco.files import check_folder, write_text
@@ -123,7 +124,8 @@ class Study:
     Raises
     ------
     UserError
-        For settings that no run can have, a loss without a space, and a dataset that its file does not name.
+        For settings that no run can have, a loss without a space, a dataset that its file does not name, and a
+        method that trains nothing.
     """
 
     def __init__(self, choices: tuple[str, ...], given: list[str], trials: int, folder: Path):
@@ -136,6 +138,8 @@ class Study:
         if (name := config.dataset.name) != self.dataset:
             mend = f"write conf/dataset/{name}.yaml with its settings, and take dataset={name}"
             raise UserError(f"--best tunes for what has a file in conf/dataset, and {name} has none; {mend}")
+        if isinstance(config.method, ScoringMethod):
+            raise UserError(f"method={self.method} trains nothing, so there is nothing to tune; leave it out")
         self.max_epochs = config.protocol.max_epochs
         self.first_epochs = max(1, self.max_epochs // PART)
         self.finalists = math.ceil(trials / PART)

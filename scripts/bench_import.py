@@ -1,11 +1,12 @@
 """How fast a log is imported, and in how much memory, beside what other readers need for the same file.
 
-    python scripts/bench_import.py 10000000 --folder /large/disk
+    python scripts/bench_import.py 10000000 --folder /large/disk --peers /other/venv/bin/python
 
 makes a log of so many rows with text ids, ratings and times, as Parquet and as CSV (and as a RecBole atomic file), and
 reads each in a process of its own. `import` is the whole of `dataset=custom`: hash of the file, ids, repeated pairs,
 k-core, split, prepared file and its checks. pyarrow, polars and pandas only read the columns and number the ids, all in
-memory; RecBole and LensKit build their dataset.
+memory. RecBole and LensKit build their dataset, from the Python that `--peers` names where this one lacks them. Readers
+that are not installed, or fail, are left out with the reason.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from importlib import import_module
-from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 
 COLUMNS = ["user", "item", "rating", "timestamp"]
@@ -30,11 +31,13 @@ def make_log(rows: int, folder: Path) -> None:
     paths = {ending: folder / f"log-{rows}.{ending}" for ending in ("parquet", "csv", "inter")}
     with duckdb.connect(config={"memory_limit": "1500MB", "temp_directory": str(folder / "spilled")}) as connection:
         if not paths["parquet"].exists():
-            users, items = max(10, rows // 50), max(10, rows // 500)
+            users, items = (
+                f"floor(pow(hash(i * {step}) / 18446744073709551616.0, {power}) * {max(10, rows // per_id)})::BIGINT"
+                for step, power, per_id in ((1, 2, 50), (3, 3, 500))
+            )
             connection.execute(
-                f"COPY (SELECT 'u' || (hash(i) % {users}) AS user, 'item-' || "
-                f"floor(pow((hash(i * 3 + 1) % 1000003) / 1000003.0, 3) * {items})::INTEGER AS item, "
-                "1.0 + hash(i * 7 + 2) % 5 AS rating, 1600000000 + (hash(i * 5 + 3) % 100000000)::BIGINT AS timestamp "
+                f"COPY (SELECT 'u' || {users} AS user, 'item-' || {items} AS item, (1 + hash(i * 7 + 2) % 5)::DOUBLE "
+                "AS rating, 1600000000 + (hash(i * 5 + 3) % 100000000)::BIGINT AS timestamp "
                 f"FROM range({rows}) AS r(i)) TO '{paths['parquet']}'"
             )
         if not paths["csv"].exists():
@@ -94,12 +97,19 @@ def read_recbole(path: Path) -> int:
 
 def read_lenskit(path: Path) -> int:
     import pandas as pd
-    from lenskit.data import from_interactions_df
+    from lenskit.data import DatasetBuilder
 
     frame = pd.read_parquet(path, columns=COLUMNS) if path.suffix == ".parquet" else pd.read_csv(path)
-    return from_interactions_df(frame, user_col="user", item_col="item").interaction_count
+    frame = frame.rename(columns={"user": "user_id", "item": "item_id"})
+    builder = DatasetBuilder()  # not `from_interactions_df`, which refuses repeated pairs
+    builder.add_interactions(
+        "rating", frame, entities=["user", "item"], missing="insert", allow_repeats=False, remove_repeats=True
+    )
+    builder.build()
+    return len(frame)
 
 
+PEERS = ("lenskit", "recbole")  # which `--peers` runs
 READERS = {  # the function, the modules that are imported before the clock starts, and the endings
     "import": (read_baco, ("duckdb", "baco.data.logs"), ("parquet", "csv")),
     "pyarrow": (read_pyarrow, ("pyarrow.parquet", "pyarrow.csv"), ("parquet", "csv")),
@@ -114,7 +124,10 @@ def measure(name: str, path: Path) -> None:
     """Read once and print rows, seconds and peak memory in MiB."""
     read, modules, _ = READERS[name]
     for module in modules:
-        import_module(module)
+        try:
+            import_module(module)
+        except ModuleNotFoundError as error:
+            sys.exit(f"{error.name} is not installed")
     started = time.perf_counter()
     rows = read(path)
     seconds = time.perf_counter() - started
@@ -127,26 +140,28 @@ def main() -> None:
     parser.add_argument("rows", type=int)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="of the generated files")
     parser.add_argument("--reader", choices=READERS, nargs="*", default=list(READERS))
+    parser.add_argument("--peers", default=sys.executable, help=f"a Python that has {' and '.join(PEERS)}")
     parser.add_argument("--measure", nargs=2, metavar=("READER", "FILE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         measure(arguments.measure[0], Path(arguments.measure[1]))
         return
-    make_log(arguments.rows, arguments.folder)
+    # In a process of its own: to Linux the peak of a parent is that of its children, too.
+    generation = get_context("spawn").Process(target=make_log, args=(arguments.rows, arguments.folder))
+    generation.start()
+    generation.join()
+    if generation.exitcode:
+        sys.exit(1)
     print(f"{'reader':10}{'file':10}{'seconds':>10}{'rows/s':>14}{'peak MiB':>10}")
     for name in arguments.reader:
-        _, modules, endings = READERS[name]
-        package = modules[0].partition(".")[0]
-        if find_spec(package) is None:
-            print(f"{name:10}left out: {package} is not installed")
-            continue
-        for ending in endings:
+        for ending in READERS[name][2]:
             path = arguments.folder / f"log-{arguments.rows}.{ending}"
-            command = [sys.executable, __file__, "0", "--measure", name, str(path)]
+            python = arguments.peers if name in PEERS else sys.executable
+            command = [python, __file__, "0", "--measure", name, str(path)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 error = (done.stderr.strip().splitlines() or [f"stopped by signal {-done.returncode}"])[-1]
-                print(f"{name:10}{ending:10}failed: {error}")
+                print(f"{name:10}{ending:10}left out: {error}", flush=True)
                 continue
             rows, seconds, peak = map(float, done.stdout.split()[-3:])
             print(f"{name:10}{ending:10}{seconds:10.1f}{rows / seconds:14,.0f}{peak:10,.0f}", flush=True)

@@ -1,10 +1,11 @@
 """Time training steps side by side: `python scripts/bench_training.py beauty gowalla`.
 
-LightGCN trainers take steps on the same batches in turn: ours with the full model, and with random codes, BACO's and
-BACO+'s under the dataset's budget; a plain version that leaves everything to torch's autograd and sparse product; the
-same with a symmetric backward pass; and the peers whose folders are named. Peers get their batches ready-made, although
-their own sampling takes longer still. Prints medians, ratios to our full model, and how far a step is from the time
-that its memory traffic needs at the bandwidth measured.
+LightGCN trainers take steps on the same batches in turn: ours with the full model under BPR and every other loss, and
+under BPR with random codes, BACO's and BACO+'s in the dataset's budget; a plain version that leaves everything to
+torch's autograd and sparse product; the same with a symmetric backward pass; and the peers whose folders are named.
+Peers get their batches ready-made, although their own sampling takes longer still. Prints medians, ratios to our full
+model, and how far a step is from its bound: its memory traffic at the bandwidth measured, and the multiply-adds of its
+scores at the speed of matrix products measured.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +31,11 @@ from baco.data.interactions import Interactions
 from baco.device import resolve_device, synchronize
 from baco.embedding.tables import EmbeddingTables
 from baco.losses.bpr import BPR
+from baco.losses.ccl import CosineContrastive
+from baco.losses.directau import DirectAU
+from baco.losses.ials import SquaredLoss
+from baco.losses.loss import Loss
+from baco.losses.ssm import SampledSoftmax
 from baco.numerics.sparse import Csr
 from baco.numerics.triples import Batch
 from baco.registry import method_class
@@ -37,6 +44,7 @@ from baco.training.sampler import Sampler
 
 OURS = "ours, full"
 METHODS = ("full", "random", "baco", "baco_plus")
+QUADRATIC = 8192  # pairs in a batch from where DirectAU, whose cost grows with their square, is left out
 
 
 class SymmetricProduct(torch.autograd.Function):
@@ -118,20 +126,44 @@ def bandwidth(device: torch.device) -> float:
     return 3 * 4 * size / min(times)
 
 
-def steppers(data: Interactions, budget: float | None, device: torch.device, peers: dict) -> tuple[dict, dict]:
-    """One training step by each trainer, by name; and the bytes of ours."""
-    found, traffic = {}, {}
-    for name in METHODS:
+def product_speed(device: torch.device) -> float:
+    """Floating-point operations a second of the product of 4,096 x 64 and 64 x 1,024 numbers."""
+    x, y = torch.randn(4096, 64, device=device), torch.randn(64, 1024, device=device)
+    out, times = torch.empty(4096, 1024, device=device), []
+    for _ in range(20):
+        synchronize(device)
+        start = time.perf_counter()
+        torch.mm(x, y, out=out)
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 2 * 4096 * 1024 * 64 / min(times)
+
+
+def score_operations(loss: Loss, batch: Batch, num_nodes: int) -> int:
+    """Floating-point operations of the products between many users and many items, value and gradients."""
+    users, items = (len(torch.unique(part)) for part in batch[:2])
+    if isinstance(loss, SampledSoftmax | CosineContrastive):
+        return 6 * users * loss.negatives * DIM
+    if isinstance(loss, DirectAU):
+        return 4 * (users**2 + items**2) * DIM
+    if isinstance(loss, SquaredLoss):
+        return 4 * num_nodes * DIM**2
+    return 0
+
+
+def steppers(
+    data: Interactions, budget: float | None, device: torch.device, peers: dict, batch_size: int
+) -> tuple[dict, dict]:
+    """One training step by each trainer, by name; and of ours the loss, the chains and the parameters."""
+    found, ours = {}, {}
+    losses = [SampledSoftmax(), CosineContrastive(), SquaredLoss(), *[DirectAU()] * (batch_size <= QUADRATIC)]
+    for name, loss in [*((name, BPR()) for name in METHODS), *(("full", loss) for loss in losses)]:
         tables = tables_of(name, data, budget, device)
-        backbone = LightGCN(data.train, LightGCN.Config(num_layers=LAYERS))
+        backbone = LightGCN(data.train, LightGCN.Config(num_layers=LAYERS), loss.score)
         adam = torch.optim.Adam(tables.parameters(), lr=0.01, fused=True)
-        found[f"ours, {name}"] = stepper(
-            lambda batch, backbone=backbone, tables=tables: BPR().of_differences(
-                backbone.score_differences(tables, batch)
-            ),
-            adam,
-        )
-        traffic[f"ours, {name}"] = backbone.propagation(tables).chains, tables.ledger().training_floats
+        label = f"ours, {name}" + ("" if loss.name == "bpr" else f", {loss.name}")
+        found[label] = stepper(partial(loss, backbone, tables), adam)
+        ours[label] = loss, backbone.propagation(tables).chains, tables.ledger().training_floats
     full = tables_of("full", data, None, device)
     adjacency = Csr.from_scipy(normalise(bipartite_adjacency(data.train))).on(device)
     for name, product in (("plain", torch.sparse.mm), ("plain, symmetric backward", SymmetricProduct.apply)):
@@ -144,7 +176,7 @@ def steppers(data: Interactions, budget: float | None, device: torch.device, pee
         )
     for name, model in peers.items():
         found[name] = stepper(loss_of(name, model), torch.optim.Adam(model.parameters(), lr=0.01))
-    return found, traffic
+    return found, ours
 
 
 def stepper(loss_of_batch: Callable[[Batch], Tensor], optimizer: torch.optim.Optimizer) -> Callable[[Batch], float]:
@@ -167,35 +199,39 @@ def main() -> None:
     add_arguments(parser)
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
-    speed = bandwidth(device)
-    print(f"{device.type}, {torch.get_num_threads()} threads, {speed / 1e9:.1f} GB/s")
+    speed, flops = bandwidth(device), product_speed(device)
+    print(f"{device.type}, {torch.get_num_threads()} threads, {speed / 1e9:.1f} GB/s, {flops / 1e9:.0f} GFLOP/s")
     for name in arguments.datasets:
         data, budget = load(name), configuration([f"dataset={name}"]).budget
         codes = tables_of("baco", data, budget, device).assignment
         peers = models(arguments, data, device, codes)
         print(f"\n{name}: {data.train.num_nodes} nodes, {data.train.num_edges} interactions")
         for batch_size in arguments.batch_sizes:
-            runs, traffic = steppers(data, budget, device, peers)
+            runs, ours = steppers(data, budget, device, peers, batch_size)
             seconds: dict[str, list[float]] = {run: [] for run in runs}
             losses: dict[str, float] = {}
             sampler = Sampler(data.train, batch_size, torch_stream(0, "sampling", device))
             batches = itertools.chain.from_iterable(sampler.epoch() for _ in itertools.count())
             for number, batch in enumerate(itertools.islice(batches, arguments.steps + 2)):
                 for run, take in runs.items():
+                    wanted = ours[run][0].num_negatives(len(batch.users)) if run in ours else len(batch.negatives)
+                    given = batch._replace(negatives=batch.negatives[:wanted])
                     synchronize(device)
                     start = time.perf_counter()
-                    losses[run] = take(batch)
+                    losses[run] = take(given)
                     synchronize(device)
                     if number >= 2:  # the first steps compile and warm the caches
                         seconds[run].append(time.perf_counter() - start)
-            print(f"batch {batch_size:<24}{'ms a step':>10}{'s an epoch':>12}{'ratio':>8}{'roofline':>10}{'loss':>10}")
+            print(f"batch {batch_size:<24}{'ms a step':>10}{'s an epoch':>12}{'ratio':>8}{'bound':>10}{'loss':>10}")
             for run in runs:
                 median = np.median(seconds[run])
                 ratio = median / np.median(seconds[OURS])
                 bound = "-"
-                if run in traffic:
-                    chains, parameters = traffic[run]
-                    bound = f"{median * speed / step_bytes(chains, batch_size, parameters):.1f} x"
+                if run in ours:
+                    loss, chains, parameters = ours[run]
+                    seconds_at_least = step_bytes(chains, batch_size, parameters) / speed
+                    seconds_at_least += score_operations(loss, batch, data.train.num_nodes) / flops
+                    bound = f"{median / seconds_at_least:.1f} x"
                 print(
                     f"  {run:<28}{1000 * median:>10.1f}{median * sampler.num_batches:>12.1f}{ratio:>8.2f}{bound:>10}"
                     f"{losses[run]:>10.5f}"

@@ -4,7 +4,7 @@ import numba
 import pytest
 import torch
 
-from baco.device import ALL_THREADS, peak_memory, reset_peak_memory, resolve_device, set_threads
+from baco.device import ALL_THREADS, available_memory, peak_memory, reset_peak_memory, resolve_device, set_threads
 from baco.errors import UserError
 
 CPU = torch.device("cpu")
@@ -54,3 +54,10 @@ def test_peak_memory_is_that_since_the_reset():
 def test_memory_that_the_kernel_does_not_tell_is_none(monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda path: "Name: python")
     assert peak_memory(CPU)["host_peak_bytes"] is None
+
+
+def test_the_memory_that_is_free_is_told_in_bytes(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda path: "MemFree: 1 kB\nMemAvailable:   2048 kB\n")
+    assert available_memory() == 2**21
+    monkeypatch.setattr(Path, "read_text", lambda path: "")
+    assert available_memory() is None

@@ -14,9 +14,11 @@ from baco.evaluation.ranking import rank_items
 from baco.numerics.triples import Batch
 from baco.rng import stream, torch_stream
 from baco.training.checkpoint import Checkpoint
+from baco.training.sampler import Sampler
 from baco.training.trainer import Trainer
 from baselines.full import Full
 from tests.conftest import QUICK
+from tests.losses.test_losses import LOSSES
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -65,6 +67,21 @@ def test_scores_and_gradients_are_the_cpus(planted, device, backbone, method):
         differences.square().sum().backward()
         final = model.final_embeddings(tables)
         found.append([part.cpu() for part in (differences, *final, tables.users.rows.grad, tables.items.rows.grad)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_losses_and_their_gradients_are_the_cpus(planted, device, loss):
+    batch = next(Sampler(planted.train, 500, torch_stream(0, "sampling"), loss.num_negatives).epoch())
+    found = []
+    for place in (torch.device("cpu"), device):
+        tables = tables_for(planted, Baco()).to(place)
+        value = loss(
+            LightGCN(planted.train, LightGCN.Config(), loss.score), tables, Batch(*(part.to(place) for part in batch))
+        )
+        value.backward()
+        found.append([part.cpu() for part in (value, tables.users.rows.grad, tables.items.rows.grad)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 

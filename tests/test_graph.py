@@ -103,3 +103,20 @@ def test_matrices_of_half_precision_are_read_and_of_objects_refused():
     np.testing.assert_array_equal(Biadjacency.from_matrix(np.eye(3, dtype=np.float16)).items, [0, 1, 2])
     with pytest.raises(UserError, match="must hold numbers, not object"):
         Biadjacency.from_matrix(np.array([[1, None]], object))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint64])
+def test_pairs_of_the_largest_sides_stay_apart(dtype):
+    """Where the number of a pair exceeds what int32 and float64 hold."""
+    last = 2**30 - 2
+    users, items = np.array([last, last, 0, last], dtype), np.array([last, last - 1, last, last], dtype)
+    graph = Biadjacency.from_pairs(users, items, last + 1, last + 2)
+    assert graph.users.tolist() == [0, last, last]
+    assert graph.items.tolist() == [last, last - 1, last]
+    assert graph.keys().tolist() == [last, last * (last + 2) + last - 1, last * (last + 2) + last]
+
+
+@pytest.mark.parametrize("sizes", [(2**31, 1), (2**30, 2**30), (1, 2**40)])
+def test_more_nodes_than_int32_numbers_are_refused(sizes):
+    with pytest.raises(UserError, match="may be 2147483647 together"):
+        Biadjacency.from_pairs(np.array([0]), np.array([0]), *sizes)

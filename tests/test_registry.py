@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from baco.compressors.compressor import Compressor
 from baco.data.sources import SOURCES
 from baco.embedding.quantizers import QUANTIZERS
 from baco.errors import UserError
 from baco.registry import BACKBONES, LOSSES, METHODS, backbone_class, loss_class, method_class, register_method
-from baco.runs.description import OWN_LOSS
+from baco.runs.description import OF_RUN, OWN_LOSS
 from baco.runs.experiments import GROUPS
 from baco.training.protocol import Protocol
 from baco.validation import build_settings
@@ -38,11 +39,16 @@ def test_every_method_backbone_and_loss_has_its_file_and_the_reverse():
 def test_the_file_of_a_class_names_each_setting_with_its_default(group, name):
     section = settings_of(files(group)[name])
     assert section.pop("name") == name
-    for key in ("mf_popularity", "start"):  # what the run uses where it is told nothing (baco/runs/defaults.py)
+    for key in OF_RUN:
         section.pop(key, None)
     config = CLASS_OF[group](name).Config
     assert build_settings(config, section) == config()
     assert set(section) == set(asdict(config()))
+
+
+@pytest.mark.parametrize("name", files("method"))
+def test_the_file_of_a_method_says_whether_it_trains(name):
+    assert settings_of(files("method")[name]).get("trained", True) == issubclass(method_class(name), Compressor)
 
 
 @pytest.mark.parametrize("name", files("dataset"))

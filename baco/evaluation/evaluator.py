@@ -1,16 +1,17 @@
-"""The evaluator: final embeddings in, a report with one value per user out."""
+"""The evaluator: final embeddings or scores in, a report with one value per user out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from torch import Tensor
 
 from baco.data.interactions import Interactions
 from baco.evaluation.metrics import CUTOFFS, relevant_hits, user_metrics
-from baco.evaluation.ranking import rank_items
+from baco.evaluation.ranking import rank_items, rank_scores
 from baco.graph import Neighbors
 from baco.rng import stream
 
@@ -64,9 +65,18 @@ class Evaluator:
 
     def evaluate(self, user_rows: Tensor, item_rows: Tensor, split: str, k: int = max(CUTOFFS)) -> RankingReport:
         """Rank all items for each user of a split, 'val' or 'test', by the dot product of final embeddings."""
+        return self._report(partial(rank_items, user_rows, item_rows), split, k)
+
+    def evaluate_scores(
+        self, scores: Callable[[np.ndarray], np.ndarray], split: str, k: int = max(CUTOFFS)
+    ) -> RankingReport:
+        """The same by the scores that a function gives for a block of users, see `rank_scores`."""
+        return self._report(partial(rank_scores, scores), split, k)
+
+    def _report(self, rank: Callable[..., np.ndarray], split: str, k: int) -> RankingReport:
         relevant = getattr(self.data, split)
         seen = self._seen_at_test if split == "test" else self.data.train.by_user
         users = np.flatnonzero(relevant.user_degrees)
-        ranked = rank_items(user_rows, item_rows, users, seen, self.tie_order, k)
+        ranked = rank(users, seen, self.tie_order, k)
         hits = relevant_hits(ranked, users, relevant.by_user, self.data.num_items)
         return RankingReport(users, relevant.user_degrees[users], hits)

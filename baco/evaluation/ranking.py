@@ -1,4 +1,4 @@
-"""The k best items of each user by dot product, exactly, in blocks of users.
+"""The k best items of each user, exactly, in blocks of users: by dot products of embeddings, or by given scores.
 
 Ties are the normal case: under MF, items that share their codes have the same score. Items with equal scores are
 ordered by a random permutation that is fixed per dataset, never by id. Three things make that hold on every device:
@@ -10,7 +10,7 @@ ordered by a random permutation that is fixed per dataset, never by id. Three th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -59,9 +59,52 @@ def rank_items(
     tie_order = np.asarray(tie_order)
     rank = _rank_on_cpu if device.type == "cpu" else _rank_on_gpu
     best = rank(user_rows, distinct, column, users, seen, tie_order, min(k, num_items))
-    ranked = np.full((len(users), k), NO_ITEM, np.int32)
+    return _items_at(best, tie_order, k)
+
+
+def rank_scores(
+    scores: Callable[[np.ndarray], np.ndarray], users: np.ndarray, seen: Neighbors, tie_order: np.ndarray, k: int
+) -> np.ndarray:
+    """The same for scores that are no dot products of embeddings, on the CPU.
+
+    Parameters
+    ----------
+    scores : callable
+        From (b,) users to their (b, num_items) float32 scores. It is asked for a block of users at a time.
+    users, seen, tie_order, k : as in `rank_items`
+
+    Returns
+    -------
+    (m, k) int32 : as `rank_items`
+
+    Raises
+    ------
+    FloatingPointError
+        When a score is not finite.
+    """
+    tie_order, num_items = np.asarray(tie_order), len(tie_order)
+    alike = np.argsort(tie_order), np.arange(num_items + 1)  # every item has a column of its own
+    kept, best = _nothing_kept(len(users), min(k, num_items))
+    for start in range(0, len(users), CPU_USERS):
+        chosen = slice(start, start + CPU_USERS)
+        block = np.ascontiguousarray(scores(users[chosen]), np.float32)
+        if not np.isfinite(block).all():
+            raise FloatingPointError("the scores hold NaN or infinite values")
+        _keep_best(block, 0, *alike, users[chosen], *seen, tie_order, kept[chosen], best[chosen])
+    _sort_best(kept, best)
+    return _items_at(best, tie_order, k)
+
+
+def _items_at(best: np.ndarray, tie_order: np.ndarray, k: int) -> np.ndarray:
+    """(m, k) int32: the items at the positions in `best`, NO_ITEM where there is none."""
+    ranked = np.full((len(best), k), NO_ITEM, np.int32)
     ranked[:, : best.shape[1]] = np.where(best == NO_ITEM, NO_ITEM, tie_order[best])
     return ranked
+
+
+def _nothing_kept(num_users: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (num_users, k) float32 and positions int64 of the best so far, before there are any."""
+    return np.full((num_users, k), -np.inf, np.float32), np.full((num_users, k), NO_ITEM, np.int64)
 
 
 def _finite(rows: Tensor) -> bool:
@@ -108,8 +151,7 @@ def _rank_on_cpu(
     """(m, k) int64 positions, best first; the best so far of each user are kept while blocks of items pass."""
     order, firsts = np.argsort(column.numpy(), kind="stable"), np.arange(len(distinct) + 1)
     alike = order, np.searchsorted(np.sort(column.numpy()), firsts)
-    best = np.full((len(users), k), NO_ITEM, np.int64)
-    scores = np.full((len(users), k), -np.inf, np.float32)
+    scores, best = _nothing_kept(len(users), k)
     blocks = [(start, distinct[start : start + CPU_ITEMS].T) for start in range(0, len(distinct), CPU_ITEMS)]
     for chosen, rows in _blocks(user_rows, users, CPU_USERS):
         for start, columns in blocks:

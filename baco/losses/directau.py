@@ -42,11 +42,12 @@ class DirectAU(Loss):
         users, items = normalize(rows.users), normalize(rows.items)
         scores = (users[rows.pair_user] * items[rows.pair_item]).sum(1)
         pairs_per_item = torch.bincount(rows.pair_item, minlength=len(items))
-        uniformity = log_potential(users, rows.pairs_per_user) + log_potential(items, pairs_per_item)
+        size = len(scores)
+        uniformity = log_potential(users, rows.pairs_per_user, size) + log_potential(items, pairs_per_item, size)
         return (2 - 2 * scores).mean() + self.gamma / 2 * uniformity
 
 
-def log_potential(X: Tensor, counts: Tensor) -> Tensor:
+def log_potential(X: Tensor, counts: Tensor, size: int) -> Tensor:
     """(): log mean exp(-2 |x - x'|^2) over all pairs of different places, of which each row has some; differentiable.
 
     Parameters
@@ -54,12 +55,13 @@ def log_potential(X: Tensor, counts: Tensor) -> Tensor:
     X : (n, dim) float32, rows of length 1
     counts : (n,) integers
         Places that have the row.
+    size : int
+        All places, the sum of the counts.
     """
     number = counts.to(X.dtype)
-    size = int(counts.sum())
     rows = X.detach()
     weighted = rows * number[:, None]
-    total, gradient = -X.new_tensor(size), torch.empty_like(rows)  # a place is no pair with itself
+    total, gradient = X.new_full((), -size), torch.empty_like(rows)  # a place is no pair with itself
     for block, products in blocks(rows, rows):
         top = torch.full_like(number[block], 4)
         exp_rows_(products.mul_(4), top)  # |x - x'|^2 = 2 - 2 x.x'; a product is at most 1, save for rounding

@@ -68,10 +68,11 @@ def section_notes(section: Section) -> list[str]:
             f"{data['test']:,} interactions ({split})."
         )
     about = section.about
-    groups = {"backbone": about.config["backbone"], "protocol": about.run.protocol}
-    shared = {f"{group}.{key}": value for group, own in groups.items() for key, value in own.items()}
+    groups = ("backbone", "protocol", "loss")
+    shared = {f"{group}.{key}": value for group in groups for key, value in about.run.untuned[group].items()}
     settings = ", ".join(f"{key}={value}" for key, value in shared.items() if not key.endswith(".name"))
-    notes.append(f"Settings: dim={about.config['dim']}, {settings}.")
+    if settings:  # of a training
+        notes.append(f"Settings: dim={about.config['dim']}, loss={about.config['loss']['name']}, {settings}.")
     notes += tuning_notes(section)
     unknown = [row.label for row in section.rows if not row.known]
     gaps: dict[str, list[str]] = {}  # by the experiment that fills them
@@ -137,7 +138,7 @@ def row_keys(section: Section, row: Row) -> dict:
 
 
 def row_label(row: Row) -> str:
-    full = row.records and row.records[0]["size"]["parameter_ratio"] == 1
+    full = row.records and row.records[0]["size"].get("parameter_ratio") == 1
     return row.label + ("" if row.limited or full else " †") + ("" if row.known else " ‡")
 
 

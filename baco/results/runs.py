@@ -26,12 +26,15 @@ OVERVIEW = {
     "backbone": "labels.backbone",
     **COMPARISON,
     "protocol": "config.protocol.name",
+    "loss": "config.loss.name",
     "seed": "config.seed",
     "device": "environment.device",
     "id": "id",
 }
 RUNS = {
-    **{key: f"names.{key}" for key in ("dataset", "backbone", "protocol", "method")},
+    **{key: f"names.{key}" for key in ("dataset", "backbone", "protocol")},
+    "loss": "config.loss.name",
+    "method": "names.method",
     "label": "labels.method",
     "dim": "config.dim",
     "id": "id",
@@ -66,11 +69,13 @@ FORMATS = {
 def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = False) -> pd.DataFrame:
     """One row per record; a value that a record lacks is missing. Recall and NDCG are in percent.
 
-    Where records of one method, backbone, protocol or format differ in its settings, a column tells them apart; with
-    `hide_defaults` it leaves out what is as in conf/. So does one where a dataset has several splits.
+    Where records of one method, backbone, protocol, loss or format differ in its settings, a column tells them
+    apart; with `hide_defaults` it leaves out what is as in conf/. So does one where a dataset has several splits.
     """
     rows = [[lookup(record, path) for path in columns.values()] for record in records]
     table = pd.DataFrame(rows, columns=list(columns))
+    if "budget" in table:  # a method that trains nothing has none, for which the others must not become floats
+        table["budget"] = table["budget"].astype("Int64")
     for column in table.columns.intersection(list(RANKING)):
         table[column] *= 100
     variants = _variants(records, hide_defaults)
@@ -90,7 +95,7 @@ def comparison(records: list[dict]) -> pd.DataFrame:
     table = frame(records, OVERVIEW)
     if table["search s"].max() < 0.05:  # all would be printed as 0.0
         table = table.drop(columns="search s")
-    varying = [name for name in ("dataset", "backbone", "protocol", "seed") if table[name].nunique() > 1]
+    varying = [name for name in ("dataset", "backbone", "protocol", "loss", "seed") if table[name].nunique() > 1]
     return table[[*varying, *(name for name in table if name in COMPARISON or name in ("settings", "split"))]]
 
 
@@ -123,7 +128,7 @@ def to_text(table: pd.DataFrame) -> str:
 
 
 def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
-    """For each record the settings in which it differs from others of its method, backbone, protocol or format."""
+    """For each record the settings in which it differs from others of its method, backbone and so on."""
     settings = [_settings(record["config"]) for record in records]
     alike: dict[tuple[str, str], list[dict]] = {}
     for own in settings:
@@ -154,6 +159,7 @@ def _settings(config: dict) -> dict[str, dict]:
         "method": config["method"] | own | config["method"],  # of two equal keys, as of product codes, the method's
         "backbone": config["backbone"],
         "protocol": config["protocol"],
+        "loss": config["loss"],
         "quantize": config["quantize"] or {"name": "none"},
     }
 
@@ -161,6 +167,7 @@ def _settings(config: dict) -> dict[str, dict]:
 @cache
 def _defaults(**names: str) -> dict[str, dict]:
     """The settings of each group where nothing is said; none where conf/ has no word of them."""
-    if not all((CONF / group / f"{name}.yaml").exists() for group, name in names.items()):
+    chosen = {group: name for group, name in names.items() if name != "none"}  # no file, or what conf/ has anyway
+    if not all((CONF / group / f"{name}.yaml").exists() for group, name in chosen.items()):
         return {}
-    return _settings(Description.of(names).config)
+    return _settings(Description.of(chosen).config)

@@ -1,6 +1,7 @@
 """Experiments as they stand: which of their runs are recorded, joined over seeds, and compared.
 
-experiment -> sections (dataset, split, backbone, protocol, width) -> rows (method, its settings, budget) -> records
+experiment -> sections (dataset, split, backbone, protocol, loss, width) -> rows (method, its settings, budget) ->
+records
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ Tests = dict[Row, list[tuple[Comparison, float]]]  # for each metric a compariso
 
 @dataclass(eq=False)
 class Section:
-    """Rows that can be compared: of one dataset and split, one backbone, protocol and width.
+    """Rows that can be compared: of one dataset and split, one backbone, protocol, loss and width.
 
     Attributes
     ----------
@@ -167,15 +168,17 @@ class Section:
     def name(self) -> str:
         """Dataset, backbone and protocol in three words, what is changed of the last two, and which split it is."""
         protocol = self.about.config["protocol"]["name"]
-        parts = [self.about.dataset["name"], self.backbone, f"protocol {protocol}", self.changed]
+        training = ["without training"] if protocol == "none" else [self.backbone, f"protocol {protocol}"]
+        parts = [self.about.dataset["name"], *training, self.changed]
         split = f"split {self.fingerprint[:8]}" if self.one_of_several and self.fingerprint else ""
         return ", ".join(part for part in (*parts, split) if part)
 
     @property
     def changed(self) -> str:
-        """What the experiment changes of backbone and protocol."""
-        own = {key: value for key, value in self.about.settings.items() if key.startswith(("backbone.", "protocol."))}
-        return ", ".join(text.partition(".")[2] for text in overrides(own))
+        """What the experiment changes of backbone, protocol and loss."""
+        kinds = ("backbone.", "protocol.", "loss")
+        own = {key: value for key, value in self.about.settings.items() if key.startswith(kinds)}
+        return ", ".join(text.removeprefix("backbone.").removeprefix("protocol.") for text in overrides(own))
 
     @property
     def command(self) -> str:
@@ -185,7 +188,9 @@ class Section:
     def command_of(self, experiment: str) -> str:
         """The command that runs what is missing here of an experiment."""
         run = self.about.settings
-        own = {k: v for k, v in run.items() if k.partition(".")[0] in ("dataset", "backbone", "protocol", "dim")}
+        own = {
+            k: v for k, v in run.items() if k.partition(".")[0] in ("dataset", "backbone", "protocol", "loss", "dim")
+        }
         return command({"+grid": experiment} | own)
 
     @cached_property
@@ -269,7 +274,9 @@ def sections(experiment: Experiment, records: list[dict], folder: Path, conf: Pa
     by_shared: dict[str, list[Wanted]] = {}
     for settings in experiment.runs:
         wanted = Wanted.of(settings, conf)
-        by_shared.setdefault(wanted.shared, []).append(wanted)
+        known = by_shared.setdefault(wanted.shared, [])
+        if all((wanted.run, wanted.row) != (other.run, other.row) for other in known):
+            known.append(wanted)  # what trains nothing is one run for all seeds and backbones
     made = []
     for runs in by_shared.values():
         alike: dict[tuple, list[Wanted]] = {}  # runs that differ in their split, or the order of settings, only

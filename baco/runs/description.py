@@ -22,6 +22,7 @@ from baco.validation import LIMITS, Limits, Validated, setting
 MOST_DIM = 1000  # the width is the length of a tuple in compiled code, and numba takes none that is longer
 BEFORE = "before"  # the key of a field's metadata
 OWN_LOSS, OWN_TUNED = "/loss@_global_.loss", "optional /tuned@_global_"  # in the defaults of a protocol's file
+OF_RUN = ("mf_popularity", "start", "trained")  # keys of conf/method that describe the run, not the method
 
 
 def deciding(before: Any = MISSING, **limits: Any) -> Any:
@@ -61,7 +62,9 @@ class RunSettings(Validated):
 
 
 DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEFORE in key.metadata}
+NOTHING = {"name": "none"}  # of a group that a run has no use for
 ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there were several, its epsilon the protocol's
+PROTOCOL_ADDED_LATER = {"steps_per_epoch": None}
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
 
@@ -69,24 +72,30 @@ def complete(config: dict) -> dict:
     """A record's configuration with every key, whenever it was made."""
     if "loss" not in config:
         protocol = dict(config["protocol"])
-        loss = ONCE_ONLY_LOSS | {"epsilon": protocol.pop("loss_epsilon", 0.0)}
+        epsilon = protocol.pop("loss_epsilon", None)
+        loss = NOTHING if epsilon is None else ONCE_ONLY_LOSS | {"epsilon": epsilon}
+        if loss != NOTHING:
+            protocol |= PROTOCOL_ADDED_LATER
         config = config | {"loss": loss, "protocol": protocol}
     return ADDED_LATER | config
 
 
 def distinguishing(config: dict) -> dict:
     """A record's configuration without what all runs had when there was no key for it: what its id is made of."""
-    if "loss" in config and ONCE_ONLY_LOSS.items() <= config["loss"].items():
-        protocol = config["protocol"] | {"loss_epsilon": config["loss"]["epsilon"]}
-        config = {key: value for key, value in config.items() if key != "loss"} | {"protocol": protocol}
+    old = PROTOCOL_ADDED_LATER.items()
+    protocol = {key: value for key, value in config["protocol"].items() if (key, value) not in old}
+    config, loss = config | {"protocol": protocol}, config.get("loss", {})
+    if loss == NOTHING or ONCE_ONLY_LOSS.items() <= loss.items():
+        epsilon = {} if loss == NOTHING else {"loss_epsilon": loss["epsilon"]}
+        others = {key: value for key, value in config.items() if key != "loss"}
+        config = others | {"protocol": protocol | epsilon}
     return {key: value for key, value in config.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
 
 
 def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tuple[dict, dict]:
     """Replace nulls of run-level settings by what dataset and method say.
 
-    A method's `mf_popularity` and `start` describe the run, not the method; the former is for backbones that do not
-    propagate.
+    Of a method, the keys in `OF_RUN` describe the run; `mf_popularity` is for backbones that do not propagate.
 
     Parameters
     ----------
@@ -113,8 +122,14 @@ def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tup
     }
     if run["budget"] is None and own["budget"] is None:
         raise UserError("this dataset has no budget of its own; give one, such as budget=0.25")
-    proper = {key: value for key, value in method.items() if key not in ("mf_popularity", "start")}
+    proper = {key: value for key, value in method.items() if key not in OF_RUN}
     return run | {key: value for key, value in own.items() if run[key] is None}, proper
+
+
+def without_training(config: dict) -> dict:
+    """The description of a run of a method that trains nothing: what only a training has decides nothing."""
+    groups = dict.fromkeys(("backbone", "protocol", "loss"), NOTHING)
+    return config | ADDED_LATER | groups | {"dim": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -131,15 +146,15 @@ class Description:
     budget : float
         A ratio of the full model, or a number of rows.
     budget_unit : str
-    protocol : dict
-        That of `config` without what was tuned for the method: what methods of one table have in common.
+    untuned : dict
+        `config` without what was tuned for the method: its protocol and loss are what methods of one table share.
     """
 
     dataset: dict
     config: dict
     budget: float
     budget_unit: str
-    protocol: dict
+    untuned: dict
 
     @classmethod
     def of(cls, settings: Settings, conf: Path = CONF) -> Description:
@@ -159,7 +174,7 @@ class Description:
         path = tuned_file((choices[group] for group in TUNED_FOR), conf / "tuned")
         tuned = _yaml(path) if any(OWN_TUNED in entry for entry in others) and path.exists() else {}
         sections: dict[str, dict | None] = {}
-        untuned: dict[str, dict] = {}
+        plain: dict[str, dict] = {}
         for group in GROUPS:
             path = conf / group / f"{choices[group]}.yaml"
             if group == "method" and not path.exists():
@@ -167,7 +182,7 @@ class Description:
                 continue
             file = {key: value for key, value in _yaml(path).items() if key != "defaults"}
             given = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith(f"{group}.")}
-            sections[group], untuned[group] = file | tuned.get(group, {}) | given, file | given
+            sections[group], plain[group] = file | tuned.get(group, {}) | given, file | given
         dataset, method = sections.pop("dataset") or {}, sections["method"]
         run, proper = with_defaults(run | settings, dataset, sections["backbone"] or {}, method or {})
         if method is not None:
@@ -176,7 +191,10 @@ class Description:
         if quantize["name"] == "none":
             sections["quantize"] = None
         config = sections | {key: run[key] for key in DECIDING}
-        return cls(dataset, config, run["budget"], run["budget_unit"], untuned["protocol"])
+        untuned = config | {group: plain[group] for group in ("protocol", "loss")}
+        if method is not None and not method.get("trained", True):
+            config, untuned = without_training(config), without_training(untuned)
+        return cls(dataset, config, run["budget"], run["budget_unit"], untuned)
 
 
 @cache

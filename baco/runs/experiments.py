@@ -2,7 +2,8 @@
 
 An experiment's `runs` is a list of sweeps. A sweep gives settings one value or several; it stands for all combinations,
 the last setting varying fastest. The setting `grid` stands for the runs of other grids, in which the sweep's other
-settings replace theirs. A run that comes up twice counts where it comes up first.
+settings replace theirs. `settings` are those of all runs that do not say otherwise. A run that comes up twice counts
+where it comes up first.
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ def _load(name: str, conf: Path, within: tuple[str, ...]) -> Experiment:
     if name in within:
         raise UserError(f"{path}: grid '{name}' contains itself")
     content = OmegaConf.to_container(OmegaConf.load(path))
-    if not isinstance(content, dict) or set(content) - {"title", "about", "runs"} or not content.get("runs"):
-        raise UserError(f"{path} must hold the keys title, about and runs, a list of sweeps")
-    runs = []
+    known = {"title", "about", "settings", "runs"}
+    if not isinstance(content, dict) or set(content) - known or not content.get("runs"):
+        raise UserError(f"{path} must hold the keys title, about, settings and runs, a list of sweeps")
+    common, runs = content.get("settings", {}), []
     for number, sweep in enumerate(content["runs"], 1):
         if not isinstance(sweep, dict):
             raise UserError(f"{path}: sweep {number} must be a mapping from settings to values")
@@ -81,6 +83,7 @@ def _load(name: str, conf: Path, within: tuple[str, ...]) -> Experiment:
             for other in included if isinstance(included, list) else [included]:
                 inner = _load(other, conf, (*within, name)).runs
                 runs += [run | replaced for run in inner for replaced in _combinations(sweep)]
+    runs = [run | {key: value for key, value in common.items() if key not in run} for run in runs]
     return Experiment(name, content.get("title", name), content.get("about", ""), without_duplicates(runs))
 
 

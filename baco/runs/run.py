@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from baco.compressors.budget import Budget
-from baco.compressors.compressor import CodeCompressor
+from baco.compressors.compressor import CodeCompressor, Compressor
 from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
+from baco.compressors.scoring import ScoringMethod
 from baco.data.interactions import SPLITS, Interactions
 from baco.device import peak_memory, reset_peak_memory, resolve_device, set_threads, synchronize
 from baco.embedding.codebook import CodebookTables
@@ -28,7 +29,7 @@ from baco.errors import UnrecordedError, keys_under
 from baco.evaluation.distance import distances, embeddings
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
-from baco.evaluation.ranking import rank_items
+from baco.evaluation.ranking import rank_items, rank_scores
 from baco.files import check_writable
 from baco.graph import SQUARE, Biadjacency
 from baco.numerics.triples import Batch
@@ -75,8 +76,9 @@ class Plan:
         value = config.budget if method.has_budget else None
         sizes = data.num_users, data.num_items
         budget = Budget.parse(value, config.budget_unit, *sizes, config.dim, config.quantize)
-        identity = config.describe() | {"dataset": data.fingerprint, "budget": budget.as_dict()}
-        name = record_name(data.name, config.backbone.name, method.name, record_id(identity))
+        kept = None if isinstance(method, ScoringMethod) else budget.as_dict()
+        identity = config.describe() | {"dataset": data.fingerprint, "budget": kept}
+        name = record_name(data.name, identity["backbone"]["name"], method.name, record_id(identity))
         return cls(config, data, budget, identity, name)
 
     @property
@@ -124,7 +126,7 @@ def run(plan: Plan) -> dict:
         When another process is at it.
     """
     config = plan.config
-    device = resolve_device(config.device)
+    device = resolve_device("cpu" if isinstance(config.method, ScoringMethod) else config.device)
     set_threads(config.threads)
     plan.data.log_summary()
     record = plan.done()
@@ -144,8 +146,10 @@ def run(plan: Plan) -> dict:
 
 def warn_if_untuned(config: RunConfig) -> None:
     """Say so where the protocol has settings of each method's own, and this method none, and how to get some."""
+    if config.protocol.name != TUNED_PROTOCOL or isinstance(config.method, ScoringMethod):
+        return
     names = config.dataset.name, config.backbone.name, config.loss.name, config.method.name
-    if config.protocol.name == TUNED_PROTOCOL and not tuned_file(names).exists():
+    if not tuned_file(names).exists():
         choices = " ".join(f"{group}={name}" for group, name in zip(TUNED_FOR, names, strict=True))
         log.warning(
             "protocol=%s is not tuned for %s: what is not given has the values of conf/protocol and conf/loss; "
@@ -155,7 +159,7 @@ def warn_if_untuned(config: RunConfig) -> None:
 
 
 def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None) -> dict:
-    config, data, identity = plan.config, plan.data, plan.identity
+    config, data, identity, method = plan.config, plan.data, plan.identity, plan.config.method
     code = code_version()  # now: the sources may change while the run lasts
     surroundings = environment(device)
     made_by = {"code": code["sources"], "libraries": surroundings["libraries"], "device": device.type}
@@ -165,7 +169,12 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
             checkpoint.remove()
     with log_file(plan.log_path, append=any(checkpoint.path.exists() for checkpoint in checkpoints)):
         log.debug("%s", json.dumps(identity, indent=1))
-        tables, test, measured = train_and_test(plan, device, *checkpoints)
+        if isinstance(method, ScoringMethod):
+            tables, backbone = None, "—"
+            test, measured = score_and_test(plan, method, device)
+        else:
+            backbone = config.backbone.label
+            tables, test, measured = train_and_test(plan, method, device, *checkpoints)
         record = {
             "schema": RECORD_SCHEMA,
             "results_version": RESULTS_VERSION,
@@ -173,24 +182,25 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "names": {
                 "dataset": data.name,
-                "backbone": config.backbone.name,
-                "method": config.method.name,
-                "protocol": config.protocol.name,
+                "backbone": identity["backbone"]["name"],
+                "method": method.name,
+                "protocol": identity["protocol"]["name"],
             },
-            "labels": {"dataset": data.name, "backbone": config.backbone.label, "method": config.label},
+            "labels": {"dataset": data.name, "backbone": backbone, "method": config.label},
             "config": identity,
             "dataset": describe_data(data),
-            "size": describe_size(tables, plan.budget, data.train) | {"limited": config.method.has_budget},
             **measured,
             "environment": surroundings,
             "code": code,
         }
         before = load_record(plan.path) or {}
-        if full is not None:
+        if tables is not None and full is not None:
             record["distance"] = distances(embeddings(tables), full)
         elif "distance" in before and not config.force:
             record["distance"] = before["distance"]
-        arrays = pack_hits(test.users, test.num_relevant, test.hits) | ids_per_row(tables)
+        arrays = pack_hits(test.users, test.num_relevant, test.hits)
+        if tables is not None:
+            arrays |= ids_per_row(tables)
         try:
             save_record(config.results_dir, plan.name, record, arrays)
         except OSError as error:
@@ -200,7 +210,7 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
                 record,
             ) from None
         log.info("recorded in %s", plan.path)
-        if config.export is not None:
+        if tables is not None and config.export is not None:
             export_model(config.export, tables, identity, config.dataset, data)
             log.info("exported the tables to %s", config.export)
         for checkpoint in checkpoints:
@@ -226,13 +236,13 @@ def assign(plan: Plan) -> None:
 
 
 def train_and_test(
-    plan: Plan, device: torch.device, checkpoint: Checkpoint, full_checkpoint: Checkpoint
+    plan: Plan, method: Compressor, device: torch.device, checkpoint: Checkpoint, full_checkpoint: Checkpoint
 ) -> tuple[EmbeddingTables, RankingReport, dict]:
     """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
     config, data, budget = plan.config, plan.data, plan.budget
     warm_up(config, device)
     reset_peak_memory(device)
-    tables, clustering_seconds, details = fit_tables(config, data.train, budget)
+    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget)
     backbone = config.backbone(data.train, config.backbone_config, config.loss.score)
     trainer = Trainer(
         backbone,
@@ -246,7 +256,7 @@ def train_and_test(
     )
     start = time.perf_counter()
     with keys_under("method."):
-        tables = config.method.search(trainer.initialize(tables), trainer)
+        tables = method.search(trainer.initialize(tables), trainer)
     search_seconds = time.perf_counter() - start + trainer.continued_seconds
     tables = quantized(config, tables)
     check_budget(config, budget, tables.ledger())
@@ -265,6 +275,7 @@ def train_and_test(
         "continued_after": report.continued_after,
     }
     measured = {
+        "size": describe_size(tables, budget, data.train) | {"limited": method.has_budget},
         "assignment": details,
         "training": training | {"convergence": describe_convergence(training, trainer.max_epochs)},
         "seconds": {
@@ -276,13 +287,35 @@ def train_and_test(
             "test": test_seconds,
         },
         "memory": peak_memory(device),
-        "metrics": {
-            "val": trainer.evaluate(tables, "val").means(),
-            "test": test.means(),
-            "test_by_activity": means_by_activity(test, data.train.user_degrees, GROUP_CUTOFF),
-        },
+        "metrics": describe_metrics(trainer.evaluate(tables, "val"), test, data.train),
     }
     return tables, test, measured
+
+
+def score_and_test(plan: Plan, method: ScoringMethod, device: torch.device) -> tuple[RankingReport, dict]:
+    """Fit a method that trains nothing, and rank; as `train_and_test`, without tables."""
+    data, evaluator = plan.data, Evaluator(plan.data)
+    zeros = np.zeros((1, 2), np.float32)
+    rank_scores(lambda _: zeros, np.arange(1), SQUARE.by_user, np.arange(2), 2)  # compiled before anything is timed
+    reset_peak_memory(device)
+    times = [time.perf_counter()]
+    with keys_under("method."):
+        scorer = method.fit(data.train)
+    times.append(time.perf_counter())
+    val = evaluator.evaluate_scores(scorer.scores, "val")
+    times.append(time.perf_counter())
+    test = evaluator.evaluate_scores(scorer.scores, "test")
+    times.append(time.perf_counter())
+    fitting, validation, testing = np.diff(times).tolist()
+    measured = {
+        "size": asdict(scorer.ledger) | {"limited": False},  # ratios are to a full model, whose width is not given
+        "assignment": {},
+        "training": {"epochs": 0},
+        "seconds": {"clustering": 0.0, "search": 0.0, "training": fitting, "validation": validation, "test": testing},
+        "memory": peak_memory(device),
+        "metrics": describe_metrics(val, test, data.train),
+    }
+    return test, measured
 
 
 def warm_up(config: RunConfig, device: torch.device) -> None:
@@ -296,9 +329,10 @@ def warm_up(config: RunConfig, device: torch.device) -> None:
     rank_items(users, items, np.arange(2), SQUARE.by_user, np.arange(2), 2)
 
 
-def fit_tables(config: RunConfig, train: Biadjacency, budget: Budget) -> tuple[EmbeddingTables, float, dict]:
+def fit_tables(
+    config: RunConfig, method: Compressor, train: Biadjacency, budget: Budget
+) -> tuple[EmbeddingTables, float, dict]:
     """Tables before their first values, the seconds the compressor took, and what it says of its assignment."""
-    method = config.method
     if isinstance(method, CodeCompressor):
         assignment, seconds = codes(config, method, train, budget)
         ledger = code_ledger(assignment, config.dim, budget.row_format())
@@ -363,6 +397,15 @@ def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency) -
         "full_parameters": full_parameters,
         "parameter_ratio": ledger.parameters / full_parameters,
         "byte_ratio": ledger.bytes / (FLOAT_BYTES * full_parameters),
+    }
+
+
+def describe_metrics(val: RankingReport, test: RankingReport, train: Biadjacency) -> dict:
+    """What a record says of the rankings of both splits."""
+    return {
+        "val": val.means(),
+        "test": test.means(),
+        "test_by_activity": means_by_activity(test, train.user_degrees, GROUP_CUTOFF),
     }
 
 

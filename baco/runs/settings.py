@@ -11,6 +11,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from baco.backbones.backbone import Backbone
 from baco.compressors.compressor import CodeCompressor, Compressor
+from baco.compressors.scoring import ScoringMethod
 from baco.data.interactions import Interactions
 from baco.data.sources import SOURCES, Source
 from baco.embedding.quantizers import QUANTIZERS, Quantizer
@@ -18,7 +19,7 @@ from baco.embedding.start import STARTS
 from baco.errors import SettingError, UserError, keys_under, unknown
 from baco.losses.loss import Loss
 from baco.registry import backbone_class, loss_class, method_class
-from baco.runs.description import DECIDING, RunSettings, with_defaults
+from baco.runs.description import DECIDING, RunSettings, with_defaults, without_training
 from baco.runs.experiments import GROUPS
 from baco.training.protocol import Protocol
 from baco.validation import Limits, build_settings
@@ -31,7 +32,7 @@ class RunConfig(RunSettings):
     dataset: Source
     backbone: type[Backbone]
     backbone_config: Backbone.Config
-    method: Compressor
+    method: Compressor | ScoringMethod
     protocol: Protocol
     loss: Loss
     quantize: Quantizer | None
@@ -48,13 +49,14 @@ class RunConfig(RunSettings):
 
     def describe(self) -> dict:
         """What decides a result, as plain values: not the data's whereabouts, device or folders."""
-        return {
+        config = {
             "backbone": {"name": self.backbone.name} | asdict(self.backbone_config),
             "method": {"name": self.method.name} | asdict(self.method.config),
             "protocol": asdict(self.protocol),
             "loss": {"name": self.loss.name} | asdict(self.loss),
             "quantize": None if self.quantize is None else {"name": self.quantize.name} | asdict(self.quantize),
         } | {key: getattr(self, key) for key in DECIDING}
+        return without_training(config) if isinstance(self.method, ScoringMethod) else config
 
 
 def parse(cfg: DictConfig) -> RunConfig:
@@ -84,6 +86,9 @@ def parse(cfg: DictConfig) -> RunConfig:
             raise SettingError("name", dataset.name, "names files: it must be of letters, digits, '_', '-' and '.'")
     with keys_under("backbone."):
         backbone_config = build_settings(backbone.Config, sections["backbone"])
+    trained = sections["method"].get("trained", True)
+    if trained != issubclass(method_type, Compressor):
+        raise SettingError("method.trained", trained, f"is not true of method={method_type.name}; leave it as it was")
     plain, sections["method"] = with_defaults(plain, sections["dataset"], sections["backbone"], sections["method"])
     run = build_settings(RunSettings, plain)
     Limits(one_of=STARTS).check("start", run.start)
@@ -91,6 +96,9 @@ def parse(cfg: DictConfig) -> RunConfig:
         raise UserError(f"popularity={run.popularity} is for methods that assign codes; '{method_type.name}' does not")
     if run.start != "normal" and not method_type.has_start:
         raise UserError(f"start={run.start} does not work with method={method_type.name}; take start=normal")
+    quantizer = _taken(sections, "quantize", "name")
+    if issubclass(method_type, ScoringMethod):
+        _refuse_tables(method_type.name, run, quantizer)
     with keys_under("method."):
         method = method_type(build_settings(method_type.Config, sections["method"]))
     with keys_under("protocol."):
@@ -105,9 +113,21 @@ def parse(cfg: DictConfig) -> RunConfig:
         method=method,
         protocol=protocol,
         loss=loss,
-        quantize=_quantizer(_taken(sections, "quantize", "name"), sections["quantize"], run.dim),
+        quantize=_quantizer(quantizer, sections["quantize"], run.dim),
         **asdict(run),
     )
+
+
+def _refuse_tables(method: str, run: RunSettings, quantizer: str) -> None:
+    """Refuse what is about embedding tables, for a method that has none."""
+    asked = {
+        "export": run.export,
+        "full_export": run.full_export,
+        "quantize": quantizer if quantizer != "none" else None,
+    }
+    for key, value in asked.items():
+        if value is not None:
+            raise SettingError(key, None, f"is for embedding tables, and method={method} has none; leave it out")
 
 
 def _taken(sections: dict[str, dict], group: str, key: str) -> str:

@@ -19,8 +19,10 @@ class Protocol(Validated):
         What records call it.
     init_std : float
         Standard deviation of the rows' first values.
-    batch_size : int
-        Positive interactions in a step.
+    batch_size : int, optional
+        Positive interactions in a step; None: as `steps_per_epoch` says.
+    steps_per_epoch : int, optional
+        Steps of an epoch where there is no batch size: one number serves datasets of any size.
     learning_rate : float
         Of Adam.
     schedule : str
@@ -42,7 +44,6 @@ class Protocol(Validated):
 
     name: str
     init_std: float = setting(above=0)
-    batch_size: int = setting(at_least=1)
     learning_rate: float = setting(above=0)
     schedule: str = setting(one_of=("constant", "linear"))
     weight_decay: float = setting(at_least=0)
@@ -50,12 +51,22 @@ class Protocol(Validated):
     max_epochs: int = setting(at_least=1)
     eval_every: int = setting(at_least=1)
     patience: int = setting(at_least=1)
+    batch_size: int | None = setting(None, at_least=1)
+    steps_per_epoch: int | None = setting(None, at_least=1)
 
     def __post_init__(self):
         super().__post_init__()
         if self.weight_decay > 0 and self.decay_per_epoch > 0:
             mend = f"excludes decay_per_epoch={self.decay_per_epoch}; set one of them to 0"
             raise SettingError("weight_decay", self.weight_decay, mend)
+        if self.batch_size is None and self.steps_per_epoch is None:
+            raise SettingError("batch_size", None, "must be given, or steps_per_epoch")
+
+    def pairs_per_step(self, num_interactions: int) -> int:
+        """The batch size for so many training interactions."""
+        if self.batch_size is not None:
+            return self.batch_size
+        return max(1, -(-num_interactions // (self.steps_per_epoch or 1)))
 
     def rate_factor(self, num_steps: int) -> Callable[[int], float]:
         """From the number of steps done to the factor on the learning rate, for a training of `num_steps` at most."""

@@ -158,7 +158,7 @@ class Trainer:
         """The state before the next epoch: the first one, or the one after the last that the checkpoint knows of."""
         protocol = self.protocol
         generator = torch_stream(self.seed, "sampling", self.device)
-        sampler = Sampler(self.train, protocol.batch_size, generator, self.loss.num_negatives)
+        sampler = Sampler(self.train, protocol.pairs_per_step(self.train.num_edges), generator, self.loss.num_negatives)
         optimizer = self._optimizer(tables, sampler.num_batches)
         scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
         state = TrainingState(tables, optimizer, scheduler, sampler, EarlyStopping(protocol.patience))

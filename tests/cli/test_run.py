@@ -259,6 +259,36 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
     assert set(exported["item_ids"]) == set(kept["article"])
 
 
+def test_methods_without_training_are_recorded_once_whatever_is_said_of_training(workplace):
+    done = workplace.succeeds("-m", *TINY, "method=mostpop,itemknn,gfcf,ease", "backbone=mf,lightgcn")
+    assert len(done.stdout.splitlines()) == 9
+    found = workplace.records()
+    assert [name.rpartition("-")[0] for name in found] == [
+        f"synthetic-none-{method}" for method in ("ease", "gfcf", "itemknn", "mostpop")
+    ]
+    again = workplace.succeeds(*TINY[:-3], "method=ease", "protocol=paper", "dim=8", "budget=0.1", "seed=5")
+    assert "already recorded in" in again.stderr and workplace.records() == found
+    for record in found.values():
+        config = record["config"]
+        assert config["backbone"] == config["protocol"] == {"name": "none"} and config["budget"] is None
+        assert record["labels"]["backbone"] == "—" and record["names"]["protocol"] == "none"
+        assert set(record["metrics"]) == {"val", "test", "test_by_activity"}
+        assert record["seconds"]["test"] > 0 and record["memory"]["host_peak_bytes"] > 1e7
+        _, num_relevant, hits = unpack_hits(record_arrays(record, workplace.path / "records"))
+        recall = (hits[:, :20].sum(1) / np.minimum(num_relevant, 20)).mean()
+        assert recall == pytest.approx(record["metrics"]["test"]["recall@20"])
+    recalls = {record["names"]["method"]: record["metrics"]["test"]["recall@20"] for record in found.values()}
+    assert min(recalls, key=recalls.get) == "mostpop"
+
+
+def test_records_of_methods_without_training_are_listed_beside_others(workplace):
+    workplace.succeeds("-m", *TINY, "method=mostpop,random")
+    command = [sys.executable, "-m", "baco", "records", "--results", str(workplace.path)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    rows = {line.split()[2]: line.split() for line in listed.splitlines()}
+    assert rows["Random"][1] == "LightGCN" and rows["Most"][1] == "—"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -269,6 +299,13 @@ def test_ones_own_log_is_imported_and_results_can_be_joined_back(workplace, own_
         (["quantize=int3"], r"quantize 'int3' is unknown; did you mean 'int[248]'\?"),
         (["quantize=int8", "quantize.bits=16"], r"quantize\.bits=16 must lie between 2 and 8"),
         (["quantize=pq", "quantize.blocks=32"], r"quantize\.blocks=32 is more than the embedding width dim=16"),
+        (["method=ease", "quantize=int4"], "quantize is for embedding tables, and method=ease has none; leave it out"),
+        (["method=ease", "export=out.npz"], "export is for embedding tables, and method=ease has none"),
+        (["method=ease", "full_export=out.npz"], "full_export is for embedding tables, and method=ease has none"),
+        (["method=ease", "start=spectral"], "start=spectral does not work with method=ease; take start=normal"),
+        (["method=ease", "popularity=0.5"], "popularity=0.5 is for methods that assign codes; 'ease' does not"),
+        (["method=ease", "method.trained=true"], r"method\.trained=True is not true of method=ease"),
+        (["method=itemknn", "method.k=0"], r"method\.k=0 must be 1 or more"),
         (["method=int8", "quantize=int4"], "cannot be packed as int4; train them without a quantizer"),
         (["method=pq", "budget=0.001"], "method 'pq' needs 64 parameters at least, over the budget of 8"),
         (["budgets=0.5"], "setting 'budgets' is unknown; did you mean 'budget'"),

@@ -167,6 +167,7 @@ def test_every_loss_has_a_space_which_holds_its_usual_settings(halving, tmp_path
         (["backbone=mf", "method=full", "loss=bpr_authors"], "--best has no space of settings for loss=bpr_authors"),
         (["backbone=mf", "method=full", "dataset.name=shop"], "write conf/dataset/shop.yaml with its settings"),
         (["backbone=mf", "method=full", "minutes=0"], "stopped: the time is over; the same command goes on"),
+        (["backbone=mf", "method=mostpop"], "method=mostpop trains nothing, so there is nothing to tune"),
         (["backbone=mf", "method=fulll"], "method 'fulll' is unknown; did you mean 'full'"),
         (
             ["backbone=mf", "method=random", "budget=0.001", "--trials=1"],

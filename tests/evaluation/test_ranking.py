@@ -15,7 +15,7 @@ from baco.evaluation import ranking
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import activity_quartiles, means_by_activity
 from baco.evaluation.metrics import relevant_hits, user_metrics
-from baco.evaluation.ranking import NO_ITEM, rank_items
+from baco.evaluation.ranking import NO_ITEM, rank_items, rank_scores
 from baco.graph import Biadjacency
 
 
@@ -62,6 +62,30 @@ def test_the_gpus_algorithm_gives_the_same_ranking(problem):
     with patch.multiple(ranking, _rank_on_cpu=ranking._rank_on_gpu, GPU_BLOCK_SCORES=100):
         found = rank_items(torch.as_tensor(users), torch.as_tensor(items), np.arange(len(users)), seen, tie_order, k)
     np.testing.assert_array_equal(found, sorted_ranking(users @ items.T, seen, tie_order, k))
+
+
+@pytest.mark.parametrize("block", [256, 5])
+@given(problem=problems())
+def test_scores_that_are_dot_products_rank_as_the_embeddings(block, problem):
+    users, items, seen, tie_order, k = problem
+    asked, everybody = [], np.random.default_rng(0).permutation(len(users))
+
+    def scores(chosen):
+        asked.extend(chosen)
+        return users[chosen] @ items.T
+
+    with patch.object(ranking, "CPU_USERS", block):
+        found = rank_scores(scores, everybody, seen, tie_order, k)
+    by_rows = rank_items(torch.as_tensor(users), torch.as_tensor(items), everybody, seen, tie_order, k)
+    np.testing.assert_array_equal(found, by_rows)
+    np.testing.assert_array_equal(found, sorted_ranking(users @ items.T, seen, tie_order, k)[everybody])
+    assert asked == everybody.tolist()
+
+
+def test_scores_that_are_no_numbers_are_an_error():
+    seen = Biadjacency.from_pairs(np.array([0]), np.array([0]), 1, 2).by_user
+    with pytest.raises(FloatingPointError, match="NaN"):
+        rank_scores(lambda users: np.array([[1.0, np.nan]]), np.array([0]), seen, np.arange(2), 1)
 
 
 def test_few_items_make_no_huge_blocks_on_a_gpu():
@@ -191,6 +215,9 @@ def test_what_each_split_hides(tiny):
     test = evaluator.evaluate(users, items, "test", 5)
     assert test.hits.tolist() == [[True, False, False, False, False], [False, False, True, False, False]]
     assert test.means((5,))["recall@5"] == 1.0
+    for split, by_rows in (("val", val), ("test", test)):
+        by_scores = evaluator.evaluate_scores(lambda chosen: (users @ items.T).numpy()[chosen], split, 5)
+        np.testing.assert_array_equal(by_scores.hits, by_rows.hits)
 
 
 def test_groups_by_activity():

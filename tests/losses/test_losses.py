@@ -137,5 +137,5 @@ def test_the_potential_counts_places_not_rows():
     counts = torch.tensor([1, 3, 1, 2, 1, 1])
     apart = x.repeat_interleave(counts, 0)
     torch.testing.assert_close(
-        log_potential(x, counts), torch.pdist(apart).square().mul(-2).exp().mean().log(), rtol=1e-5, atol=1e-6
+        log_potential(x, counts, 9), torch.pdist(apart).square().mul(-2).exp().mean().log(), rtol=1e-5, atol=1e-6
     )

@@ -34,11 +34,11 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
     packed = wanted.config["quantize"] is not None
     return {
         "schema": RECORD_SCHEMA,
-        "id": record_id(settings | {"split": fingerprint}),
+        "id": record_id(wanted.config | {"asked": settings, "split": fingerprint}),
         "names": {"dataset": "beauty", "backbone": backbone, "method": method, "protocol": protocol},
         "labels": {
             "dataset": "beauty",
-            "backbone": {"lightgcn": "LightGCN", "mf": "MF"}[backbone],
+            "backbone": {"lightgcn": "LightGCN", "mf": "MF", "none": "—"}[backbone],
             "method": method.upper() + " + INT" * packed,
         },
         "config": wanted.config,
@@ -170,6 +170,24 @@ def test_quantized_runs_and_budgets_in_bytes_have_rows_of_their_own(tmp_path):
     assert document.data["settings"].tolist()[:3] == ["", "quantize=int8", "quantize=int8"]
     places = [row[3].place for row in document.tables[0].rows]
     assert places == [1, 0, None, None, None, None, None], "280,000 floats are more than an eighth of the bytes"
+
+
+def test_methods_without_training_have_a_table_of_their_own_whatever_a_run_says_of_training(tmp_path):
+    record = a_record(method="ease", limited=False, backbone="mf", dim=32)
+    for key in ("parameter_ratio", "full_parameters", "budget_limit", "budget_unit"):
+        del record["size"][key]
+    runs = [{"backbone": backbone, "method": method} for backbone in ("lightgcn", "mf") for method in ("full", "ease")]
+    asked = experiment(*runs)
+    found = sections(asked, [record, full()], tmp_path)
+    assert [section.name for section in found if section.records] == [
+        "beauty, LightGCN, protocol fast",
+        "beauty, without training",
+    ]
+    of_ease = next(section for section in found if section.records == [record])
+    assert not any("Settings" in note or "Missing" in note for note in section_notes(of_ease))
+    (row,) = rows_of(comparison(asked, [of_ease]))
+    assert (row["method"], row["R@20"], row["ratio"], row["seeds"]) == ("EASE †", "10.00", "—", "1")
+    assert [row["method"] for row in rows_of(overview(found))] == ["FULL", "EASE †"]
 
 
 def test_protocols_and_splits_never_share_a_table(tmp_path):

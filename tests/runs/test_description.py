@@ -114,7 +114,7 @@ def test_tuned_settings_count_more_than_files_and_less_than_what_is_given(conf, 
 
 def test_methods_with_settings_of_their_own_share_a_table(conf):
     full, baco, longer = (Wanted.of(FULL | own, conf) for own in ({}, {"method": "baco"}, {"protocol.max_epochs": 64}))
-    assert full.config["protocol"] != baco.config["protocol"]
+    assert full.config["protocol"] != baco.config["protocol"] and full.config["loss"] != baco.config["loss"]
     assert full.shared == baco.shared != longer.shared
 
 
