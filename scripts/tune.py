@@ -3,6 +3,11 @@
 Takes the overrides of `baco run`. Those with several values are searched, in Hydra's own words: `a,b`, `range(1,21)`,
 `interval(0.01,1)`, `int(interval(1,64))`, or `tag(log,interval(0.01,1))` for a logarithmic scale. Every trial is a run
 with a record; one that is recorded already costs nothing. The study lies in a file, and the same command goes on.
+
+With --best it chooses what protocol=best takes, into conf/tuned: for each method, dataset and backbone the same number
+of trials over the same space, by successive halving (docs/training.md). Here, too, the same command goes on:
+
+    python scripts/tune.py --best dataset=beauty backbone=lightgcn,mf method=full,baco,baco_plus minutes=60
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import argparse
 import hashlib
 import logging
 import sys
+from pathlib import Path
 
 from _common import configuration, run_script
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,15 +27,15 @@ from baco.errors import UserError
 from baco.files import check_writable
 from baco.runs.run import Plan, run
 from baco.runs.time_limit import TimeUp, time_limit
+from baco.runs.tuned import FOLDER
 
 try:
     import optuna
+    from _halving import METRIC, tune_best
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
     from optuna.trial import TrialState
 except ModuleNotFoundError:
     sys.exit("error: scripts/tune.py needs the package optuna: pip install -e '.[tune]'")
-
-METRIC = "recall@20"  # on the validation split; the test split has no say
 
 
 def distribution(override: Override) -> BaseDistribution:
@@ -62,8 +68,6 @@ def tune(overrides: list[str], trials: int, name: str | None) -> optuna.Study:
     UserError
         When nothing is searched, the settings are wrong, or as many trials as are wanted have failed.
     """
-    if trials < 1:
-        raise UserError(f"--trials={trials} must be 1 or more")
     parsed = OverridesParser.create().parse_overrides(overrides)
     fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
     space = {override.get_key_element(): distribution(override) for override in parsed if override.is_sweep_override()}
@@ -99,16 +103,28 @@ def main() -> None:
     parser.add_argument(
         "--trials", type=int, default=20, help="finished trials that the study is to have (default: 20)"
     )
+    parser.add_argument("--best", action="store_true", help="choose the settings of protocol=best")
+    parser.add_argument("--into", type=Path, default=FOLDER, help="with --best: where they go (default: conf/tuned)")
     parser.add_argument("--name", help="of the study, in <runs_dir>/tune.db (default: made of what is searched)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # options may stand between overrides
     log_to_console()
+    if arguments.trials < 1:
+        raise UserError(f"--trials={arguments.trials} must be 1 or more")
     try:
-        study = tune(arguments.overrides, arguments.trials, arguments.name)
+        if arguments.best:
+            for line in tune_best(arguments.overrides, arguments.trials, arguments.into):
+                print(line)
+        else:
+            print(found(tune(arguments.overrides, arguments.trials, arguments.name)))
     except TimeUp as reason:
         sys.exit(f"stopped: {reason}; the same command goes on")
+
+
+def found(study: optuna.Study) -> str:
+    """The best trial of a study, in a line."""
     chosen = " ".join(f"{key}={value}" for key, value in study.best_params.items())
     trials = len(study.get_trials(states=[TrialState.COMPLETE]))
-    print(f"best of {trials}: validation {METRIC} {100 * study.best_value:.2f} with {chosen}")
+    return f"best of {trials}: validation {METRIC} {100 * study.best_value:.2f} with {chosen}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from baco.data.sources import SOURCES
 from baco.embedding.quantizers import QUANTIZERS
 from baco.errors import UserError
 from baco.registry import BACKBONES, LOSSES, METHODS, backbone_class, loss_class, method_class, register_method
-from baco.runs.description import OF_RUN
+from baco.runs.description import OF_RUN, OWN_LOSS
 from baco.runs.experiments import GROUPS
 from baco.training.protocol import Protocol
 from baco.validation import build_settings
@@ -63,8 +63,7 @@ def test_the_file_of_a_dataset_fits_its_source(name):
 @pytest.mark.parametrize("name", files("protocol"))
 def test_the_file_of_a_protocol_is_complete(name):
     section = settings_of(files("protocol")[name])
-    (loss,) = (choice["/loss@_global_.loss"] for choice in section.pop("defaults"))
-    assert loss in files("loss")
+    assert section.pop("defaults")[0][OWN_LOSS] in files("loss")
     assert build_settings(Protocol, section).name == name
 
 

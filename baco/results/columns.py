@@ -12,6 +12,7 @@ from baco.results.published import authors_split
 from baco.results.render import CUT_OFF, Cell, Table
 from baco.results.runs import SECONDS
 from baco.results.summary import Row, Section
+from baco.runs.tuned import TUNED_PROTOCOL, tuned_file
 
 MISSING = "—"
 
@@ -68,10 +69,11 @@ def section_notes(section: Section) -> list[str]:
         )
     about = section.about
     groups = ("backbone", "protocol", "loss")
-    shared = {f"{group}.{key}": value for group in groups for key, value in about.config[group].items()}
+    shared = {f"{group}.{key}": value for group in groups for key, value in about.run.untuned[group].items()}
     settings = ", ".join(f"{key}={value}" for key, value in shared.items() if not key.endswith(".name"))
     if settings:  # of a training
         notes.append(f"Settings: dim={about.config['dim']}, loss={about.config['loss']['name']}, {settings}.")
+    notes += tuning_notes(section)
     unknown = [row.label for row in section.rows if not row.known]
     gaps: dict[str, list[str]] = {}  # by the experiment that fills them
     for row in section.rows:
@@ -84,6 +86,17 @@ def section_notes(section: Section) -> list[str]:
     if unknown:
         notes.append(f"Not in this version (‡): {', '.join(dict.fromkeys(unknown))}.")
     return notes + cut_off_notes(section.rows)
+
+
+def tuning_notes(section: Section) -> list[str]:
+    """Whether methods have settings of their own in place of the protocol's, and which have none."""
+    about = section.about
+    if about.config["protocol"]["name"] != TUNED_PROTOCOL:
+        return []
+    groups = about.dataset["name"], about.config["backbone"]["name"], about.config["loss"]["name"]
+    untuned = [row.label for row in section.rows if row.known and not tuned_file((*groups, row.method)).exists()]
+    notes = ["Each method has the settings that were tuned for it by validation (conf/tuned) in place of these."]
+    return notes + ([f"Not tuned: {', '.join(dict.fromkeys(untuned))}."] if untuned else [])
 
 
 def cut_off_notes(rows: Iterable[Row]) -> list[str]:

@@ -67,7 +67,7 @@ class Wanted:
     @property
     def shared(self) -> str:
         """What all rows of one section have in common, the split aside; equal strings for equal things."""
-        shared = [self.dataset["name"], *(self.config[key] for key in ("backbone", "protocol", "loss", "dim"))]
+        shared = [self.dataset["name"], *(self.run.untuned[key] for key in ("backbone", "protocol", "loss", "dim"))]
         return json.dumps(shared, sort_keys=True)
 
     @property

@@ -16,10 +16,12 @@ from omegaconf import OmegaConf
 
 from baco.errors import UserError
 from baco.runs.experiments import CONF, GROUPS, Settings
+from baco.runs.tuned import TUNED_FOR, tuned_file
 from baco.validation import LIMITS, Limits, Validated, setting
 
 MOST_DIM = 1000  # the width is the length of a tuple in compiled code, and numba takes none that is longer
 BEFORE = "before"  # the key of a field's metadata
+OWN_LOSS, OWN_TUNED = "/loss@_global_.loss", "optional /tuned@_global_"  # in the defaults of a protocol's file
 OF_RUN = ("mf_popularity", "start", "trained")  # keys of conf/method that describe the run, not the method
 
 
@@ -144,12 +146,15 @@ class Description:
     budget : float
         A ratio of the full model, or a number of rows.
     budget_unit : str
+    untuned : dict
+        `config` without what was tuned for the method: its protocol and loss are what methods of one table share.
     """
 
     dataset: dict
     config: dict
     budget: float
     budget_unit: str
+    untuned: dict
 
     @classmethod
     def of(cls, settings: Settings, conf: Path = CONF) -> Description:
@@ -163,16 +168,21 @@ class Description:
         run = dict(_yaml(conf / "config.yaml"))
         choices = {
             group: name for entry in run.pop("defaults") if isinstance(entry, dict) for group, name in entry.items()
-        }
+        } | {group: settings[group] for group in GROUPS if group in settings}
+        own_loss, *others = _yaml(conf / "protocol" / f"{choices['protocol']}.yaml")["defaults"]
+        choices.setdefault("loss", own_loss[OWN_LOSS])
+        path = tuned_file((choices[group] for group in TUNED_FOR), conf / "tuned")
+        tuned = _yaml(path) if any(OWN_TUNED in entry for entry in others) and path.exists() else {}
         sections: dict[str, dict | None] = {}
+        plain: dict[str, dict] = {}
         for group in GROUPS:
-            path = conf / group / f"{settings.get(group, choices[group])}.yaml"
-            own = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith(f"{group}.")}
-            section = _yaml(path) | own if group != "method" or path.exists() else None
-            if group == "protocol" and section is not None:
-                (chosen,) = section.pop("defaults")
-                choices["loss"] = chosen["/loss@_global_.loss"]
-            sections[group] = section
+            path = conf / group / f"{choices[group]}.yaml"
+            if group == "method" and not path.exists():
+                sections[group] = None
+                continue
+            file = {key: value for key, value in _yaml(path).items() if key != "defaults"}
+            given = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith(f"{group}.")}
+            sections[group], plain[group] = file | tuned.get(group, {}) | given, file | given
         dataset, method = sections.pop("dataset") or {}, sections["method"]
         run, proper = with_defaults(run | settings, dataset, sections["backbone"] or {}, method or {})
         if method is not None:
@@ -181,9 +191,10 @@ class Description:
         if quantize["name"] == "none":
             sections["quantize"] = None
         config = sections | {key: run[key] for key in DECIDING}
+        untuned = config | {group: plain[group] for group in ("protocol", "loss")}
         if method is not None and not method.get("trained", True):
-            config = without_training(config)
-        return cls(dataset, config, run["budget"], run["budget_unit"])
+            config, untuned = without_training(config), without_training(untuned)
+        return cls(dataset, config, run["budget"], run["budget_unit"], untuned)
 
 
 @cache

@@ -48,6 +48,7 @@ from baco.runs.record import (
     save_record,
 )
 from baco.runs.settings import RunConfig
+from baco.runs.tuned import TUNED_FOR, TUNED_PROTOCOL, tuned_file
 from baco.serving.export import check_replaceable, export_model, exported_config, has_ids_of, load_full_model
 from baco.training.checkpoint import Checkpoint
 from baco.training.trainer import Trainer
@@ -132,6 +133,7 @@ def run(plan: Plan) -> dict:
     if record is not None:
         log.info("already recorded in %s (force=true runs it again)", plan.path)
         return record
+    warn_if_untuned(config)
     check_writable(plan.path, "results_dir")
     check_writable(plan.log_path, "runs_dir")
     if config.export is not None:
@@ -140,6 +142,20 @@ def run(plan: Plan) -> dict:
     full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.identity))
     with hold_lock(plan.lock_path):
         return plan.done() or _run(plan, device, full)  # whoever held the lock until now may have recorded it
+
+
+def warn_if_untuned(config: RunConfig) -> None:
+    """Say so where the protocol has settings of each method's own, and this method none, and how to get some."""
+    if config.protocol.name != TUNED_PROTOCOL or isinstance(config.method, ScoringMethod):
+        return
+    names = config.dataset.name, config.backbone.name, config.loss.name, config.method.name
+    if not tuned_file(names).exists():
+        choices = " ".join(f"{group}={name}" for group, name in zip(TUNED_FOR, names, strict=True))
+        log.warning(
+            "protocol=%s is not tuned for %s: what is not given has the values of conf/protocol and conf/loss; "
+            "`python scripts/tune.py --best %s` tunes it",
+            *(TUNED_PROTOCOL, choices, choices),
+        )
 
 
 def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None) -> dict:

@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from baco.compressors.budget import Budget
+from baco.results import columns
 from baco.results.columns import section_notes
 from baco.results.render import Cell, Table, to_html, to_latex, to_markdown
 from baco.results.summary import join_sections, sections
@@ -33,7 +34,7 @@ def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, 
     packed = wanted.config["quantize"] is not None
     return {
         "schema": RECORD_SCHEMA,
-        "id": record_id(settings | {"split": fingerprint}),
+        "id": record_id(wanted.config | {"asked": settings, "split": fingerprint}),
         "names": {"dataset": "beauty", "backbone": backbone, "method": method, "protocol": protocol},
         "labels": {
             "dataset": "beauty",
@@ -204,6 +205,20 @@ def test_protocols_and_splits_never_share_a_table(tmp_path):
     ]
     assert ["00000000" in table.notes[0] for table in tables] == [True, False, False]
     assert [table.rows[0][2].text for table in tables] == ["30.00", "10.00", "20.00"]
+
+
+def test_methods_at_their_best_stand_in_one_table_which_says_what_was_not_tuned(tmp_path, monkeypatch):
+    (tmp_path / "full.yaml").touch()
+    monkeypatch.setattr(columns, "tuned_file", lambda choices: tmp_path / f"{choices[-1]}.yaml")
+    runs = experiment(*({"method": method, "protocol": "best"} for method in ("full", "baco")))
+    records = [full(protocol="best"), a_record(0.1, method="baco", protocol="best")]
+    (section,) = sections(runs, records, tmp_path)
+    notes = section_notes(section)
+    assert "Not tuned: BACO." in notes and any("settings that were tuned for it" in note for note in notes)
+    (tmp_path / "baco.yaml").touch()
+    assert not any("Not tuned" in note for note in section_notes(section))
+    (fast,) = sections(experiment({"method": "full"}), [full()], tmp_path)
+    assert not any("tuned" in note for note in section_notes(fast))
 
 
 def test_a_record_counts_once_for_runs_that_differ_in_their_split(tmp_path):

@@ -1,14 +1,21 @@
 """The one description of a run that the runner, records and tables share."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from baco.results.wanted import Wanted
 from baco.runs import description
 from baco.runs.description import ADDED_LATER, Description, complete, with_defaults
+from baco.runs.experiments import CONF, overrides
 from baco.runs.record import load_record, record_id, record_name
+from baco.runs.settings import parse
+from baco.runs.tuned import FOLDER, TUNED_FOR, tuned_file
 
 NULLS = {"budget": None, "popularity": None, "start": None}
 RECORDS = Path(__file__).parents[2] / "results" / "records"
@@ -64,3 +71,61 @@ def test_a_new_run_level_key_is_known_everywhere_by_its_declaration(tmp_path, mo
     assert plain["echo"] == 0 and loud == plain | {"echo": 1}
     wanted = Wanted.of(settings | {"echo": 1}, conf)
     assert wanted.row == {"method": "baco", "echo": 1}
+
+
+TUNED = "protocol: {learning_rate: 0.0123}\nloss: {temperature: 0.111}\n"
+FULL = {"dataset": "beauty", "method": "full", "protocol": "best"}
+
+
+@pytest.fixture
+def conf(tmp_path) -> Path:
+    """The configuration with settings that were tuned for `FULL` and no other run."""
+    shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("tuned"))
+    path = tuned_file(("beauty", "lightgcn", "ssm", "full"), tmp_path / "conf/tuned")
+    path.parent.mkdir(parents=True)
+    path.write_text(TUNED)
+    return tmp_path / "conf"
+
+
+@pytest.mark.parametrize(
+    ("settings", "tuned"),
+    [
+        ({}, {"learning_rate", "temperature"}),
+        ({"loss": "ssm", "backbone": "lightgcn"}, {"learning_rate", "temperature"}),
+        ({"loss.temperature": 0.3, "dim": 32}, {"learning_rate"}),
+        ({"protocol.learning_rate": 0.5}, {"temperature"}),
+        ({"loss": "bpr"}, set()),
+        ({"method": "baco"}, set()),
+        ({"backbone": "mf"}, set()),
+        ({"dataset": "gowalla"}, set()),
+        ({"protocol": "fast", "loss": "ssm"}, set()),
+    ],
+    ids=str,
+)
+def test_tuned_settings_count_more_than_files_and_less_than_what_is_given(conf, settings, tuned):
+    settings = FULL | settings
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = parse(compose("config", overrides(settings))).describe()
+    assert Description.of(settings, conf).config == config
+    found = {"learning_rate": config["protocol"]["learning_rate"], "temperature": config["loss"].get("temperature")}
+    assert {key for key, value in found.items() if value in (0.0123, 0.111)} == tuned
+    assert config["protocol"]["name"] == settings["protocol"]
+
+
+def test_methods_with_settings_of_their_own_share_a_table(conf):
+    full, baco, longer = (Wanted.of(FULL | own, conf) for own in ({}, {"method": "baco"}, {"protocol.max_epochs": 64}))
+    assert full.config["protocol"] != baco.config["protocol"] and full.config["loss"] != baco.config["loss"]
+    assert full.shared == baco.shared != longer.shared
+
+
+def test_what_was_tuned_is_for_choices_that_exist_and_its_trials_lie_beside():
+    for path in FOLDER.rglob("*.yaml"):
+        *groups, method = path.relative_to(FOLDER).with_suffix("").parts
+        choices = dict(zip(TUNED_FOR, (*groups, method), strict=True))
+        assert all((CONF / group / f"{name}.yaml").exists() for group, name in choices.items())
+        trials = pd.read_csv(path.with_suffix(".csv"))
+        last = trials[trials["max_epochs"] == trials["max_epochs"].max()]
+        best, chosen = last.loc[last["validation recall@20"].idxmax()], OmegaConf.load(path)
+        keys = [key for key in trials if key.startswith(("protocol.", "loss."))]
+        assert {key: OmegaConf.select(chosen, key) for key in keys} == best[keys].to_dict()
+        assert (trials[list(choices)] == list(choices.values())).all(axis=None) and set(trials["seed"]) == {100}
