@@ -44,7 +44,7 @@ class SampledSoftmax(Loss):
         that popular items are not punished for being drawn often (Yi et al., RecSys 2019, eq. 3).
     """
 
-    temperature: float = setting(0.2, above=0)
+    temperature: float = setting(0.12, above=0)
     sampling: str = setting("uniform", one_of=SAMPLINGS)
     negatives: int = setting(1024, at_least=1)
     correction: bool = False

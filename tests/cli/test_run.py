@@ -153,7 +153,7 @@ def test_an_export_recommends_items_under_the_ids_of_the_log(workplace):
 def test_a_loss_is_chosen_and_its_score_is_that_of_the_export(workplace):
     """Recall under cosines needs cosines all the way; dot products of the same tables rank otherwise."""
     workplace.succeeds(*TINY, "method=baco", "loss=ssm", "loss.negatives=64", "export=tables.npz")
-    workplace.succeeds(*TINY, "method=baco")
+    workplace.succeeds(*TINY, "method=baco", "loss=bpr")
     by_loss = {record["config"]["loss"]["name"]: record for record in workplace.records().values()}
     assert by_loss.keys() == {"bpr", "ssm"}
     assert by_loss["ssm"]["config"]["loss"]["negatives"] == 64
@@ -295,7 +295,7 @@ def test_records_of_methods_without_training_are_listed_beside_others(workplace)
         (["method=bacco"], r"method 'bacco' is unknown; did you mean 'baco'\?"),
         (["dataset=gowala"], r"dataset 'gowala' is unknown; did you mean 'gowalla'\?"),
         (["backbone=lightgnc"], "did you mean 'lightgcn'"),
-        (["protocol=quick"], "protocol 'quick' is unknown"),
+        (["protocol=quik"], "protocol 'quik' is unknown; did you mean 'quick'"),
         (["quantize=int3"], r"quantize 'int3' is unknown; did you mean 'int[248]'\?"),
         (["quantize=int8", "quantize.bits=16"], r"quantize\.bits=16 must lie between 2 and 8"),
         (["quantize=pq", "quantize.blocks=32"], r"quantize\.blocks=32 is more than the embedding width dim=16"),
