@@ -17,7 +17,7 @@ IN_VENV := $(VENV)/bin/python
 BACO := $(VENV)/bin/baco
 INSTALLED := $(VENV)/installed
 
-.PHONY: run grid test lint tables figures report gpu-batch collect assignments help clean
+.PHONY: run grid test lint tables figures report gpu-batch collect assignments help clean distclean
 
 run: $(INSTALLED)  ## train and compare METHODS on DATASET
 	$(BACO) run -m dataset=$(DATASET) method=$(METHODS) backbone=$(BACKBONE) protocol=$(PROTOCOL) $(ARGS)
@@ -58,5 +58,8 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(IN_VENV) -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
-clean:  ## remove the environment, logs and caches
-	rm -rf $(VENV) runs
+clean: $(INSTALLED)  ## list what killed runs have left; ARGS=--remove removes it
+	$(BACO) clean $(ARGS)
+
+distclean:  ## remove the environment; what is in runs/ stays, since trainings may go on from it
+	rm -rf $(VENV)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numba
@@ -13,6 +15,9 @@ from baco.errors import UserError
 
 MOST_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]  # numba sets it when it is imported
 ALL_THREADS = torch.get_num_threads(), MOST_THREADS  # before anything limits them
+CPU = torch.device("cpu")
+PROC, CONTROL_GROUPS = Path("/proc"), Path("/sys/fs/cgroup")  # of Linux
+VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"  # names of control groups' files and lines
 
 
 def resolve_device(name: str) -> torch.device:
@@ -53,23 +58,81 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):  # not Linux, or not allowed: the host's peak is then that of the process
-        Path("/proc/self/clear_refs").write_text("5")
+        (PROC / "self" / "clear_refs").write_text("5")
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
     """Peak bytes on the host and on the device since the last reset; None where they cannot be told."""
-    try:
-        line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        line = None
+    line = re.search(r"VmHWM:\s+(\d+) kB", _text_of(PROC / "self" / "status"))
     host = None if line is None else int(line.group(1)) * 1024
     on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {"host_peak_bytes": host, "device_peak_bytes": on_device}
 
 
-def available_memory() -> int | None:
-    """Bytes that the host can give to this process without swapping; None where that cannot be told."""
-    with contextlib.suppress(OSError):
-        line = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        return None if line is None else int(line.group(1)) * 1024
-    return None
+def check_memory(needed: int, what: str, mend: str, device: torch.device = CPU) -> None:
+    """Refuse what does not fit into the memory that is free, before it is allocated.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes, the least that it takes: what may fit is not refused.
+    what, mend : str
+        The beginning and the end of the message.
+    device : torch.device
+        Where it would lie.
+
+    Raises
+    ------
+    UserError
+    """
+    free = available_memory(device)
+    if free is not None and needed > free:
+        gc.collect()  # what an earlier run of this process allocated may wait for that
+        free = available_memory(device)
+    if free is not None and needed > free:
+        sizes = f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free on {device}"
+        raise UserError(f"{what} needs at least {sizes}; {mend}")
+
+
+def available_memory(device: torch.device = CPU) -> int | None:
+    """Bytes that a device can give to this process, the host without swapping; None where that cannot be told.
+
+    On the host, control groups (of containers, of SLURM) may allow less than there is.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    line = re.search(r"MemAvailable:\s+(\d+) kB", _text_of(PROC / "meminfo"))
+    free_in_all = [] if line is None else [int(line.group(1)) * 1024]
+    return min([*free_in_all, *_free_in_control_groups()], default=None)
+
+
+def _free_in_control_groups() -> Iterator[int]:
+    """Bytes that each group with a limit leaves to this process: its own group, and those around it.
+
+    Version 2 has one hierarchy, which is numbered 0 and names no controllers; version 1 has one for memory. A container
+    may see its own group as the root, under whatever name it has outside.
+    """
+    for line in _text_of(PROC / "self" / "cgroup").splitlines():
+        _, controllers, name = line.split(":", 2)
+        if controllers == "":
+            root, limit, usage, prefix = CONTROL_GROUPS, "memory.max", "memory.current", ""
+        elif "memory" in controllers.split(","):
+            root, limit, usage, prefix = CONTROL_GROUPS / "memory", *VERSION_1
+        else:
+            continue
+        group = root / name.lstrip("/")
+        for folder in (group, *group.parents[: len(group.relative_to(root).parts)]):
+            most, used = _text_of(folder / limit).strip(), _text_of(folder / usage).strip()
+            if most.isdecimal() and used.isdecimal():  # "max" is no limit
+                dropped = rf"^{prefix}(?:active_file|inactive_file|slab_reclaimable) (\d+)$"  # where memory is short
+                cached = re.findall(dropped, _text_of(folder / "memory.stat"), re.MULTILINE)
+                yield max(0, int(most) - int(used) + sum(map(int, cached)))
+
+
+def _text_of(path: Path) -> str:
+    """The content of a file of the kernel, empty where there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

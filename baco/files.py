@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 
 from baco.errors import UserError
 
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")  # the names that `atomic_path` gives
 OFFSETS = ".text_offsets"  # the name's ending of the array that says where each text begins
 
 

@@ -1,6 +1,7 @@
 """Settings that are declared with their limits, and built from plain values.
 
-A dataclass of settings declares the limits of a field beside its default:
+A field takes only what its type says: a whole number is neither `true` nor 2.5. A dataclass of settings declares the
+limits of a field beside its default:
 
     @dataclass(frozen=True)
     class Config(Validated):
@@ -12,19 +13,69 @@ Checks between several fields follow `super().__post_init__()` in a `__post_init
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from math import inf
-from numbers import Real
-from typing import Any, TypeVar
-
-from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, ValidationError
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from baco.errors import SettingError, nearest, unknown_setting
 
 T = TypeVar("T")
 LIMITS = "limits"  # the key of a field's metadata
+TO_BE_GIVEN = "???"  # OmegaConf's spelling of a value that is still missing
+SPELLED = {"None": "null", "True": "true", "False": "false"}  # as whoever writes a configuration does
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the fields of a plain type take.
+
+    Attributes
+    ----------
+    plain : type
+    instances : tuple of type
+        Of what may be in an instance; bool, which Python counts among the numbers, is in none but its own.
+    convertible : tuple of type
+        Of what may stand in a configuration instead, and is converted.
+    words : str
+    """
+
+    plain: type
+    instances: tuple[type, ...]
+    convertible: tuple[type, ...]
+    words: str
+
+    def holds(self, value: object) -> bool:
+        """Whether a value may be in an instance."""
+        return self._is_of(value, self.instances)
+
+    def converted(self, key: str, value: object) -> Any:
+        """A value of a configuration as the type has it; raises a `SettingError` where it would become another."""
+        if self._is_of(value, self.instances + self.convertible):
+            try:
+                return self.plain(value)
+            except (ValueError, OverflowError):
+                pass
+        raise SettingError(key, SPELLED.get(repr(value), str(value)), f"must be {self.words}")
+
+    def _is_of(self, value: object, types: tuple[type, ...]) -> bool:
+        return isinstance(value, types) and isinstance(value, bool) == (self.plain is bool)
+
+
+KINDS = {
+    kind.plain: kind
+    for kind in (
+        Kind(bool, (bool,), (), "true or false"),
+        Kind(int, (Integral,), (str,), "a whole number"),
+        Kind(float, (Real,), (str,), "a number"),
+        Kind(str, (str,), (Integral,), "text; quotes within quotes, as in \"'2.0'\", make text of anything"),
+        Kind(Path, (Path,), (str,), "a path, such as ./runs"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -50,9 +101,9 @@ class Limits:
     def check(self, key: str, value: object) -> None:
         """Raise a `SettingError` where the value is not within the limits."""
         if self.one_of:
-            if value not in self.one_of:
+            if not isinstance(value, str) or value not in self.one_of:
                 raise SettingError(key, value, f"must be {self}{nearest(str(value), self.one_of)}")
-        elif not isinstance(value, Real):
+        elif not KINDS[float].holds(value):
             raise SettingError(key, value, "must be a number")
         elif not self._holds(value):
             raise SettingError(key, value, f"must {'lie' if self._is_range else 'be'} {self}")
@@ -88,31 +139,56 @@ def setting(default: Any = MISSING, **limits: Any) -> Any:
     Parameters
     ----------
     default : optional
-        None allows None as well, whatever the limits.
     limits : the attributes of `Limits`
     """
     return field(default=default, metadata={LIMITS: Limits(**limits)})
 
 
+def kinds_of(cls: Any) -> dict[str, tuple[Kind | None, bool]]:
+    """Of each field of a dataclass: its kind, and whether it may be None.
+
+    The kind is None where the field is of no plain type, or its limits name all that it may be.
+    """
+    hints = get_type_hints(cls)
+    found = {}
+    for declared in fields(cls):
+        choices = get_args(hints[declared.name]) or (hints[declared.name],)
+        named = LIMITS in declared.metadata and declared.metadata[LIMITS].one_of
+        kind = None if named else next((KINDS[one] for one in choices if one in KINDS), None)
+        found[declared.name] = kind, NoneType in choices
+    return found
+
+
 def check_settings(settings: Any) -> None:
-    """Check every field of a dataclass that was declared with `setting`.
+    """Check every field of a dataclass: its type, and the limits of those that were declared with `setting`.
 
     Raises
     ------
     SettingError
-        For the first value that is not within its limits.
+        For the first value that is of another type or not within its limits.
     """
+    kinds = kinds_of(type(settings))
     for declared in fields(settings):
         value = getattr(settings, declared.name)
-        may_be_none = declared.default is None
-        if LIMITS not in declared.metadata or (value is None and may_be_none):
+        kind, may_be_none = kinds[declared.name]
+        if value is None and may_be_none:
             continue
-        try:
-            declared.metadata[LIMITS].check(declared.name, value)
-        except SettingError as error:
-            if not may_be_none:
-                raise
-            raise SettingError(error.key, value, f"{error.requirement}, or not be given") from None
+        with _or_not_given(may_be_none):
+            if kind is not None and not kind.holds(value):
+                raise SettingError(declared.name, str(value), f"must be {kind.words}")
+            if LIMITS in declared.metadata:
+                declared.metadata[LIMITS].check(declared.name, value)
+
+
+@contextmanager
+def _or_not_given(may_be_none: bool) -> Iterator[None]:
+    """Let a `SettingError` that is raised meanwhile say so where None is allowed as well."""
+    try:
+        yield
+    except SettingError as error:
+        if not may_be_none:
+            raise
+        raise SettingError(error.key, error.value, f"{error.requirement}, or not be given") from None
 
 
 class Validated:
@@ -123,7 +199,9 @@ class Validated:
 
 
 def build_settings(cls: type[T], section: Mapping[str, Any]) -> T:
-    """An instance of a dataclass of settings from plain values, converted to the types of its fields.
+    """An instance of a dataclass of settings from the plain values of a configuration.
+
+    Text becomes the number or path that it spells, and a whole number the text; nothing else changes its type.
 
     Raises
     ------
@@ -132,16 +210,18 @@ def build_settings(cls: type[T], section: Mapping[str, Any]) -> T:
         refuses.
     """
     dataclass_type: Any = cls  # fields() asks for one, and a type variable cannot say so
-    types = {declared.name: declared.type for declared in fields(dataclass_type)}
-    for key in section:
-        if key not in types:
-            raise unknown_setting(key, types)
-    try:
-        built: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), section))
-    except ValidationError as error:
-        key = error.full_key or ""
-        wanted = types[key.partition(".")[0]]
-        raise SettingError(key, str(section.get(key, "")), f"must be of the type {wanted}") from None
-    except MissingMandatoryValue as error:
-        raise SettingError(error.full_key or "", None, "must be given") from None
-    return built
+    kinds = kinds_of(cls)
+    values = {}
+    for key, value in section.items():
+        if key not in kinds:
+            raise unknown_setting(key, kinds)
+        kind, may_be_none = kinds[key]
+        if kind is None or (value is None and may_be_none) or value == TO_BE_GIVEN:
+            values[key] = value
+        else:
+            with _or_not_given(may_be_none):
+                values[key] = kind.converted(key, value)
+    for declared in fields(dataclass_type):
+        if values.get(declared.name, declared.default) in (MISSING, TO_BE_GIVEN):
+            raise SettingError(declared.name, None, "must be given")
+    return cls(**values)

@@ -15,9 +15,8 @@ import torch
 from scipy.sparse import csr_array, diags_array
 
 from baco.compressors.scoring import Scorer, ScoringMethod, scorer_ledger
-from baco.device import available_memory
+from baco.device import check_memory
 from baco.embedding.cost import FLOAT_BYTES
-from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
 from baco.graph import Biadjacency
 from baco.numerics.spectral import normalise_interactions, singular_vectors
@@ -161,12 +160,8 @@ def item_weights(train: Biadjacency, l2: float) -> np.ndarray:
         When that array is larger than the memory that is free.
     """
     size = train.num_items
-    needed, free = FLOAT_BYTES * size * size, available_memory()
-    if free is not None and needed > free:
-        raise UserError(
-            f"method=ease needs {needed / 1e9:,.1f} GB of memory for a matrix of {size:,} x {size:,} items, and "
-            f"{free / 1e9:,.1f} GB are free; take method=itemknn, or run it where there is more"
-        )
+    what, mend = f"method=ease, of {size:,} x {size:,} items,", "take method=itemknn, or run it where there is more"
+    check_memory(FLOAT_BYTES * size * size, what, mend)
     weights = np.empty((size, size), np.float32)
     for start, block in products(train.to_matrix()):
         block.toarray(out=weights[start : start + block.shape[0]])

@@ -1,10 +1,17 @@
-from pathlib import Path
-
 import numba
 import pytest
 import torch
 
-from baco.device import ALL_THREADS, available_memory, peak_memory, reset_peak_memory, resolve_device, set_threads
+from baco import device
+from baco.device import (
+    ALL_THREADS,
+    available_memory,
+    check_memory,
+    peak_memory,
+    reset_peak_memory,
+    resolve_device,
+    set_threads,
+)
 from baco.errors import UserError
 
 CPU = torch.device("cpu")
@@ -51,13 +58,78 @@ def test_peak_memory_is_that_since_the_reset():
     assert after["device_peak_bytes"] is None
 
 
-def test_memory_that_the_kernel_does_not_tell_is_none(monkeypatch):
-    monkeypatch.setattr(Path, "read_text", lambda path: "Name: python")
-    assert peak_memory(CPU)["host_peak_bytes"] is None
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """Writes a file that the kernel shows, by its path; there are no others."""
+    monkeypatch.setattr(device, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(device, "CONTROL_GROUPS", tmp_path / "sys/fs/cgroup")
+
+    def write(path: str, content: object) -> None:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{content}\n")
+
+    return write
 
 
-def test_the_memory_that_is_free_is_told_in_bytes(monkeypatch):
-    monkeypatch.setattr(Path, "read_text", lambda path: "MemFree: 1 kB\nMemAvailable:   2048 kB\n")
+def test_memory_that_the_kernel_does_not_tell_is_none(kernel):
+    assert peak_memory(CPU)["host_peak_bytes"] is None and available_memory() is None
+    check_memory(10**18, "dim=64", "lower dim")
+    kernel("proc/self/status", "Name: python")
+    kernel("proc/meminfo", "MemFree: 1 kB")
+    assert peak_memory(CPU)["host_peak_bytes"] is None and available_memory() is None
+
+
+def test_the_memory_that_is_free_is_told_in_bytes(kernel):
+    kernel("proc/meminfo", "MemFree: 1 kB\nMemAvailable:   2048 kB")
     assert available_memory() == 2**21
-    monkeypatch.setattr(Path, "read_text", lambda path: "")
-    assert available_memory() is None
+
+
+@pytest.mark.parametrize("around", ["job", "."])
+def test_control_groups_allow_what_the_tightest_does(kernel, around):
+    kernel("proc/meminfo", "MemAvailable: 2048 kB")
+    kernel("proc/self/cgroup", "0::/job/step")
+    kernel("sys/fs/cgroup/job/step/memory.max", "max")
+    kernel("sys/fs/cgroup/job/step/memory.current", 500)
+    assert available_memory() == 2**21
+    kernel(f"sys/fs/cgroup/{around}/memory.max", 1000)
+    kernel(f"sys/fs/cgroup/{around}/memory.current", 900)
+    assert available_memory() == 100
+    kernel(
+        f"sys/fs/cgroup/{around}/memory.stat",
+        "anon 570\nfile 330\ninactive_file 300\nactive_file 30\nslab_reclaimable 7\nslab 8",
+    )
+    assert available_memory() == 437
+    kernel("sys/fs/cgroup/memory.max", 10**12)
+    kernel(f"sys/fs/cgroup/{around}/memory.max", 10)
+    assert available_memory() == 0
+
+
+def test_control_groups_of_the_first_version_are_known(kernel):
+    kernel("proc/self/cgroup", "5:devices:/\n4:cpu,memory:/docker/0123\n0::/")
+    kernel("sys/fs/cgroup/memory/memory.limit_in_bytes", 1000)
+    kernel("sys/fs/cgroup/memory/memory.usage_in_bytes", 900)
+    kernel("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 20\ntotal_active_file 3")
+    assert available_memory() == 123
+
+
+def test_the_memory_of_a_gpu_counts_what_torch_keeps_for_itself(monkeypatch):
+    for name, value in {"mem_get_info": (100, 800), "memory_reserved": 50, "memory_allocated": 20}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert available_memory(torch.device("cuda", 1)) == 130
+    with pytest.raises(UserError, match=r"^dim=64 needs .*, and 0\.0 GB are free on cuda:1; lower dim$"):
+        check_memory(131, "dim=64", "lower dim", torch.device("cuda", 1))
+
+
+def test_what_needs_more_than_is_free_is_refused_with_both_sizes(kernel):
+    kernel("proc/meminfo", "MemAvailable: 2000000 kB")
+    check_memory(2_048_000_000, "dim=64", "lower dim")
+    message = "^dim=64 needs at least 1,234.6 GB of memory, and 2.0 GB are free on cpu; lower dim$"
+    with pytest.raises(UserError, match=message):
+        check_memory(1_234_567_890_123, "dim=64", "lower dim")
+
+
+def test_what_waits_to_be_collected_is_free(monkeypatch):
+    told = iter([10, 100])
+    monkeypatch.setattr(device, "available_memory", lambda device: next(told))
+    check_memory(50, "dim=64", "lower dim")

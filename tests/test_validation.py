@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import dataclass, replace
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baco.data.sources import SOURCES
+from baco.embedding.quantizers import QUANTIZERS
 from baco.errors import SettingError, UserError, keys_under
-from baco.validation import Limits, Validated, build_settings, setting
+from baco.registry import BACKBONES, LOSSES, METHODS, method_class
+from baco.runs.description import RunSettings
+from baco.training.protocol import Protocol
+from baco.validation import Limits, Validated, build_settings, kinds_of, setting
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class Format(Validated):
     scope: str = setting("both", one_of=("both", "side"))
     rate: float = setting(0.5, above=0, below=1)
     free: float = 0.0
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,15 @@ def test_numbers_are_finite_whatever_the_bounds(limits, wording, value):
     ("change", "message"),
     [
         ({"bits": 9}, "bits=9 must lie between 1 and 8"),
-        ({"bits": "many"}, "bits=many must be a number"),
+        ({"bits": "many"}, "bits=many must be a whole number"),
+        ({"bits": True}, "bits=True must be a whole number"),
+        ({"bits": 2.5}, "bits=2.5 must be a whole number"),
+        ({"bits": None}, "bits=None must be a whole number"),
+        ({"blocks": True}, "blocks=True must be a whole number, or not be given"),
+        ({"rate": True}, "rate=True must be a number"),
+        ({"free": True}, "free=True must be a number"),
+        ({"packed": 1}, "packed=1 must be true or false"),
+        ({"name": 3}, "name=3 must be text; quotes within quotes, as in \"'2.0'\", make text of anything"),
         ({"blocks": 0}, "blocks=0 must be 1 or more, or not be given"),
         ({"scope": "bth"}, "scope=bth must be both or side; did you mean 'both'?"),
         ({"scope": None}, "scope must be both or side"),
@@ -90,7 +106,7 @@ def test_an_instance_within_its_limits_is_all_there_is(change, message):
 
 
 def test_plain_values_are_converted_to_the_types_of_the_fields():
-    assert build_settings(Fitted, {"name": "tiny", "bits": "4", "rate": 0.25}) == Fitted("tiny", 4, rate=0.25)
+    assert build_settings(Fitted, {"name": 7, "bits": "4", "rate": "0.25"}) == Fitted("7", 4, rate=0.25)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +116,13 @@ def test_plain_values_are_converted_to_the_types_of_the_fields():
             {"name": "tiny", "bit": 3},
             "quantize.bit is not a known setting; did you mean 'bits'? (known: bits, blocks, ",
         ),
-        ({"name": "tiny", "bits": "many"}, "quantize.bits=many must be of the type int"),
-        ({"name": "tiny", "bits": None}, "quantize.bits=None must be of the type int"),
+        ({"name": "tiny", "bits": "many"}, "quantize.bits=many must be a whole number"),
+        ({"name": "tiny", "bits": None}, "quantize.bits=null must be a whole number"),
         ({"name": "tiny", "bits": 9}, "quantize.bits=9 must lie between 1 and 8"),
         ({"name": "tiny", "rounds": 9}, "quantize.rounds=9 is more than bits=8"),
+        ({"name": "tiny", "scope": ["both"]}, "quantize.scope=['both'] must be both or side"),
         ({}, "quantize.name must be given"),
+        ({"name": "???"}, "quantize.name must be given"),
     ],
 )
 def test_what_is_built_is_named_under_the_prefix_of_its_section(section, message):
@@ -114,6 +132,32 @@ def test_what_is_built_is_named_under_the_prefix_of_its_section(section, message
         build_settings(Fitted, section)
     assert str(prefixed.value).startswith(message)
     assert str(prefixed.value) == f"quantize.{bare.value}" == str(bare.value.under("quantize."))
+
+
+REFUSED = {  # what configurations can hold and a field of a type does not take, and how the error shows it
+    bool: {3: "3", 1: "1", 0.0: "0.0", "yes": "yes", None: "null"},
+    int: {True: "true", 2.5: "2.5", 2.0: "2.0", "2.0": "2.0", "many": "many", None: "null"},
+    float: {True: "true", "half": "half", None: "null"},
+    str: {True: "true", 2.5: "2.5", None: "null"},
+    Path: {True: "true", 3: "3", None: "null"},
+}
+
+
+def all_classes_of_settings() -> set[type]:
+    """Those that configurations are built into; a look-up imports them all."""
+    groups = [method_class("full").Config, *(cls.Config for cls in (*METHODS.values(), *BACKBONES.values()))]
+    return {RunSettings, Protocol, *groups, *SOURCES.values(), *QUANTIZERS.values(), *LOSSES.values()}
+
+
+@pytest.mark.parametrize("cls", sorted(all_classes_of_settings(), key=str), ids=lambda cls: cls.__qualname__)
+def test_no_setting_takes_a_value_of_another_type(cls):
+    for key, (kind, may_be_none) in kinds_of(cls).items():
+        for value, shown in REFUSED[kind.plain].items() if kind is not None else ():
+            if value is None and may_be_none:
+                continue
+            end = ", or not be given" if may_be_none else ""
+            with pytest.raises(SettingError, match=f"^{re.escape(f'{key}={shown} must be {kind.words}{end}')}$"):
+                build_settings(cls, {key: value})
 
 
 def test_only_settings_have_a_key_to_prefix():

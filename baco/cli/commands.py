@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,3 +25,9 @@ def add_results_option(command: argparse.ArgumentParser) -> None:
 def add_runs_option(command: argparse.ArgumentParser) -> None:
     """Add --runs."""
     command.add_argument("--runs", type=Path, default=Path("runs"), help="holds logs and caches (default: runs)")
+
+
+def add_data_option(command: argparse.ArgumentParser) -> None:
+    """Add --data."""
+    default = Path(os.environ.get("BACO_DATA_DIR", "data"))
+    command.add_argument("--data", type=Path, default=default, help=f"holds the datasets (default: {default})")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from baco.cli.commands import add_command
-
-DATA = Path(os.environ.get("BACO_DATA_DIR", "data"))
+from baco.cli.commands import add_command, add_data_option
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -17,7 +14,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("tables", type=Path, help="what export= wrote")
     command.add_argument("--users", nargs="+", help="their ids (default: all)")
     command.add_argument("-k", type=int, default=20, help="items for each (default: 20)")
-    command.add_argument("--data", type=Path, default=DATA, help=f"holds the datasets (default: {DATA})")
+    add_data_option(command)
 
 
 def recommend(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Integral
 
 import numpy as np
 
@@ -76,9 +75,6 @@ class BalancedCoClustering:
             When the matrix has no interactions or NaN entries, the method, a setting or a value is wrong, or the budget
             cannot be met.
         """
-        for key in ("dim", "random_state"):
-            if not isinstance(getattr(self, key), Integral):
-                raise SettingError(key, repr(getattr(self, key)), "must be a whole number")
         check_settings(self)
         if not isinstance(self.settings, dict):
             raise SettingError("settings", repr(self.settings), "must be a dictionary of settings of the method")

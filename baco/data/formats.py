@@ -195,8 +195,8 @@ def _stem(file: Path) -> tuple[str, str]:
 
 
 def _links(path: Path, files: list[Path], scratch: Path) -> list[str]:
-    """Names for the files that no character in them can turn into a pattern, with endings in lower case."""
-    if path.is_dir():  # the names of its folders hold the columns of a Hive layout
+    """Names for the files, without the folders above the source: in a Hive layout names of folders are columns."""
+    if path.is_dir():
         (scratch / "folder").symlink_to(path.resolve())
         return [str(scratch / "folder" / file.relative_to(path)) for file in files]
     (scratch / "file").symlink_to(path.resolve())
@@ -307,7 +307,7 @@ def _first_lines(
 ) -> tuple[list[str], int]:
     """The first lines after those that are blank or comments, and how many these are."""
     try:
-        rows = connection.execute(f"SELECT line FROM read_csv({literal(file)}, {LINES}) LIMIT {SAMPLE}").fetchall()
+        rows = connection.execute(f"SELECT line FROM read_csv({_file(file)}, {LINES}) LIMIT {SAMPLE}").fetchall()
     except Exception as error:
         raise reading_error(str(path), error) from None
     lines = [row[0] or "" for row in rows]
@@ -320,7 +320,7 @@ def _first_lines(
 def _check_headers(connection: DuckDBPyConnection, path: Path, files: list[str], skipped: int) -> None:
     """Raise where files of a folder do not all begin as the first one, since their first records would be lost."""
     headers = {
-        connection.execute(f"SELECT line FROM read_csv({literal(file)}, {LINES}) LIMIT 1 OFFSET {skipped}").fetchone()
+        connection.execute(f"SELECT line FROM read_csv({_file(file)}, {LINES}) LIMIT 1 OFFSET {skipped}").fetchone()
         for file in files
     }
     if len(headers) > 1:
@@ -504,5 +504,10 @@ def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _list(names: list[str]) -> str:
-    return "[" + ", ".join(map(literal, names)) + "]"
+def _file(name: str) -> str:
+    """The name of a file as it stands: none of its characters makes a pattern of it."""
+    return literal(re.sub(r"[\[*?]", r"[\g<0>]", name))
+
+
+def _list(files: list[str]) -> str:
+    return "[" + ", ".join(map(_file, files)) + "]"

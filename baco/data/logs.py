@@ -118,9 +118,6 @@ class Log(Validated):
         columns = self._columns()
         if len(set(columns)) < len(columns):
             raise UserError(f"user, item, rating and timestamp must name different columns, not {columns}")
-        for key in ("k_core", "split_seed"):
-            if isinstance(getattr(self, key), bool) or not isinstance(getattr(self, key), int):
-                raise SettingError(key, getattr(self, key), "must be a whole number")
         if self.val_share + self.test_share >= 1:
             raise SettingError(
                 "val_share", self.val_share, f"and test_share={self.test_share} must be below 1 together"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 import os
 import re
@@ -21,7 +20,7 @@ import numpy as np
 
 from baco.errors import UserError
 from baco.files import check_folder, check_writable, write_bytes
-from baco.runs.record import RECORD_SCHEMA, TEST_USERS, load_record, record_id, record_name, share_users, users_name
+from baco.runs.record import TEST_USERS, load_record, parse_record, record_id, record_name, share_users, users_name
 from baco.runs.time_limit import TimeUp, time_limit
 
 RUN = (sys.executable, "-m", "baco", "run")
@@ -177,11 +176,13 @@ def _members(path: Path) -> dict[tuple[str, str, str], bytes]:
 def _check(path: Path, name: str, members: dict[tuple[str, str, str], bytes]) -> str:
     """Refuse a record that is not whole or not what its name says; returns the name of its test users' file."""
     try:
-        record = json.loads(members["records", name, "json"])
+        record = parse_record(members["records", name, "json"])
+        if record is None:
+            raise ValueError("it is no whole record")
         names, identity, shared = record["names"], record_id(record["config"]), users_name(record)
         expected = record_name(names["dataset"], names["backbone"], names["method"], identity)
         arrays = {("records", name, "npz"), ("records", shared, "npz")}
-        whole = record["schema"] == RECORD_SCHEMA and name == expected and arrays <= members.keys()
+        whole = name == expected and arrays <= members.keys()
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:

@@ -90,8 +90,16 @@ def share_users(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def load_record(path: Path) -> dict | None:
     """The record, or None when there is no valid one at this path."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse_record(path.read_bytes())
+    except OSError:
+        return None
+
+
+def parse_record(content: bytes) -> dict | None:
+    """The record in the content of its file, with what older ones lack; None when it is not a whole and valid one."""
+    try:
+        record = json.loads(content)
+    except ValueError:
         return None
     if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
         return None

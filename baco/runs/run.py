@@ -19,7 +19,7 @@ from baco.compressors.compressor import CodeCompressor, Compressor
 from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
 from baco.compressors.scoring import ScoringMethod
 from baco.data.interactions import SPLITS, Interactions
-from baco.device import peak_memory, reset_peak_memory, resolve_device, set_threads, synchronize
+from baco.device import check_memory, peak_memory, reset_peak_memory, resolve_device, set_threads, synchronize
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment
 from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
@@ -55,6 +55,7 @@ from baco.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
+COPIES = 5  # of the tables' floats in a training: themselves, gradients, Adam's two moments and the best state
 GROUP_CUTOFF = 20  # of the means by user activity, as in the paper's Figure 5
 
 
@@ -240,9 +241,10 @@ def train_and_test(
 ) -> tuple[EmbeddingTables, RankingReport, dict]:
     """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
     config, data, budget = plan.config, plan.data, plan.budget
+    check_training_memory(0, data.train, config.dim, device)  # before a clustering, which may take long
     warm_up(config, device)
     reset_peak_memory(device)
-    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget)
+    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget, device)
     backbone = config.backbone(data.train, config.backbone_config, config.loss.score)
     trainer = Trainer(
         backbone,
@@ -330,13 +332,17 @@ def warm_up(config: RunConfig, device: torch.device) -> None:
 
 
 def fit_tables(
-    config: RunConfig, method: Compressor, train: Biadjacency, budget: Budget
+    config: RunConfig, method: Compressor, train: Biadjacency, budget: Budget, device: torch.device
 ) -> tuple[EmbeddingTables, float, dict]:
-    """Tables before their first values, the seconds the compressor took, and what it says of its assignment."""
+    """Tables before their first values, the seconds the compressor took, and what it says of its assignment.
+
+    The tables lie on the host; `device` is where they will train.
+    """
     if isinstance(method, CodeCompressor):
         assignment, seconds = codes(config, method, train, budget)
         ledger = code_ledger(assignment, config.dim, budget.row_format())
         check_budget(config, budget, ledger)  # before a table is allocated
+        check_training_memory(COPIES * ledger.training_floats, train, config.dim, device)
         tables: EmbeddingTables = CodebookTables(assignment, config.dim)
         details = assignment.details
     else:
@@ -345,6 +351,7 @@ def fit_tables(
         with keys_under("method."):
             tables = method.fit(train, budget, stream(config.seed, "assign"))
         seconds, details = time.perf_counter() - start, {}
+        check_training_memory((COPIES - 1) * tables.ledger().training_floats, train, config.dim, device)
     share = budget.share(quantized(config, tables).ledger())
     if method.has_budget and share < 0.98:
         log.warning("%s uses %.1f %% of its budget only", method.name, 100 * share)
@@ -372,6 +379,19 @@ def check_budget(config: RunConfig, budget: Budget, ledger: Ledger) -> None:
     """Refuse tables over the budget; a method without one is measured, not limited."""
     if config.method.has_budget:
         budget.check(ledger, config.method.name)
+
+
+def check_training_memory(floats: int, train: Biadjacency, dim: int, device: torch.device) -> None:
+    """Refuse a training that does not fit into memory, whatever else backbone, loss and evaluation take.
+
+    Parameters
+    ----------
+    floats : int
+        What is still to be allocated of the tables' `COPIES`, as far as it is known; the final embeddings come on top.
+    """
+    what = f"dim={dim} for {train.num_nodes:,} users and items"
+    mend = "lower dim or the budget, or run it where there is more"
+    check_memory(FLOAT_BYTES * (floats + train.num_nodes * dim), what, mend, device)
 
 
 def describe_data(data: Interactions) -> dict:

@@ -6,8 +6,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 
-from baco.errors import UserError
+from baco.validation import Limits
 
 
 class TimeUp(BaseException):
@@ -24,9 +25,9 @@ def time_limit(minutes: float | None) -> Iterator[Callable[[], float]]:
 
     A call into compiled code ends first. None sets no limit. Only the main thread can have one.
     """
-    if minutes is not None and not (isinstance(minutes, (int, float)) and 0 <= minutes < float("inf")):
-        raise UserError(f"minutes={minutes} must be a number, 0 or more")
-    end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+    if minutes is not None:
+        Limits(at_least=0, below=inf).check("minutes", minutes)
+    end = inf if minutes is None else time.monotonic() + 60 * minutes
 
     def stop(number: int, frame: object) -> None:
         raise TimeUp("the time is over") if number == signal.SIGALRM else AskedToEnd("the process was asked to end")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,8 +38,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            content = torch.load(self.path, map_location=device, weights_only=True)
-            made_by, state = content["made_by"], content["state"]
+            made_by, state = _read(self.path, map_location=device)
         except Exception as error:  # a damaged file fails in many ways; the training can start anew
             log.warning("the checkpoint %s cannot be read (%s); the training starts anew", self.path, error)
             return None
@@ -67,3 +67,20 @@ class Checkpoint:
     def remove(self) -> None:
         """The run is recorded: nothing is left to continue."""
         self.path.unlink(missing_ok=True)
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether no training can go on from a file, whatever made it; not where it is gone or cannot be opened."""
+    try:
+        _read(path, map_location="cpu", mmap=True)  # looked at, not loaded
+    except OSError:
+        return False
+    except Exception:  # see `Checkpoint.load`
+        return True
+    return False
+
+
+def _read(path: Path, **options: Any) -> tuple[dict, dict]:
+    """What made a checkpoint, and the state in it."""
+    content = torch.load(path, weights_only=True, **options)
+    return content["made_by"], content["state"]

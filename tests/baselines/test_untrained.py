@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from baco import device
 from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
 from baco.graph import Biadjacency
@@ -75,6 +76,6 @@ def test_the_linear_model_is_the_least_penalised_error_with_a_zero_diagonal(grap
 
 
 def test_a_matrix_that_does_not_fit_is_refused_with_its_size(graph, monkeypatch):
-    monkeypatch.setattr(untrained, "available_memory", lambda: 1000)
-    with pytest.raises(UserError, match=r"ease needs 0\.0 GB of memory for a matrix of 30 x 30 items"):
+    monkeypatch.setattr(device, "available_memory", lambda device: 1000)
+    with pytest.raises(UserError, match=r"ease, of 30 x 30 items, needs at least 0\.0 GB of memory"):
         EASE().fit(graph)

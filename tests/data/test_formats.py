@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import lzma
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -185,6 +186,36 @@ def test_parquet_folders_as_spark_and_hive_write_them(table, tmp_path):
         rows.drop(columns="rating").to_parquet(tmp_path / "hive" / f"rating={rating}" / "part.parquet")
     data = Log(path=str(tmp_path / "hive"), rating="rating", min_rating=3).load(tmp_path)
     assert pairs_of(data) == pairs_in(table[table["rating"] >= 3])
+
+
+@pytest.mark.parametrize(
+    ("layout", "names"), [("{}", ["a1", "a[1]", "a*", "a?"]), ("k={}/part", ["a1", "a[1]", "a*"])], ids=["flat", "Hive"]
+)
+def test_names_in_a_folder_are_no_patterns(table, tmp_path, layout, names):
+    """`a[1].parquet` as a pattern is `a1.parquet`, and `a*.parquet` is all of them."""
+    pytest.importorskip("pyarrow")
+    for name, rows in zip(names, np.array_split(np.arange(40), len(names)), strict=True):
+        path = tmp_path / "log" / f"{layout.format(name)}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.iloc[rows].to_parquet(path)
+    data = Log(path=str(tmp_path / "log")).load(tmp_path)
+    assert data.import_report.rows == 40 and pairs_of(data) == pairs_in(table)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_the_folder_for_temporary_files_may_have_any_name(table, tmp_path, monkeypatch, ending):
+    folder = tmp_path / "a[1]*"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    path = tmp_path / f"log.{ending}"
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+        table.to_parquet(path)
+    elif ending == "jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_csv(path, index=False)
+    assert pairs_of(Log(path=str(path)).load(tmp_path)) == pairs_in(table)
 
 
 def test_a_folder_of_text_has_one_header_in_every_file(table, tmp_path):

@@ -214,6 +214,24 @@ def test_failures_are_merged_where_there_is_no_record(tmp_path):
     assert [path.name for path in (here / "runs" / "failures").iterdir()] == ["other.json"]
 
 
+@pytest.mark.parametrize("lacking", ["id", "size", "metrics"])
+def test_a_record_that_would_not_count_here_is_refused(tmp_path, lacking):
+    away = tmp_path / "away"
+    name = saved(away / "results", 1)
+    path = away / "results" / "records" / f"{name}.json"
+    batch_of_it = packed(away)
+    record = json.loads(path.read_text())
+    del record[lacking]
+    with zipfile.ZipFile(batch_of_it) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    with zipfile.ZipFile(batch_of_it, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, json.dumps(record) if member.endswith(".json") else content)
+    with pytest.raises(UserError, match=f"'{name}' is damaged or of another version"):
+        collect(batch_of_it, tmp_path / "here", tmp_path / "runs")
+    assert not (tmp_path / "here").exists()
+
+
 def test_what_is_damaged_is_refused_whole(tmp_path):
     away, here = tmp_path / "away", tmp_path / "here"
     saved(away / "results", 1)

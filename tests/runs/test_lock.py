@@ -1,5 +1,6 @@
 """Claims between processes."""
 
+import contextlib
 import fcntl
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import threading
 
 import pytest
 
-from baco.runs.lock import LockedError, find_dead_holder, hold_lock
+from baco.runs.lock import LockedError, find_dead_holder, hold_lock, is_held
 
 HOLD = """
 import sys, os, pathlib
@@ -77,3 +78,30 @@ def test_looking_for_the_dead_does_not_take_the_claim_from_the_living(tmp_path):
 
 def test_a_claim_never_made_has_no_dead_holder(tmp_path):
     assert find_dead_holder(tmp_path / "nothing") is None
+
+
+def test_whether_it_is_held_is_told_without_leaving_a_file(tmp_path):
+    path = tmp_path / "a"
+    assert not is_held(path) and not path.exists()
+    with hold_lock(path):
+        assert is_held(path)
+    assert not is_held(path)
+
+
+def test_claims_exclude_each_other_although_holders_remove_the_file(tmp_path):
+    path, inside, most = tmp_path / "a", [], []
+
+    def claim() -> None:
+        for _ in range(200):
+            with contextlib.suppress(LockedError), hold_lock(path):
+                inside.append(1)
+                most.append(len(inside))
+                path.unlink()
+                inside.pop()
+
+    threads = [threading.Thread(target=claim) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) > 100 and set(most) == {1}

@@ -1,9 +1,13 @@
-"""What becomes of a run whose record cannot be written; `tests/cli` has whole runs."""
+"""Runs whose record cannot be written, or that do not fit into memory; `tests/cli` has whole runs."""
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
 
-from baco.errors import UnrecordedError
+from baco import device
+from baco.errors import UnrecordedError, UserError
 from baco.runs import run as runs
 from baco.runs.experiments import CONF
 from baco.runs.run import Plan, run
@@ -11,13 +15,18 @@ from baco.runs.settings import parse
 from tests.cli.workplace import TINY
 
 
+def plan_in(path: Path, *overrides: str) -> Plan:
+    """A tiny run with its folders in `path`."""
+    folders = [f"{key}={path / key}" for key in ("results_dir", "runs_dir")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return Plan.of(parse(compose("config", [*TINY, *folders, "device=cpu", "threads=1", *overrides])))
+
+
 def test_a_record_that_cannot_be_written_leaves_its_result_and_nothing_half_written(tmp_path, monkeypatch):
     def full(folder, name, record, arrays):
         raise OSError(28, "No space left on device")
 
-    folders = [f"{key}={tmp_path / key}" for key in ("results_dir", "runs_dir")]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        plan = Plan.of(parse(compose("config", [*TINY, *folders, "method=random", "device=cpu", "threads=1"])))
+    plan = plan_in(tmp_path, "method=random")
     monkeypatch.setattr(runs, "save_record", full)
     with pytest.raises(UnrecordedError, match=r"cannot be written \(No space left on device\); make room") as caught:
         run(plan)
@@ -25,3 +34,42 @@ def test_a_record_that_cannot_be_written_leaves_its_result_and_nothing_half_writ
     assert list((tmp_path / "results_dir").iterdir()) == []
     monkeypatch.undo()
     assert run(plan)["metrics"]["test"] == caught.value.record["metrics"]["test"]
+
+
+FULL = 4 * 500 * 16  # bytes of the embeddings of TINY's users and items
+
+
+@pytest.mark.parametrize(
+    ("method", "needed"),
+    [
+        ("full", 5 * FULL + FULL),  # with gradients, Adam's two moments, the best state, and the final embeddings
+        ("random", 5 * FULL / 2 + FULL),  # half the rows
+        ("prune", 4 * FULL + FULL),  # full tables, which are there already
+    ],
+)
+def test_a_training_is_refused_where_it_cannot_fit_into_memory(tmp_path, monkeypatch, method, needed):
+    plan = plan_in(tmp_path, f"method={method}", "protocol.max_epochs=1")
+    monkeypatch.setattr(device, "available_memory", lambda device: needed - 1)
+    with pytest.raises(UserError, match=r"^dim=16 for 500 users and items needs at least 0\.0 GB .* lower dim"):
+        run(plan)
+    assert not plan.path.exists()
+    monkeypatch.setattr(device, "available_memory", lambda device: needed + 0.2 * FULL)
+    assert run(plan)["training"]["epochs"] == 1
+
+
+def test_final_embeddings_that_cannot_fit_are_refused_before_a_clustering(tmp_path, monkeypatch):
+    plan = plan_in(tmp_path, "method=baco", "dim=1000")
+    monkeypatch.setattr(device, "available_memory", lambda device: 4 * 500 * 1000 - 1)
+    with pytest.raises(UserError, match="dim=1000 for 500 users and items"):
+        run(plan)
+    assert not (tmp_path / "runs_dir" / "assignments").exists()
+
+
+def test_the_sizes_are_told_in_words_for_a_large_dataset(monkeypatch):
+    monkeypatch.setattr(device, "available_memory", lambda device: 16 * 10**9)
+    message = (
+        r"^dim=1000 for 50,000,000 users and items needs at least 1,200\.0 GB of memory, and 16\.0 GB are free on cpu; "
+        "lower dim or the budget, or run it where there is more$"
+    )
+    with pytest.raises(UserError, match=message):
+        runs.check_training_memory(5 * 50_000_000 * 1000, SimpleNamespace(num_nodes=50_000_000), 1000, device.CPU)
