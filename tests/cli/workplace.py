@@ -28,6 +28,7 @@ TINY = [
     "dataset.num_interactions=5000",
     "dataset.num_clusters=8",
     "protocol.max_epochs=3",
+    "protocol.steps_per_epoch=4",
     "dim=16",
     "budget=0.5",
 ]

@@ -119,7 +119,7 @@ def test_softmax_without_another_item_is_zero(sparse_graph):
     backbone, tables = MF(sparse_graph, MF.Config(), "cosine"), tables_for(sparse_graph)
     batch = Batch(torch.as_tensor(sparse_graph.users[:1]), torch.as_tensor(item), torch.as_tensor(np.repeat(item, 5)))
     value = loss(backbone, tables, batch)
-    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert value.item() == pytest.approx(0, abs=1e-5)
     assert all(gradient.abs().max() < 1e-5 for gradient in gradients(value, tables))
 
 

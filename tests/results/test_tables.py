@@ -28,7 +28,7 @@ FULL = 34464 * 64  # parameters of the full model on Beauty
 
 def a_record(recall=0.1, parameters=529088, fingerprint="f" * 64, limited=True, **settings) -> dict:
     """A record of a run on Beauty."""
-    wanted = Wanted.of({"dataset": "beauty", "seed": 0} | settings)
+    wanted = Wanted.of({"dataset": "beauty", "seed": 0, "protocol": "fast"} | settings)
     budget = Budget.parse(wanted.run.budget, wanted.run.budget_unit, 22363, 12101, 64)
     method, backbone, protocol = (wanted.config[group]["name"] for group in ("method", "backbone", "protocol"))
     packed = wanted.config["quantize"] is not None
@@ -65,7 +65,9 @@ def full(**settings) -> dict:
 
 
 def experiment(*runs: dict) -> Experiment:
-    return Experiment("main_table", "Title", "About.", tuple({"dataset": "beauty"} | run for run in runs))
+    return Experiment(
+        "main_table", "Title", "About.", tuple({"dataset": "beauty", "protocol": "fast"} | run for run in runs)
+    )
 
 
 def rows_of(document) -> list[dict[str, str]]:
@@ -83,7 +85,9 @@ def test_seeds_are_joined_and_what_is_missing_is_told(tmp_path):
     assert (first["method"], first["seeds"], first["R@10"]) == ("BACO", "3", "11.00 ± 1.00")
     assert (second["method"], second["seeds"], second["R@10"]) == ("RANDOM", "1", "5.00")
     notes = " ".join(document.tables[0].notes)
-    assert "Missing: RANDOM (seed 0, 2). `python run.py +grid=main_table dataset=beauty` runs them." in notes
+    assert (
+        "Missing: RANDOM (seed 0, 2). `python run.py +grid=main_table dataset=beauty protocol=fast` runs them." in notes
+    )
     assert document.data["R@10 sd"].tolist() == pytest.approx([1.0, np.nan], nan_ok=True)
 
 
@@ -233,7 +237,7 @@ def test_a_run_is_missing_where_only_its_like_on_another_split_is_recorded(recor
     runs = experiment({"dataset.val_share": 0.001, "method": "full"}, {"dataset.val_share": 0.01, "method": "full"})
     (section,) = sections(runs, records, tmp_path)
     assert len(section.rows[0].missing) == 2 - len(records)
-    assert section.command == "python run.py +grid=main_table dataset=beauty", "which does either"
+    assert section.command == "python run.py +grid=main_table dataset=beauty protocol=fast", "which does either"
 
 
 def test_changed_settings_of_protocol_and_backbone_stand_in_the_title(tmp_path):
@@ -302,8 +306,9 @@ def test_what_is_missing_of_a_joined_section_is_run_by_the_experiment_that_asks_
     records = [a_record(method="baco"), a_record(seed=1, **alone)]
     (section,) = join_sections([*sections(first, records, tmp_path), *sections(second, records, tmp_path)])
     assert [note for note in section_notes(section) if note.startswith("Missing")] == [
-        "Missing: Random (seed 0). `python run.py +grid=main_table dataset=beauty` runs them.",
-        "Missing: BACO, secondary=false (seed 0). `python run.py +grid=ablations dataset=beauty` runs them.",
+        "Missing: Random (seed 0). `python run.py +grid=main_table dataset=beauty protocol=fast` runs them.",
+        "Missing: BACO, secondary=false (seed 0). `python run.py +grid=ablations dataset=beauty protocol=fast` runs "
+        "them.",
     ]
 
 
@@ -442,8 +447,8 @@ def test_each_method_has_the_decay_that_validation_chooses(tmp_path):
     ]
     (table,) = document.tables
     assert [note for note in table.notes if "Missing" in note] == [
-        "Missing: BACO (seed 0). `python run.py +grid=main_table dataset=beauty protocol.decay_per_epoch=0.12` "
-        "runs them."
+        "Missing: BACO (seed 0). `python run.py +grid=main_table dataset=beauty protocol=fast "
+        "protocol.decay_per_epoch=0.12` runs them."
     ]
 
 
