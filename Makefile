@@ -5,7 +5,7 @@ VENV ?= .venv
 DATASET ?= synthetic
 METHODS ?= full,random,baco,baco_plus
 BACKBONE ?= lightgcn
-PROTOCOL ?= quick
+PROTOCOL ?= fast
 ARGS ?=                      # further overrides, such as ARGS="seed=1 budget=0.1"
 
 GRID ?= all                  # of conf/grid
