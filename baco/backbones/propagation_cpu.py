@@ -42,20 +42,14 @@ class CpuPropagation:
             multiply(chains.pooling[0], rows, head)
         self._run(chains.forward, stack, chains.head_size, out, nodes)
 
-    def backward(self, gradient: Tensor) -> Tensor:
-        """(K, dim): the gradient of C, from that of Z."""
-        num_nodes, dim = gradient.shape
-        stack = self._stack(num_nodes, dim)
-        stack[:num_nodes] = gradient.numpy()
-        return self._back(stack, num_nodes)
-
-    def backward_rows(self, gradient: Tensor, nodes: np.ndarray) -> Tensor:
-        """(K, dim): the gradient of C, from that of the rows of Z of some distinct nodes (r,) int32."""
+    def backward(self, gradient: Tensor, nodes: np.ndarray | None = None) -> Tensor:
+        """(K, dim): the gradient of C, from that of Z, or of its rows of some distinct nodes (r,) int32."""
         size, dim = gradient.shape
-        stack = self._stack(size, dim)
+        stack, slots = self._stack(size, dim), None
         stack[:size] = gradient.numpy()
-        slots = np.full(self.chains.num_nodes, -1, np.int32)
-        slots[nodes] = np.arange(size, dtype=np.int32)
+        if nodes is not None:
+            slots = np.full(self.chains.num_nodes, -1, np.int32)
+            slots[nodes] = np.arange(size, dtype=np.int32)
         return self._back(stack, size, slots)
 
     def backward_product(self, matrix: Csr, final: np.ndarray, slots: np.ndarray | None) -> Tensor:
@@ -135,7 +129,7 @@ class NodeRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *ctx.propagation.backward_rows(gradient, ctx.nodes).split(ctx.sizes)
+        return None, None, *ctx.propagation.backward(gradient, ctx.nodes).split(ctx.sizes)
 
 
 class ScoreDifferences(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from baco.backbones.backbone import Backbone
 from baco.embedding.tables import EmbeddingTables
 from baco.losses.blocks import blocks
-from baco.losses.loss import BatchRows, Loss, with_gradients
+from baco.losses.loss import BatchRows, Loss, pair_scores, with_gradients
 from baco.numerics.exponentials import exp_rows_
 from baco.numerics.triples import Batch
 from baco.registry import register_loss
@@ -40,7 +40,7 @@ class DirectAU(Loss):
     def __call__(self, backbone: Backbone, tables: EmbeddingTables, batch: Batch) -> Tensor:
         rows = BatchRows.of(backbone, tables, batch)
         users, items = normalize(rows.users), normalize(rows.items)
-        scores = (users[rows.pair_user] * items[rows.pair_item]).sum(1)
+        scores = pair_scores(users, items, rows.pair_user, rows.pair_item)
         pairs_per_item = torch.bincount(rows.pair_item, minlength=len(items))
         size = len(scores)
         uniformity = log_potential(users, rows.pairs_per_user, size) + log_potential(items, pairs_per_item, size)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from baco.backbones.backbone import SCORES, Backbone
 from baco.embedding.tables import EmbeddingTables
-from baco.losses.loss import Loss
+from baco.losses.loss import Loss, pair_scores
 from baco.numerics.triples import Batch
 from baco.registry import register_loss
 from baco.validation import setting
@@ -38,6 +37,6 @@ class SquaredLoss(Loss):
 
     def __call__(self, backbone: Backbone, tables: EmbeddingTables, batch: Batch) -> Tensor:
         users, items = backbone.final_embeddings(tables)
-        scores = (embedding(batch.users, users) * embedding(batch.positives, items)).sum(1)
+        scores = pair_scores(users, items, batch.users, batch.positives)
         everywhere = ((users.T @ users) * (items.T @ items)).sum()
         return (scores - 1).square().mean() + self.weight / backbone.train.num_edges * everywhere

@@ -87,7 +87,12 @@ class BatchRows:
 
     def pair_scores(self) -> Tensor:
         """(batch,): the score of each pair, differentiable."""
-        return (embedding(self.pair_user, self.users) * embedding(self.pair_item, self.items)).sum(1)
+        return pair_scores(self.users, self.items, self.pair_user, self.pair_item)
+
+
+def pair_scores(users: Tensor, items: Tensor, pair_user: Tensor, pair_item: Tensor) -> Tensor:
+    """(batch,): the dot product of the rows of each pair, differentiable in both tables."""
+    return (embedding(pair_user, users) * embedding(pair_item, items)).sum(1)
 
 
 class _Known(torch.autograd.Function):

@@ -84,8 +84,9 @@ def softmax_loss(
     """
     X, Y = rows.users.detach() / temperature, negatives
     positive = scores / temperature
+    of_others = None
     if shift is not None:
-        positive = positive + shift[rows.pair_item]
+        positive, of_others = positive + shift[rows.pair_item], shift[rows.negatives]
     own = torch.bincount(rows.negatives, minlength=len(rows.items))[rows.pair_item]
     ends = rows.pairs_per_user.cumsum(0).cpu()
     value, of_users, of_negatives = X.new_zeros(()), torch.empty_like(X), torch.zeros_like(Y)
@@ -93,8 +94,8 @@ def softmax_loss(
     for block, products in blocks(X, Y):
         pairs = slice(int(ends[block.start - 1]) if block.start else 0, int(ends[block.stop - 1]))
         user, logit = rows.pair_user[pairs] - block.start, positive[pairs]
-        if shift is not None:
-            products += shift[rows.negatives]
+        if of_others is not None:
+            products += of_others
         top = X.new_empty(len(products)).scatter_reduce_(0, user, logit, "amax", include_self=False)
         others = exp_rows_(products, top)
         logit = logit - top[user]

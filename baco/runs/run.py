@@ -155,7 +155,9 @@ def warn_if_untuned(config: RunConfig) -> None:
         log.warning(
             "protocol=%s is not tuned for %s: what is not given has the values of conf/protocol and conf/loss; "
             "`python scripts/tune.py --best %s` tunes it",
-            *(TUNED_PROTOCOL, choices, choices),
+            TUNED_PROTOCOL,
+            choices,
+            choices,
         )
 
 

@@ -38,8 +38,8 @@ SELECTION_CUTOFF = 20  # early stopping looks at validation recall@20, as in the
 class Trainer:
     """Trains embedding tables on a backbone.
 
-    Any loss, Adam, early stopping on validation recall@20, best state restored. Each `fit` draws its
-    batches from the start of the `sampling` stream of the seed, and leaves nothing behind but the trained tables.
+    Any loss, Adam, early stopping on validation recall@20, best state restored. Each `fit` draws its batches from the
+    start of the `sampling` stream of the seed, and leaves nothing behind but the trained tables.
 
     Parameters
     ----------
@@ -47,6 +47,8 @@ class Trainer:
         How `initialize` draws first values, see `first_values`.
     full_checkpoint : Checkpoint, optional
         For the full model, where a method trains it before the training proper.
+    loss : Loss
+        With the backbone's score.
 
     Attributes
     ----------
