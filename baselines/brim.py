@@ -8,7 +8,7 @@ from numba import get_num_threads, get_thread_id, njit, prange
 from baco.coclustering.objective import objective, volumes
 from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import ENOUGH_SHARE, fill_budget
+from baco.compressors.budget_search import ENOUGH_SHARE, Splitting, fill_budget
 from baco.embedding.codes import Assignment
 from baco.embedding.cost import code_ledger
 from baco.graph import SQUARE, Biadjacency, Neighbors
@@ -41,21 +41,28 @@ class Brim(MatchedClustering):
         brim(SQUARE, 1.0, np.arange(2, dtype=np.int32))
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        def search() -> Assignment:
+        weights = node_weights(train, "degree", "degree")
+
+        def encode(labels: np.ndarray, details: dict) -> Assignment:
+            modularity = objective(train, labels, weights, details["resolution"]) / train.num_edges
+            return self.encode(train, labels, **details | {"modularity": modularity})
+
+        def search(splitting: Splitting | None) -> Assignment:
             start = rng.permutation(train.num_items).astype(np.int32)
 
             def at(resolution: float) -> Assignment:
                 labels, modularity = brim(train, resolution, start)
                 return self.encode(train, labels, resolution, modularity=modularity)
 
-            return fill_budget(at, budget, start=1.0) if self.config.matched else at(1.0)
+            return fill_budget(at, budget, start=1.0, splitting=splitting) if self.config.matched else at(1.0)
 
         def share(assignment: Assignment) -> float:
             return budget.share(code_ledger(assignment, budget.dim, budget.row_format()))
 
-        found = [search()]
+        found = [search(None)]
         while self.config.matched and share(found[-1]) < ENOUGH_SHARE and len(found) < MOST_STARTS:
-            found.append(search())
+            last = len(found) == MOST_STARTS - 1
+            found.append(search(Splitting(train, encode) if last else None))
         return max(found, key=share)
 
 

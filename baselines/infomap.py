@@ -41,7 +41,7 @@ class Infomap(MatchedClustering):
             flow = f"--two-level --skip-adjust-bipartite-flow --markov-time {1 / rate!r}"
             return self.encode(train, infomap_labels(train, seed, flow), markov_time=1 / rate)
 
-        return fill_budget(at, budget, start=1.0)
+        return fill_budget(at, budget, start=1.0, splitting=self.splitting(train))
 
 
 def infomap_labels(graph: Biadjacency, seed: int, arguments: str) -> np.ndarray:

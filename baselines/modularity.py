@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import fill_budget
+from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.rules import AffineHash, HashAndLabel
@@ -63,7 +63,12 @@ class GraphHash(Clustering):
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         solve = louvain(train, int(rng.integers(2**31)), self.config.shuffle)
-        return at_resolution(lambda gamma: self.encode(train, solve(gamma), gamma), budget, self.config.resolution)
+        return at_resolution(
+            lambda gamma: self.encode(train, solve(gamma), gamma),
+            budget,
+            self.config.resolution,
+            self.splitting(train),
+        )
 
 
 @register_method("doublegraphhash")
@@ -94,13 +99,16 @@ class DoubleGraphHash(CodeCompressor):
         solve = louvain(train, int(rng.integers(2**31)), self.config.shuffle)
         user_hash, item_hash = (AffineHash.draw(1, size, rng) for size in (train.num_users, train.num_items))
 
-        def at(resolution: float) -> Assignment:
-            labels = solve(resolution)
+        def encode(labels: np.ndarray, details: dict) -> Assignment:
             users, items = labels[: train.num_users], labels[train.num_users :]
-            codes = with_hash(users, user_hash), with_hash(items, item_hash)
-            return Assignment(*codes, {"resolution": resolution}, labels)
+            return Assignment(with_hash(users, user_hash), with_hash(items, item_hash), details, labels)
 
-        return at_resolution(at, budget, self.config.resolution)
+        return at_resolution(
+            lambda gamma: encode(solve(gamma), {"resolution": gamma}),
+            budget,
+            self.config.resolution,
+            Splitting(train, encode),
+        )
 
 
 @register_method("leiden")
@@ -132,13 +140,20 @@ class Leiden(Clustering):
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         solve = leiden(train, int(rng.integers(2**31)))
-        return at_resolution(lambda gamma: self.encode(train, solve(gamma), gamma), budget, self.config.resolution)
+        return at_resolution(
+            lambda gamma: self.encode(train, solve(gamma), gamma),
+            budget,
+            self.config.resolution,
+            self.splitting(train),
+        )
 
 
-def at_resolution(assign: Callable[[float], Assignment], budget: Budget, resolution: float | None) -> Assignment:
+def at_resolution(
+    assign: Callable[[float], Assignment], budget: Budget, resolution: float | None, splitting: Splitting
+) -> Assignment:
     """The assignment of a given resolution, or that of the one that fills the budget."""
     if resolution is None:
-        return fill_budget(assign, budget, START)
+        return fill_budget(assign, budget, START, splitting=splitting)
     return assign(resolution)
 
 

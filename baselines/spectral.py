@@ -56,7 +56,10 @@ class SpectralCoclustering(Clustering):
             return self.encode(train, connected.restore(labels), num_clusters=k)
 
         return fill_budget(
-            lambda k: with_clusters(min(max(round(k), 1), most)), budget, start=max(1.0, most / ROWS_PER_CLUSTER)
+            lambda k: with_clusters(min(max(round(k), 1), most)),
+            budget,
+            start=max(1.0, most / ROWS_PER_CLUSTER),
+            splitting=self.splitting(train),
         )
 
 

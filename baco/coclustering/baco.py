@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from baco.coclustering.cocluster import Settings, cocluster
+from baco.coclustering.cocluster import CoClusters, Settings, cocluster, of_labels
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import fill_budget
+from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment
 from baco.graph import SQUARE, Biadjacency
@@ -48,10 +48,16 @@ class Baco(CodeCompressor):
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         seed = int(rng.integers(2**31)) if self.config.seed is None else self.config.seed
 
-        def at(resolution: float) -> Assignment:
-            clusters = cocluster(train, resolution, seed, self.settings)
+        def coded(clusters: CoClusters, resolution: float) -> Assignment:
             details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": seed}
             return replace(clusters.assignment, details=details)
+
+        def at(resolution: float) -> Assignment:
+            return coded(cocluster(train, resolution, seed, self.settings), resolution)
+
+        def encode(labels: np.ndarray, details: dict) -> Assignment:
+            resolution = details["resolution"]
+            return coded(of_labels(train, labels, resolution, self.settings), resolution)
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
@@ -61,7 +67,8 @@ class Baco(CodeCompressor):
             mend += (
                 f" ({isolated:,} ids without interactions have a row each; the method 'baco_plus' lets them share one)"
             )
-        return fill_budget(at, budget, start=1.0, mend=mend)
+        splitting = None if self.config.profile == "reference" else Splitting(train, encode)
+        return fill_budget(at, budget, start=1.0, mend=mend, splitting=splitting)
 
     @property
     def settings(self) -> Settings:

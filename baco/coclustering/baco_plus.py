@@ -11,7 +11,7 @@ from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import fill_budget
+from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.bits import code_bits
 from baco.embedding.codes import Assignment, Codes
@@ -81,6 +81,9 @@ class BacoPlus(CodeCompressor):
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, seed, self.settings).labels.copy()
             labels[isolated] = isolated[:1]  # nothing tells them apart
+            return coded(labels, resolution)
+
+        def coded(labels: np.ndarray, resolution: float) -> Assignment:
             ends, codes = profile_codes(train, labels, weights, most)
             middle = ends[train.num_users]
             return Assignment(
@@ -99,7 +102,8 @@ class BacoPlus(CodeCompressor):
         if self.config.resolution is not None:
             return at(self.config.resolution)
         mend = "raise the budget or lower code_share"
-        return fill_budget(at, budget, start=START, mend=mend, smooth=True)
+        splitting = Splitting(train, lambda labels, details: coded(labels, details["resolution"]))
+        return fill_budget(at, budget, start=START, mend=mend, smooth=True, splitting=splitting)
 
 
 def many_codes(ends: np.ndarray, labels: np.ndarray, num_labels: int) -> Codes:

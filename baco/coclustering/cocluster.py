@@ -116,13 +116,21 @@ def cocluster(graph: Biadjacency, resolution: float, seed: int, settings: Settin
     ranks = np.random.default_rng([seed, 1]).permutation(graph.num_nodes)
     if settings.profile == "reference":
         labels, second = reference(graph, resolution, settings.rounds, orders)
-    elif settings.solver == "asynchronous":
+        if not settings.secondary:
+            second = labels[: graph.num_users]
+        return CoClusters(labels, second, objective(graph, labels, weights, resolution))
+    if settings.solver == "asynchronous":
         labels = asynchronous(graph, weights, resolution, settings.rounds, orders, ranks)
     else:
         solve = alternating if settings.solver == "alternating" else multilevel
         labels = solve(graph, weights, resolution, settings.rounds, ranks)
-    if not settings.secondary:
-        second = labels[: graph.num_users]
-    elif settings.profile == "clean":
+    return of_labels(graph, labels, resolution, settings)
+
+
+def of_labels(graph: Biadjacency, labels: np.ndarray, resolution: float, settings: Settings = Settings()) -> CoClusters:
+    """The co-clustering of given labels, (num_nodes,) int32, with the second ones of the profile 'clean'."""
+    weights = node_weights(graph, settings.user_weight, settings.item_weight)
+    second = labels[: graph.num_users]
+    if settings.secondary:
         second = secondary_user_clusters(graph, labels, weights, resolution)
     return CoClusters(labels, second, objective(graph, labels, weights, resolution))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -13,14 +14,31 @@ from baco.compressors.budget import Budget
 from baco.embedding.codes import Assignment
 from baco.embedding.cost import code_ledger
 from baco.errors import UserError
+from baco.graph import Biadjacency
 
 STEP = 4.0  # factor between two tries while the budget is being bracketed
 MOST_STEPS = 20  # tries in one direction: twelve orders of magnitude
 BISECTIONS = 20
 GOOD_SHARE = 0.998  # of the budget: good enough to stop
 AIM = 0.999  # of the budget: what interpolation aims at
-ENOUGH_SHARE = 0.98  # of the budget: less makes the search look around once more
+ENOUGH_SHARE = 0.98  # of the budget: less makes the search look around once more, and then split clusters
 EXTRA_TRIES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Splitting:
+    """What it takes to split clusters where the sizes of a method jump over the budget.
+
+    Attributes
+    ----------
+    graph : Biadjacency
+    encode : callable
+        From labels, (num_nodes,) int32 in [0, num_nodes), users first, and the details of the assignment whose clusters
+        were split, to an assignment.
+    """
+
+    graph: Biadjacency
+    encode: Callable[[np.ndarray, dict], Assignment]
 
 
 def fill_budget(
@@ -29,11 +47,17 @@ def fill_budget(
     start: float,
     mend: str = "raise the budget",
     smooth: bool = False,
+    splitting: Splitting | None = None,
 ) -> Assignment:
     """The assignment that comes closest to the budget from below.
 
     The cost is expected to grow with the knob, but need not do so everywhere: the best assignment that fits is kept
     whatever the search makes of the others, and nothing over the budget is ever returned.
+
+    Where many ids are alike, no value of the knob may come close: on a graph with many ids of one interaction, Louvain
+    clusters jumped from two thirds of the budget to more than all of it. With `splitting`, an assignment that leaves
+    more than 2 % of the budget is split until less than two rows more would fit, or every id with interactions has a
+    row of its own: see `_split`.
 
     Parameters
     ----------
@@ -45,10 +69,13 @@ def fill_budget(
         What the error tells the user to do when nothing fits.
     smooth : bool
         Whether the cost grows about like a power of the knob, so that interpolation needs fewer tries than bisection.
+    splitting : Splitting or None
+        None: what the best value of the knob gives is left as it is.
 
     Returns
     -------
-    Assignment : with the number of tries added to its details as `tries`.
+    Assignment : with the number of tries added to its details as `tries`, and that of parts which were split off, where
+        some were, as `split`.
 
     Raises
     ------
@@ -62,20 +89,33 @@ def fill_budget(
             progress.update()
             return assignment
 
-        return _search(watched, budget, start, mend, smooth)
+        below, above = _search(watched, budget, start, mend, smooth)
+    if splitting is None or _cost(below, budget) >= ENOUGH_SHARE * budget.limit:
+        return below
+    return _split(below, above, budget, splitting)
 
 
-def _search(assign: Callable[[float], Assignment], budget: Budget, start: float, mend: str, smooth: bool) -> Assignment:
+def _cost(assignment: Assignment, budget: Budget) -> int:
+    return budget.amount(code_ledger(assignment, budget.dim, budget.row_format()))
+
+
+def _search(
+    assign: Callable[[float], Assignment], budget: Budget, start: float, mend: str, smooth: bool
+) -> tuple[Assignment, Assignment | None]:
+    """The dearest assignment found that fits, and the cheapest that does not."""
     costs: dict[float, int] = {}
     best: Assignment | None = None
-    best_cost = -1
+    above: Assignment | None = None
+    best_cost, above_cost = -1, math.inf
 
     def fits(knob: float) -> bool:
-        nonlocal best, best_cost
+        nonlocal best, best_cost, above, above_cost
         assignment = assign(knob)
-        costs[knob] = cost = budget.amount(code_ledger(assignment, budget.dim, budget.row_format()))
+        costs[knob] = cost = _cost(assignment, budget)
         if best_cost < cost <= budget.limit:
             best, best_cost = assignment, cost
+        elif budget.limit < cost < above_cost:
+            above, above_cost = assignment, cost
         return cost <= budget.limit
 
     def good(share: float) -> bool:
@@ -108,4 +148,49 @@ def _search(assign: Callable[[float], Assignment], budget: Budget, start: float,
         for knob in np.geomspace(nearest / STEP, nearest * STEP, EXTRA_TRIES):
             if knob not in costs:
                 fits(float(knob))
-    return replace(best, details=best.details | {"tries": len(costs)})
+    return replace(best, details=best.details | {"tries": len(costs)}), above
+
+
+def _split(below: Assignment, above: Assignment | None, budget: Budget, splitting: Splitting) -> Assignment:
+    """Split clusters of the assignment below the budget until it is filled.
+
+    They are split along the clusters of the one above it: what two nodes of one part have in common is a cluster of
+    both. If all parts have rows and budget is left, or nothing was above it, they are split into single nodes. In both
+    cases the part with the most interactions stays in the cluster's row, and of the others those with the most
+    interactions get rows first, up to one for each side. Parts without interactions stay where they are.
+    """
+    degrees = splitting.graph.joint_degrees
+    best, labels, split = below, _labels(below), 0
+    for finer in ([] if above is None else [_labels(above)]) + [np.arange(len(degrees))]:
+        clusters, cluster_of = np.unique(labels, return_inverse=True)
+        finest, finer = np.unique(finer, return_inverse=True)
+        pairs, part_of = np.unique(cluster_of * len(finest) + finer, return_inverse=True)
+        interactions = np.bincount(part_of, degrees)
+        order = np.argsort(-interactions, kind="stable")
+        _, stay = np.unique(pairs[order] // len(finest), return_index=True)
+        order = np.delete(order, stay)
+        order = order[interactions[order] > 0]
+        turn = np.full(len(interactions), len(order))
+        turn[order] = np.arange(len(order))
+
+        def with_parts(parts: int, turn=turn[part_of], cluster_of=cluster_of, shift=len(clusters)) -> np.ndarray:
+            found = np.where(turn < parts, shift + turn, cluster_of)
+            return np.unique(found, return_inverse=True)[1].astype(np.int32)
+
+        def over_budget(parts: int, with_parts=with_parts) -> bool:
+            return _cost(splitting.encode(with_parts(parts), below.details), budget) > budget.limit
+
+        parts = bisect_left(range(1, len(order) + 1), True, key=over_budget)
+        if parts > 0:
+            labels, split = with_parts(parts), split + parts
+            best = splitting.encode(labels, below.details)
+        if parts < len(order):
+            break
+    return replace(best, details=below.details | best.details | {"split": split}) if split else best
+
+
+def _labels(assignment: Assignment) -> np.ndarray:
+    """(num_nodes,) integers: the joint clusters, or the first codes of either side where there are none."""
+    if assignment.labels is not None:
+        return assignment.labels
+    return np.concatenate([assignment.users.first, assignment.users.num_rows + assignment.items.first])

@@ -10,7 +10,7 @@ import numpy as np
 from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget, split_rows
-from baco.compressors.budget_search import fill_budget
+from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.bits import packed_code_bytes
 from baco.embedding.codes import Assignment, Codes
@@ -55,6 +55,10 @@ class Clustering(CodeCompressor):
         joint = labels if np.isin(users, items).any() else None  # methods may cluster the sides apart
         return Assignment(Codes.from_labels(users, *second), Codes.from_labels(items), details, joint)
 
+    def splitting(self, train: Biadjacency) -> Splitting:
+        """How clusters are split where the sizes jump over the budget: with the details of the whole ones."""
+        return Splitting(train, lambda labels, details: self.encode(train, labels, **details))
+
     def stop_at_budget(
         self, train: Biadjacency, budget: Budget, run: Callable[[int], tuple[np.ndarray, dict]]
     ) -> Assignment:
@@ -84,7 +88,8 @@ class Clustering(CodeCompressor):
             (train.num_users + second, train.num_items), split_rows(rows, train.num_users, train.num_items), strict=True
         )
         stored = sum(packed_code_bytes(codes, side_rows) for codes, side_rows in sides)
-        return fill_budget(at, budget, start=max(2, budget.rows(extra_parameters=second, extra_bytes=stored)))
+        start = max(2, budget.rows(extra_parameters=second, extra_bytes=stored))
+        return fill_budget(at, budget, start, splitting=self.splitting(train))
 
 
 class MatchedClustering(Clustering):
