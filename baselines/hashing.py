@@ -17,6 +17,7 @@ from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.validation import Validated, setting
+from baselines.support.sums import SumCompressor
 
 PLANES = 32  # random hyperplanes of LSH, one bit each: more than any number of rows needs
 
@@ -38,13 +39,14 @@ class RandomHash(CodeCompressor):
 
 
 @register_method("double")
-class DoubleHash(CodeCompressor):
+class DoubleHash(SumCompressor):
     """Two hashes per id into one codebook, the two rows summed (Zhang et al., RecSys 2020, arXiv 2007.14523).
 
     Parameters: dim * rows + num_users + num_items.
 
     Deviations: the second codes are paid from the budget, where the published comparison counts them on top; affine
-    permutations replace universal hashes, so that every row is used by as many ids as any other.
+    permutations replace universal hashes, so that every row is used by as many ids as any other; first values are
+    scaled (`scaled=false` is published).
     """
 
     label = "Double hashing"
@@ -79,18 +81,22 @@ class FrequencyHash(CodeCompressor):
 
 
 @register_method("hybrid")
-class HybridHash(CodeCompressor):
+class HybridHash(SumCompressor):
     """The most frequent ids have a row each, all others the sum of two shared ones (Zhang et al., RecSys 2020).
 
     Parameters: dim * rows + the number of ids that share.
 
     Deviations: an own row counts once, where the authors of the published comparison add it to itself; only ids that
-    share pay for a second code, and the budget includes it; hashes are those of `double`.
+    share pay for a second code, and the budget includes it; hashes and first values are those of `double`.
     """
 
     label = "Hybrid hashing"
-    Config = OwnShare
-    config: OwnShare
+
+    @dataclass(frozen=True)
+    class Config(OwnShare, SumCompressor.Config):
+        """Those of `frequency` and `double`."""
+
+    config: Config
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         return hashed(train, budget, rng, num_hashes=2, own_share=self.config.own_share)

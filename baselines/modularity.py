@@ -19,14 +19,14 @@ from scipy.sparse import csr_matrix
 
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
-from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.rules import AffineHash, HashAndLabel
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
-from baco.validation import Validated, setting
+from baco.validation import setting
 from baselines.support.clustering import Clustering
 from baselines.support.optional import optional_package
+from baselines.support.sums import SumCompressor
 
 START = 200.0  # where the search of the resolution begins: the published one
 
@@ -72,20 +72,21 @@ class GraphHash(Clustering):
 
 
 @register_method("doublegraphhash")
-class DoubleGraphHash(CodeCompressor):
+class DoubleGraphHash(SumCompressor):
     """The row of an id's Louvain cluster plus the row of a hash of the id, in one codebook per side (Wu et al., 2025).
 
     Parameters: dim * (user clusters + item clusters) + num_users + num_items.
 
     Deviations: those of `graphhash`; the second codes are paid from the budget, where the authors count them on top;
-    the hash is an affine permutation, which uses all rows evenly, in place of a universal one.
+    the hash is an affine permutation, which uses all rows evenly, in place of a universal one; first values are scaled
+    (`scaled=false` is published).
     """
 
     label = "DoubleGraphHash"
 
     @dataclass(frozen=True)
-    class Config(Validated):
-        """As `GraphHash.Config`, without second codes from clusters: the hash is the second code."""
+    class Config(SumCompressor.Config):
+        """Beside that of every sum, as `GraphHash.Config` without `secondary`: the hash is the second code."""
 
         resolution: float | None = setting(None, at_least=0)
         shuffle: bool = True

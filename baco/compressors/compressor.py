@@ -70,13 +70,20 @@ class Compressor:
 
 
 class CodeCompressor(Compressor):
-    """A method that only assigns codes; `CodebookTables` does the rest."""
+    """A method that only assigns codes; `CodebookTables` does the rest.
+
+    Attributes
+    ----------
+    scaled : bool
+        See `CodebookTables`; for methods that sum rows.
+    """
 
     has_start = True
+    scaled: bool = False  # an instance may override it
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         """Codes whose ledger fits the budget; the parameters are those of `fit`."""
         raise NotImplementedError
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CodebookTables:
-        return CodebookTables(self.assign(train, budget, rng), budget.dim)
+        return CodebookTables(self.assign(train, budget, rng), budget.dim, self.scaled)

@@ -20,15 +20,23 @@ class CodebookTables(EmbeddingTables):
     """Two codebooks, and codes that say which of their rows stand for which id.
 
     Parameters: dim * (user rows + item rows), plus the extra codes (see `Ledger`).
+
+    Parameters
+    ----------
+    assignment : Assignment
+    dim : int
+    scaled : bool
+        Whether rows begin narrower (or wider) by what their ids make of them, so that embeddings that are sums begin as
+        wide as single rows.
     """
 
     assignment: Assignment
 
-    def __init__(self, assignment: Assignment, dim: int):
+    def __init__(self, assignment: Assignment, dim: int, scaled: bool = False):
         super().__init__()
         self.assignment = assignment
-        self.users = Codebook(assignment.users, dim)
-        self.items = Codebook(assignment.items, dim)
+        self.users = Codebook(assignment.users, dim, scaled)
+        self.items = Codebook(assignment.items, dim, scaled)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.users(), self.items()
@@ -84,8 +92,9 @@ class Codebook(nn.Module):
     weights: Tensor | None
     scale: Tensor | None
 
-    def __init__(self, codes: Codes, dim: int):
+    def __init__(self, codes: Codes, dim: int, scaled: bool = False):
         super().__init__()
+        self.scaled = scaled
         self.rows = nn.Parameter(torch.zeros(codes.num_rows, dim))
         self.register_buffer("codes", torch.as_tensor(codes.index))  # (n, s) int32, or (total,) where there are ends
         self.register_buffer("ends", None if codes.ends is None else torch.as_tensor(codes.ends))  # None or (n + 1,)
@@ -134,14 +143,35 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
-        self.rows.copy_(torch.randn(self.rows.shape, generator=generator) * std)
+        self.rows.copy_(torch.randn(self.rows.shape, generator=generator) * std / self._widths())
 
     @torch.no_grad()
     def start_near(self, embeddings: np.ndarray, rms: float) -> None:
         """Add to each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row."""
         pooling = self.pooling()
         weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)  # a row may have no ids
+        widths = self._widths()
+        self.rows.mul_(widths)
         add_scaled(self.rows, (pooling.T @ embeddings) / weights[:, None], rms)
+        self.rows.div_(widths)
+
+    def _widths(self) -> Tensor:
+        """(num_rows, 1): how much wider than a row of its own an embedding would begin, by the rows that it has.
+
+        That is the norm of the weights of its rows, scales aside; a row has the root of the mean square over its ids.
+        Ones where first values are not `scaled`.
+        """
+        widths = np.ones((len(self.rows), 1), np.float32)
+        if self.scaled:
+            pooling = self.pooling()
+            squares = pooling.multiply(pooling).sum(axis=1)
+            if self.scale is not None:
+                squares /= self.scale.cpu().numpy()[:, 0] ** 2
+            uses = (pooling != 0).astype(np.float32)
+            num_ids = uses.sum(axis=0)
+            used = num_ids > 0
+            widths[used, 0] = np.sqrt((uses.T @ squares)[used] / num_ids[used])
+        return torch.from_numpy(widths).to(self.rows.device)
 
 
 def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -65,6 +65,9 @@ DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEF
 NOTHING = {"name": "none"}  # of a group that a run has no use for
 ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there were several, its epsilon the protocol's
 PROTOCOL_ADDED_LATER = {"steps_per_epoch": None}
+METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what their lack means in its older records
+    name: {"scaled": False} for name in ("double", "hybrid", "doublegraphhash")
+}
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
 
@@ -77,7 +80,8 @@ def complete(config: dict) -> dict:
         if loss != NOTHING:
             protocol |= PROTOCOL_ADDED_LATER
         config = config | {"loss": loss, "protocol": protocol}
-    return ADDED_LATER | config
+    method = config["method"]
+    return ADDED_LATER | config | {"method": METHOD_ADDED_LATER.get(method["name"], {}) | method}
 
 
 def distinguishing(config: dict) -> dict:
@@ -89,6 +93,11 @@ def distinguishing(config: dict) -> dict:
         epsilon = {} if loss == NOTHING else {"loss_epsilon": loss["epsilon"]}
         others = {key: value for key, value in config.items() if key != "loss"}
         config = others | {"protocol": protocol | epsilon}
+    if config.get("method"):
+        older = METHOD_ADDED_LATER.get(config["method"]["name"], {}).items()
+        config = config | {
+            "method": {key: value for key, value in config["method"].items() if (key, value) not in older}
+        }
     return {key: value for key, value in config.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
 
 

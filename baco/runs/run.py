@@ -345,7 +345,7 @@ def fit_tables(
         ledger = code_ledger(assignment, config.dim, budget.row_format())
         check_budget(config, budget, ledger)  # before a table is allocated
         check_training_memory(COPIES * ledger.training_floats, train, config.dim, device)
-        tables: EmbeddingTables = CodebookTables(assignment, config.dim)
+        tables: EmbeddingTables = CodebookTables(assignment, config.dim, method.scaled)
         details = assignment.details
     else:
         method.warm_up()

@@ -1,15 +1,19 @@
 """Hashing: budgets to the last row, who has a row of its own, and that LSH brings like ids together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from baco.compressors.budget import Budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.cost import code_ledger
 from baco.errors import UserError
 from baco.graph import Biadjacency
-from baco.rng import stream
+from baco.rng import stream, torch_stream
 from baselines.hashing import DoubleHash, FrequencyHash, HybridHash, Lsh, RandomHash, fractions
+from baselines.modularity import DoubleGraphHash
 
 
 def budget_of(data, value, unit="parameters") -> Budget:
@@ -61,6 +65,30 @@ def test_hybrid_embeddings_are_one_own_or_two_shared_rows(planted):
         own = first >= codes.num_rows - codes.num_rows // 2
         expected = np.where(own[:, None], rows[first], rows[first] + rows[second])
         np.testing.assert_array_equal(embeddings.detach().numpy(), expected)
+
+
+@pytest.mark.parametrize("method", [DoubleHash, HybridHash, DoubleGraphHash])
+def test_sums_begin_as_wide_as_single_rows(method, planted):
+    budget = Budget.parse(0.6, "parameters", planted.num_users, planted.num_items, 64)
+    for scaled, width in ((True, 0.1), (False, 0.1 * np.sqrt(2))):
+        tables = method(method.Config(scaled=scaled)).fit(planted.train, budget, stream(0, "assign"))
+        tables.reset_parameters(0.1, torch_stream(0, "init"))
+        for codes, embeddings in zip((tables.assignment.users, tables.assignment.items), tables(), strict=True):
+            shared = codes.index[:, 0] != codes.index[:, 1]
+            assert embeddings[shared].std().item() == pytest.approx(width, rel=0.05)
+            if method is HybridHash:
+                assert embeddings[~shared].std().item() == pytest.approx(0.1, rel=0.05)
+
+
+def test_popularity_is_no_width(planted):
+    """The scale of an id is on top of first values."""
+    double = DoubleHash().assign(planted.train, budget_of(planted, 0.4), stream(0, "assign"))
+    codes = replace(double.items, scale=np.full(double.items.num_ids, 7, np.float16))
+    plain, popular = (CodebookTables(replace(double, items=own), 64, scaled=True) for own in (double.items, codes))
+    for tables in (plain, popular):
+        tables.reset_parameters(0.1, torch_stream(0, "init"))
+    torch.testing.assert_close(popular.items.rows, plain.items.rows)
+    np.testing.assert_allclose(plain.items.rows.std().item(), 0.1 / np.sqrt(2), rtol=0.05)
 
 
 def test_no_own_share_is_double_hashing(planted):

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from baco.results.wanted import Wanted
 from baco.runs import description
-from baco.runs.description import ADDED_LATER, Description, complete, with_defaults
+from baco.runs.description import ADDED_LATER, METHOD_ADDED_LATER, Description, complete, with_defaults
 from baco.runs.experiments import CONF, overrides
 from baco.runs.record import load_record, record_id, record_name
 from baco.runs.settings import parse
@@ -50,6 +50,16 @@ def test_every_committed_record_is_named_by_its_completed_configuration():
         assert record["config"].keys() >= ADDED_LATER.keys()
         assert record_id(record["config"]) == record["id"], path.name
         assert record_name(names["dataset"], names["backbone"], names["method"], record["id"]) == path.stem
+
+
+@pytest.mark.parametrize("name", sorted(METHOD_ADDED_LATER))
+def test_what_a_method_did_before_it_had_a_setting_keeps_its_id(name):
+    path = sorted(RECORDS.glob(f"beauty-lightgcn-{name}-*.json"))[0]
+    config = json.loads(path.read_text())["config"]
+    before, now = METHOD_ADDED_LATER[name], Description.of({"dataset": "beauty", "method": name}).config["method"]
+    assert complete(config)["method"].items() >= before.items()
+    assert record_id(config | {"method": config["method"] | before}) == record_id(config)
+    assert before.keys() <= now.keys() and record_id(config | {"method": now}) != record_id(config)
 
 
 def test_a_new_run_level_key_is_known_everywhere_by_its_declaration(tmp_path, monkeypatch):
