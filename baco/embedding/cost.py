@@ -56,6 +56,9 @@ class Ledger:
         Codebook rows; 0 where a method has no rows.
     extra_codes : int
         Codes after the first, over all ids; those that rows are packed into do not count.
+    counts : int
+        Numbers of codes, one for each id of a side where ids have different ones. `bytes` has them. `parameters` has
+        not, as it has no first codes: the paper's rule names neither. They are told so that they can be added.
     """
 
     parameters: int
@@ -64,6 +67,7 @@ class Ledger:
     user_rows: int = 0
     item_rows: int = 0
     extra_codes: int = 0
+    counts: int = 0
 
 
 def code_ledger(assignment: Assignment, dim: int, row: RowFormat | None = None) -> Ledger:
@@ -79,4 +83,5 @@ def code_ledger(assignment: Assignment, dim: int, row: RowFormat | None = None) 
         user_rows=users.num_rows,
         item_rows=items.num_rows,
         extra_codes=extra_codes,
+        counts=sum(side.num_ids for side in (users, items) if side.ends is not None),
     )

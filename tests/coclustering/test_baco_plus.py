@@ -82,6 +82,20 @@ def test_the_share_of_codes_is_kept(planted):
     assert spent[1] < spent[3]
 
 
+def test_the_numbers_of_codes_follow_from_degrees_and_are_charged_in_bytes_only(planted):
+    assignment = BacoPlus().assign(planted.train, budget_of(planted, 0.4), stream(0, "assign"))
+    ledger = code_ledger(assignment, 64)
+    sides = (
+        (assignment.users, planted.train.user_degrees, "user"),
+        (assignment.items, planted.train.item_degrees, "item"),
+    )
+    for codes, degrees, side in sides:
+        most = assignment.details[f"{side}_codes"]
+        np.testing.assert_array_equal(codes.rule.counts, np.clip(degrees, 1, most))
+    assert ledger.counts == planted.train.num_nodes
+    assert ledger.parameters == 64 * (ledger.user_rows + ledger.item_rows) + ledger.extra_codes
+
+
 def test_an_embedding_is_the_mean_of_rows_over_all_interactions(planted):
     """Where codes are no object, for users that have a link to their own co-cluster."""
     graph = planted.train
