@@ -174,8 +174,9 @@ class Bet(Compressor):
     on validation is it. Parameters: the budget, to the float.
 
     Deviations: sizes are allocated exactly, where the published sampler leaves up to a sixth of the budget unused or
-    exceeds it; the largest size is the width of the full model; fewer, shorter probes; the choice by distance takes the
-    best action's embedding from the present network, where the authors' code keeps the one of the time of its choice.
+    exceeds it; the largest size is the width of the full model; fewer probes, whose length is counted in steps, as an
+    epoch has 2 to 1,220 of them, by dataset and batch; the choice by distance takes the best action's embedding from
+    the present network, where the authors' code keeps the one of the time of its choice.
     """
 
     label = "BET"
@@ -191,8 +192,8 @@ class Bet(Compressor):
             T, actions that are tried by a short training.
         candidates : int
             m, actions drawn for each probe.
-        probe_epochs : int
-            Of such a training.
+        probe_steps : int
+            Optimiser steps of such a training, at least; it ends with an epoch, and with the protocol's last at most.
         updates : int
             Of the predictor after each probe.
         retrained : int
@@ -203,7 +204,7 @@ class Bet(Compressor):
 
         probes: int = setting(20, at_least=1)
         candidates: int = setting(100, at_least=1)
-        probe_epochs: int = setting(3, at_least=1)
+        probe_steps: int = setting(200, at_least=1)
         updates: int = setting(2, at_least=0)
         retrained: int = setting(3, at_least=1)
         selection: str = setting("predictor", one_of=("predictor", "random"))
@@ -225,7 +226,7 @@ class Bet(Compressor):
         actions = Actions(runner.train, len(tables.values), tables.dim)
         self._announce(runner)
         full, report = trained_full(runner, tables.dim)
-        log.info("bet: the full model is trained; the rest may take about %.0f s", self._seconds_left(report))
+        log.info("bet: the full model is trained; the rest may take about %.0f s", self._seconds_left(report, runner))
 
         probed = self._probe(actions, full, runner)
         best = sorted(probed, key=lambda probe: probe.fitness, reverse=True)[: self.config.retrained]
@@ -238,23 +239,28 @@ class Bet(Compressor):
         return runner.initialize(actions.tables(best[int(np.argmax(values))].action))
 
     def _announce(self, runner: Runner) -> None:
-        config, epochs = self.config, runner.max_epochs
+        config, epochs, of_probe = self.config, runner.max_epochs, self.probe_epochs(runner)
         log.info(
             "bet: trains the full model and %d others for at most %d epochs each, and %d for %d: %d epochs at most, "
             "after which the training proper repeats the best",
             config.retrained,
             epochs,
             config.probes,
-            config.probe_epochs,
-            (1 + config.retrained) * epochs + config.probes * config.probe_epochs,
+            of_probe,
+            (1 + config.retrained) * epochs + config.probes * of_probe,
         )
 
-    def _seconds_left(self, full: TrainingReport) -> float:
+    def probe_epochs(self, runner: Runner) -> int:
+        """The length of a probe in epochs."""
+        return min(-(-self.config.probe_steps // runner.steps_per_epoch), runner.max_epochs)
+
+    def _seconds_left(self, full: TrainingReport, runner: Runner) -> float:
         """An estimate from the training of the full model, the training proper included."""
         config = self.config
+        training = full.training_seconds + full.validation_seconds
         validation = full.validation_seconds / len(full.history)
-        probe = config.probe_epochs * full.training_seconds / full.epochs + 3 * validation
-        return config.probes * probe + (config.retrained + 1) * (full.training_seconds + full.validation_seconds)
+        probe = self.probe_epochs(runner) * training / full.epochs + validation
+        return config.probes * probe + (config.retrained + 1) * training
 
     def _probe(self, actions: Actions, full: EmbeddingTables, runner: Runner) -> list[Probed]:
         """Actions that were fine-tuned from the full model, in the order in which they were tried."""
@@ -271,7 +277,7 @@ class Bet(Compressor):
             tables = actions.tables(action).to(runner.device)
             with torch.no_grad():
                 tables.values.copy_(start[tables.positions])
-            runner.fit(tables, max_epochs=config.probe_epochs)
+            runner.fit(tables, max_epochs=self.probe_epochs(runner))
             probed.append(Probed(action, histogram, score(runner, tables) / reference))
             log.debug("bet: probe %d: fitness %.4f", number + 1, probed[-1].fitness)
             for _ in range(config.updates):

@@ -46,6 +46,10 @@ class Runner(Protocol):
     def max_epochs(self) -> int:
         """Most epochs of a training, as the protocol says."""
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+
     def initialize(self, tables: Tables) -> Tables:
         """The tables with their first values, on the device."""
 

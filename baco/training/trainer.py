@@ -89,6 +89,12 @@ class Trainer:
         """Most epochs of a training, as the protocol says."""
         return self.protocol.max_epochs
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+        num_edges = self.train.num_edges
+        return -(-num_edges // self.protocol.pairs_per_step(num_edges))
+
     def fit(
         self, tables: EmbeddingTables, max_epochs: int | None = None, checkpoint: Checkpoint | None = None
     ) -> FitReport:
