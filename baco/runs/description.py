@@ -65,6 +65,7 @@ DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEF
 NOTHING = {"name": "none"}  # of a group that a run has no use for
 ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there were several, its epsilon the protocol's
 PROTOCOL_ADDED_LATER = {"steps_per_epoch": None}
+METHOD_ADDED_LATER = {name: {"share_sides": False} for name in ("random", "double")}
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
 
@@ -77,14 +78,17 @@ def complete(config: dict) -> dict:
         if loss != NOTHING:
             protocol |= PROTOCOL_ADDED_LATER
         config = config | {"loss": loss, "protocol": protocol}
-    return ADDED_LATER | config
+    method = config["method"]
+    return ADDED_LATER | config | {"method": METHOD_ADDED_LATER.get(method["name"], {}) | method}
 
 
 def distinguishing(config: dict) -> dict:
     """A record's configuration without what all runs had when there was no key for it: what its id is made of."""
     old = PROTOCOL_ADDED_LATER.items()
     protocol = {key: value for key, value in config["protocol"].items() if (key, value) not in old}
-    config, loss = config | {"protocol": protocol}, config.get("loss", {})
+    old = METHOD_ADDED_LATER.get(config["method"]["name"], {}).items()
+    method = {key: value for key, value in config["method"].items() if (key, value) not in old}
+    config, loss = config | {"protocol": protocol, "method": method}, config.get("loss", {})
     if loss == NOTHING or ONCE_ONLY_LOSS.items() <= loss.items():
         epsilon = {} if loss == NOTHING else {"loss_epsilon": loss["epsilon"]}
         others = {key: value for key, value in config.items() if key != "loss"}

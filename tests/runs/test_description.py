@@ -52,6 +52,14 @@ def test_every_committed_record_is_named_by_its_completed_configuration():
         assert record_name(names["dataset"], names["backbone"], names["method"], record["id"]) == path.stem
 
 
+def test_methods_that_got_a_setting_later_keep_the_ids_of_their_records():
+    old = json.loads(next(RECORDS.glob("beauty-*-random-*.json")).read_text())
+    config = complete(old["config"])
+    assert config["method"] == {"name": "random", "share_sides": False}
+    assert record_id(config) == old["id"]
+    assert record_id(config | {"method": config["method"] | {"share_sides": True}}) != old["id"]
+
+
 def test_a_new_run_level_key_is_known_everywhere_by_its_declaration(tmp_path, monkeypatch):
     """`echo` stands for a key that is added today: all that is declared here is its value in the runs before."""
     monkeypatch.setitem(description.DECIDING, "echo", 0)
