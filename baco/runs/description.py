@@ -86,8 +86,8 @@ def distinguishing(config: dict) -> dict:
     """A record's configuration without what all runs had when there was no key for it: what its id is made of."""
     old = PROTOCOL_ADDED_LATER.items()
     protocol = {key: value for key, value in config["protocol"].items() if (key, value) not in old}
-    old = METHOD_ADDED_LATER.get(config["method"]["name"], {}).items()
-    method = {key: value for key, value in config["method"].items() if (key, value) not in old}
+    method, later = config["method"], METHOD_ADDED_LATER.get(config["method"]["name"], {}).items()
+    method = {key: value for key, value in method.items() if (key, value) not in later}
     config, loss = config | {"protocol": protocol, "method": method}, config.get("loss", {})
     if loss == NOTHING or ONCE_ONLY_LOSS.items() <= loss.items():
         epsilon = {} if loss == NOTHING else {"loss_epsilon": loss["epsilon"]}
