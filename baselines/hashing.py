@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from baco.compressors.budget import Budget, split_rows
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment, Codes
-from baco.embedding.rules import AffineHash, OwnRows, Rule
+from baco.embedding.rules import AffineHash, OwnRows, Rule, SaltedHash
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.registry import register_method
@@ -22,27 +23,37 @@ from baselines.support.sums import SumCompressor
 PLANES = 32  # random hyperplanes of LSH, one bit each: more than any number of rows needs
 
 
+@dataclass(frozen=True)
+class ShareSides(Validated):
+    """share_sides : whether users and items share one codebook (unified embedding, Coleman et al., NeurIPS 2023)."""
+
+    share_sides: bool = False
+
+
 @register_method("random")
 class RandomHash(CodeCompressor):
     """One hash per id (feature hashing: Weinberger et al., ICML 2009).
 
-    Rows are shared between the sides in proportion to their numbers of ids. Parameters: dim * rows.
+    Rows are split between the sides in proportion to their numbers of ids, or `share_sides` makes one codebook of them,
+    in which a user and an item may have the same row (arXiv 2305.12102). Parameters: dim * rows.
 
     Deviation from the published comparison, whose 'random' is id modulo rows: ids are permuted first, by a seeded
     affine map, so that the spread over seeds is that of the method. Both fill all rows evenly.
     """
 
     label = "Random"
+    Config = ShareSides
+    config: ShareSides
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        return hashed(train, budget, rng, num_hashes=1)
+        return hashed(train, budget, rng, num_hashes=1, share_sides=self.config.share_sides)
 
 
 @register_method("double")
 class DoubleHash(SumCompressor):
     """Two hashes per id into one codebook, the two rows summed (Zhang et al., RecSys 2020, arXiv 2007.14523).
 
-    Parameters: dim * rows + num_users + num_items.
+    Of each side or, with `share_sides`, of both, as in `random`. Parameters: dim * rows + num_users + num_items.
 
     Deviations: the second codes are paid from the budget, where the published comparison counts them on top; affine
     permutations replace universal hashes, so that every row is used by as many ids as any other; first values are
@@ -51,8 +62,14 @@ class DoubleHash(SumCompressor):
 
     label = "Double hashing"
 
+    @dataclass(frozen=True)
+    class Config(ShareSides, SumCompressor.Config):
+        """Those of `random`, and of every sum."""
+
+    config: Config
+
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        return hashed(train, budget, rng, num_hashes=2)
+        return hashed(train, budget, rng, num_hashes=2, share_sides=self.config.share_sides)
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,7 @@ class FrequencyHash(CodeCompressor):
     config: OwnShare
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        return hashed(train, budget, rng, num_hashes=1, own_share=self.config.own_share)
+        return partly_hashed(train, budget, rng, num_hashes=1, own_share=self.config.own_share)
 
 
 @register_method("hybrid")
@@ -99,11 +116,68 @@ class HybridHash(SumCompressor):
     config: Config
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
-        return hashed(train, budget, rng, num_hashes=2, own_share=self.config.own_share)
+        return partly_hashed(train, budget, rng, num_hashes=2, own_share=self.config.own_share)
 
 
 def hashed(
-    train: Biadjacency, budget: Budget, rng: np.random.Generator, *, num_hashes: int, own_share: float = 0.0
+    train: Biadjacency, budget: Budget, rng: np.random.Generator, *, num_hashes: int, share_sides: bool = False
+) -> Assignment:
+    """Sums of `num_hashes` rows for all ids, as many rows as the budget buys beside second codes."""
+    codes = (num_hashes - 1) * train.num_nodes
+    stored = bytes_of_hashes(num_hashes, share_sides)
+    rows = rows_within(budget, train.num_nodes, lambda rows: (codes, stored), codebooks=2 - share_sides)
+    return dealt(train, rows, rng, num_hashes, share_sides)
+
+
+def dealt(
+    train: Biadjacency, rows: int, rng: np.random.Generator, num_hashes: int, share_sides: bool = False
+) -> Assignment:
+    """All ids dealt out evenly to rows, once for each hash; rows are split in proportion to the sides, or shared."""
+    sizes = train.num_users, train.num_items
+    if share_sides:
+        rules: list[Rule] = [*SaltedHash.draw(num_hashes, *sizes, rng)]
+        split = rows, rows
+    else:
+        rules = [AffineHash.draw(num_hashes, size, rng) for size in sizes]
+        split = split_rows(rows, *sizes)
+    weights = np.ones(num_hashes, np.float32) if num_hashes > 1 else None
+    users, items = (Codes.from_rule(*side, weights) for side in zip(rules, sizes, split, strict=True))
+    return Assignment(users, items, shared=share_sides)
+
+
+def bytes_of_hashes(num_hashes: int, share_sides: bool = False) -> int:
+    """What a server stores to compute the hashes of both sides: 8 bytes for each number."""
+    return 2 * 8 * (2 * num_hashes + share_sides)  # multipliers and offsets, and where sides share the number of nodes
+
+
+def rows_within(budget: Budget, most: int, extras: Callable[[int], tuple[int, int]], codebooks: int = 2) -> int:
+    """As many rows, 2 to `most`, as a budget buys.
+
+    Parameters
+    ----------
+    extras : callable
+        From a number of rows to the parameters and the bytes that are stored beside them. A row more never costs less.
+
+    Raises
+    ------
+    UserError
+        When it does not buy two.
+    """
+
+    def over_budget(rows: int) -> bool:
+        parameters, stored = extras(rows)
+        return rows > budget.rows(extra_parameters=parameters, extra_bytes=stored, codebooks=codebooks)
+
+    if over_budget(2):
+        raise UserError(
+            f"the budget of {budget.limit:,} {budget.unit} does not buy two codebook rows beside the codes that are "
+            "stored; raise the budget"
+        )
+    return 1 + bisect_left(range(2, most + 1), True, key=over_budget)
+
+
+def partly_hashed(
+    train: Biadjacency, budget: Budget, rng: np.random.Generator, *, num_hashes: int, own_share: float
 ) -> Assignment:
     """As many rows as the budget buys, split in proportion to the sides; the most frequent ids keep some of them.
 
@@ -114,36 +188,26 @@ def hashed(
     own_share : float
         Part of a side's rows that its ids of the largest degrees have for themselves; the lowest id wins among equals.
     """
+    if own_share == 0:
+        return hashed(train, budget, rng, num_hashes=num_hashes)
     sizes = train.num_users, train.num_items
-    stored = 2 * 16 * num_hashes  # a multiplier and an offset per side and hash
-    if own_share:
-        stored += sum(-(-size // 8) for size in sizes)  # a bit per id
+    stored = bytes_of_hashes(num_hashes) + sum(-(-size // 8) for size in sizes)  # and a bit per id
 
     def own_rows(rows: int) -> int:
         return min(int(own_share * rows), rows - 1)  # one row at least is shared
 
-    def over_budget(rows: int) -> bool:
+    def extras(rows: int) -> tuple[int, int]:
         sharing = train.num_nodes - sum(map(own_rows, split_rows(rows, *sizes)))
-        return rows > budget.rows(extra_parameters=(num_hashes - 1) * sharing, extra_bytes=stored)
+        return (num_hashes - 1) * sharing, stored
 
-    if over_budget(2):
-        raise UserError(
-            f"the budget of {budget.limit:,} {budget.unit} does not buy two codebook rows beside the codes that are "
-            "stored; raise the budget"
-        )
-    rows = 1 + bisect_left(range(2, train.num_nodes + 1), True, key=over_budget)
+    rows = rows_within(budget, train.num_nodes, extras)
     sides = []
     degrees = train.user_degrees, train.item_degrees
     for size, side_rows, frequency in zip(sizes, split_rows(rows, *sizes), degrees, strict=True):
-        rule: Rule
-        if own_share:
-            own = np.zeros(size, np.bool_)
-            own[np.argsort(-frequency, kind="stable")[: own_rows(side_rows)]] = True
-            rule = OwnRows.draw(own, num_hashes, rng)
-        else:
-            rule = AffineHash.draw(num_hashes, size, rng)
+        own = np.zeros(size, np.bool_)
+        own[np.argsort(-frequency, kind="stable")[: own_rows(side_rows)]] = True
         weights = np.ones(num_hashes, np.float32) if num_hashes > 1 else None
-        sides.append(Codes.from_rule(rule, size, side_rows, weights))
+        sides.append(Codes.from_rule(OwnRows.draw(own, num_hashes, rng), size, side_rows, weights))
     users, items = sides
     return Assignment(users, items)
 

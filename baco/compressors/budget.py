@@ -107,12 +107,13 @@ class Budget:
                 "raise the budget or change the method's settings"
             )
 
-    def rows(self, *, extra_parameters: int = 0, extra_bytes: int = 0) -> int:
-        """The number of rows, in two codebooks, that the limit buys beside what else a method stores."""
+    def rows(self, *, extra_parameters: int = 0, extra_bytes: int = 0, codebooks: int = 2) -> int:
+        """The number of rows, in so many codebooks, that the limit buys beside what else a method stores."""
         row = self.row_format()
         if self.unit == "parameters":
-            return max(0, self.limit - extra_parameters - 2 * row.table_parameters) // max(1, row.row_parameters)
-        return max(0, self.limit - extra_bytes - 2 * row.table_bytes) // row.row_bytes
+            left = self.limit - extra_parameters - codebooks * row.table_parameters
+            return max(0, left) // max(1, row.row_parameters)
+        return max(0, self.limit - extra_bytes - codebooks * row.table_bytes) // row.row_bytes
 
     def as_dict(self) -> dict:
         """Plain values for records and caches, which know nothing of row formats where rows are in float32."""

@@ -1,10 +1,12 @@
-"""Codebooks: rows that ids share by their codes, and the tables made of one codebook for each side."""
+"""Codebooks: rows that ids share by their codes, and the tables made of one for each side, or of one for both."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from scipy.sparse import block_array, csr_array
+from scipy.sparse import block_diag, csr_array, vstack
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
@@ -17,9 +19,9 @@ from baco.registry import register_tables
 
 @register_tables("CodebookTables")
 class CodebookTables(EmbeddingTables):
-    """Two codebooks, and codes that say which of their rows stand for which id.
+    """Two codebooks, or one for both sides, and codes that say which of their rows stand for which id.
 
-    Parameters: dim * (user rows + item rows), plus the extra codes (see `Ledger`).
+    Parameters: dim * (user rows + item rows), or dim * rows, plus the extra codes (see `Ledger`).
 
     Parameters
     ----------
@@ -35,8 +37,15 @@ class CodebookTables(EmbeddingTables):
     def __init__(self, assignment: Assignment, dim: int, scaled: bool = False):
         super().__init__()
         self.assignment = assignment
-        self.users = Codebook(assignment.users, dim, scaled)
-        self.items = Codebook(assignment.items, dim, scaled)
+        self.scaled = scaled
+        self.users = Codebook(assignment.users, dim)
+        self.items = Codebook(assignment.items, dim, self.users.rows if assignment.shared else None)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CodebookTables:
+        super()._apply(fn, recurse)
+        if self.assignment.shared:  # where a device makes new parameters, it makes one for each side
+            self.items.rows = self.users.rows
+        return self
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.users(), self.items()
@@ -45,57 +54,88 @@ class CodebookTables(EmbeddingTables):
         return getattr(self, side)(ids)
 
     def shared_rows(self) -> tuple[Tensor, ...]:
-        return self.users.rows, self.items.rows
+        return tuple(self.quantizable().values())
 
     def pooling(self) -> csr_array | None:
-        if self.users.identity and self.items.identity:
+        if self.users.identity and self.items.identity and not self.assignment.shared:
             return None
-        return block_array([[self.users.pooling(), None], [None, self.items.pooling()]], format="csr")
+        poolings = self._poolings()
+        return poolings[0] if self.assignment.shared else block_diag(poolings, format="csr")
 
+    def _poolings(self) -> list[csr_array]:
+        """That of each codebook: the weights of its rows in the embeddings of its ids."""
+        sides = [self.users.pooling(), self.items.pooling()]
+        return [vstack(sides, format="csr")] if self.assignment.shared else sides
+
+    @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
-        for side in SIDES:
-            getattr(self, side).reset_parameters(std, generator)
+        for codebook, widths in zip(self._codebooks().values(), self._widths(), strict=True):
+            codebook.reset_parameters(std, generator)
+            codebook.rows.div_(widths)
 
+    @torch.no_grad()
     def start_near(self, embeddings: Embeddings, rms: float) -> None:
-        users, items = embeddings(self.users.rows.shape[1])
-        self.users.start_near(users, rms)
-        self.items.start_near(items, rms)
+        targets = list(embeddings(self.users.rows.shape[1]))
+        if self.assignment.shared:
+            targets = [np.concatenate(targets)]
+        for rows, pooling, target, widths in zip(
+            self.shared_rows(), self._poolings(), targets, self._widths(), strict=True
+        ):
+            rows.mul_(widths)
+            start_near(rows, pooling, target, rms)
+            rows.div_(widths)
+
+    def _widths(self) -> list[Tensor]:
+        """(num_rows, 1), or () for ones, of each codebook: by how much embeddings would begin wider than its rows.
+
+        That of a row is the root of the mean square over its ids. Ones where first values are not `scaled`.
+        """
+        if not self.scaled:
+            return [rows.new_ones(()) for rows in self.shared_rows()]
+        users, items = self.users.squared_weights(), self.items.squared_weights()
+        both = [(users[0] + items[0], users[1] + items[1])] if self.assignment.shared else [users, items]
+        widths = [np.sqrt(np.divide(sums, ids, out=np.ones_like(sums), where=ids > 0)) for sums, ids in both]
+        return [torch.as_tensor(width[:, None], device=self.users.rows.device) for width in widths]
 
     def ledger(self) -> Ledger:
         return code_ledger(self.assignment, self.users.rows.shape[1])
 
     def quantizable(self) -> dict[str, nn.Parameter]:
-        return {f"{side}/rows": getattr(self, side).rows for side in SIDES}
+        return {name: codebook.rows for name, codebook in self._codebooks().items()}
+
+    def _codebooks(self) -> dict[str, Codebook]:
+        """The different ones, by the names that their rows have in `export`."""
+        if self.assignment.shared:
+            return {"rows": self.users}
+        return {f"{side}/rows": getattr(self, side) for side in SIDES}
 
     def export(self) -> dict[str, np.ndarray]:
         header, arrays = self.assignment.pack()
-        for side in SIDES:
-            arrays[f"{side}/rows"] = getattr(self, side).rows.detach().cpu().numpy()
+        arrays |= {name: rows.detach().cpu().numpy() for name, rows in self.quantizable().items()}
         return {"header": json_array(header)} | arrays
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CodebookTables:
         """The tables whose `export` these arrays are."""
         assignment = Assignment.unpack(from_json_array(arrays["header"]), arrays)
-        tables = cls(assignment, arrays["users/rows"].shape[1])
+        tables = cls(assignment, arrays["rows" if assignment.shared else "users/rows"].shape[1])
         with torch.no_grad():
-            for side in SIDES:
-                getattr(tables, side).rows.copy_(torch.as_tensor(arrays[f"{side}/rows"]))
+            for name, rows in tables.quantizable().items():
+                rows.copy_(torch.as_tensor(arrays[name]))
         return tables
 
 
 class Codebook(nn.Module):
-    """The rows that the ids of one side share."""
+    """The rows that the ids of one side share, or those of both; then the other side's are given."""
 
     codes: Tensor
     ends: Tensor | None
     weights: Tensor | None
     scale: Tensor | None
 
-    def __init__(self, codes: Codes, dim: int, scaled: bool = False):
+    def __init__(self, codes: Codes, dim: int, rows: nn.Parameter | None = None):
         super().__init__()
-        self.scaled = scaled
-        self.rows = nn.Parameter(torch.zeros(codes.num_rows, dim))
+        self.rows = nn.Parameter(torch.zeros(codes.num_rows, dim)) if rows is None else rows
         self.register_buffer("codes", torch.as_tensor(codes.index))  # (n, s) int32, or (total,) where there are ends
         self.register_buffer("ends", None if codes.ends is None else torch.as_tensor(codes.ends))  # None or (n + 1,)
         weights = None if codes.weights is None else torch.as_tensor(codes.weights)
@@ -143,35 +183,25 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
-        self.rows.copy_(torch.randn(self.rows.shape, generator=generator) * std / self._widths())
+        self.rows.copy_(torch.randn(self.rows.shape, generator=generator) * std)
 
-    @torch.no_grad()
-    def start_near(self, embeddings: np.ndarray, rms: float) -> None:
-        """Add to each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row."""
-        pooling = self.pooling()
-        weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)  # a row may have no ids
-        widths = self._widths()
-        self.rows.mul_(widths)
-        add_scaled(self.rows, (pooling.T @ embeddings) / weights[:, None], rms)
-        self.rows.div_(widths)
+    def squared_weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """(num_rows,) each, of the ids that have a row: the squared norms of their weights, summed, and a count.
 
-    def _widths(self) -> Tensor:
-        """(num_rows, 1): how much wider than a row of its own an embedding would begin, by the rows that it has.
-
-        That is the norm of the weights of its rows, scales aside; a row has the root of the mean square over its ids.
-        Ones where first values are not `scaled`.
+        Weights are those of `pooling`, scales aside: an id of norm w begins w times as wide as a row of its own.
         """
-        widths = np.ones((len(self.rows), 1), np.float32)
-        if self.scaled:
-            pooling = self.pooling()
-            squares = pooling.multiply(pooling).sum(axis=1)
-            if self.scale is not None:
-                squares /= self.scale.cpu().numpy()[:, 0] ** 2
-            uses = (pooling != 0).astype(np.float32)
-            num_ids = uses.sum(axis=0)
-            used = num_ids > 0
-            widths[used, 0] = np.sqrt((uses.T @ squares)[used] / num_ids[used])
-        return torch.from_numpy(widths).to(self.rows.device)
+        pooling = self.pooling()
+        squares = pooling.multiply(pooling).sum(axis=1)
+        if self.scale is not None:
+            squares /= self.scale.cpu().numpy()[:, 0] ** 2
+        uses = (pooling != 0).astype(np.float32)
+        return uses.T @ squares, uses.sum(axis=0)
+
+
+def start_near(rows: Tensor, pooling: csr_array, embeddings: np.ndarray, rms: float) -> None:
+    """Add to each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row."""
+    weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)  # a row may have no ids
+    add_scaled(rows, (pooling.T @ embeddings) / weights[:, None], rms)
 
 
 def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -167,12 +167,19 @@ class Assignment:
     labels : (num_nodes,) integers or None
         The joint clusters of users and items, users first, where codes come from such. Codes do not need them: they
         are not packed.
+    shared : bool
+        Whether the codes of both sides name rows of one codebook, instead of one for each side.
     """
 
     users: Codes
     items: Codes
     details: dict = field(default_factory=dict)
     labels: np.ndarray | None = None
+    shared: bool = False
+
+    def __post_init__(self):
+        if self.shared and self.users.num_rows != self.items.num_rows:
+            raise ValueError(f"one codebook cannot have {self.users.num_rows} rows and {self.items.num_rows}")
 
     @classmethod
     def of_own_rows(cls, num_users: int, num_items: int) -> Assignment:
@@ -180,9 +187,15 @@ class Assignment:
         users, items = (Codes.from_rule(Identity(), size, size) for size in (num_users, num_items))
         return cls(users, items)
 
+    @property
+    def rows_of_codebooks(self) -> tuple[int, ...]:
+        """How many rows each codebook has: that of the users and that of the items, or the one that they share."""
+        return (self.users.num_rows,) if self.shared else (self.users.num_rows, self.items.num_rows)
+
     def pack(self) -> tuple[dict, dict[str, np.ndarray]]:
         """A header of plain values, and the packed arrays of both sides under 'users.' and 'items.' names."""
-        header = {side: getattr(self, side).header() for side in SIDES} | {"details": self.details}
+        header = {side: getattr(self, side).header() for side in SIDES}
+        header |= {"details": self.details, "shared": self.shared}
         arrays = {f"{side}.{name}": array for side in SIDES for name, array in getattr(self, side).pack().items()}
         return header, arrays
 
@@ -193,4 +206,5 @@ class Assignment:
         for side in SIDES:
             own = {name.removeprefix(f"{side}."): a for name, a in arrays.items() if name.startswith(f"{side}.")}
             codes[side] = Codes.unpack(header[side], own)
-        return cls(codes["users"], codes["items"], header["details"])
+        shared = header.get("shared", False)  # not in exports from before it could be
+        return cls(codes["users"], codes["items"], header["details"], shared=shared)

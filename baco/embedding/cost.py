@@ -17,7 +17,7 @@ class RowFormat:
     ----------
     row_parameters, row_bytes : int
     table_parameters, table_bytes : int
-        Whatever the number of rows; each side has a codebook of its own.
+        Whatever the number of rows.
     """
 
     row_parameters: int
@@ -53,7 +53,7 @@ class Ledger:
     training_floats : int
         Floats alive in training, without optimizer state.
     user_rows, item_rows : int
-        Codebook rows; 0 where a method has no rows.
+        Codebook rows; 0 where a method has no rows. Rows that both sides share are counted as the users'.
     extra_codes : int
         Codes after the first, over all ids; those that rows are packed into do not count.
     counts : int
@@ -74,14 +74,14 @@ def code_ledger(assignment: Assignment, dim: int, row: RowFormat | None = None) 
     """What codebooks of width `dim` under the given codes cost, in float32 or another format of rows."""
     users, items = assignment.users, assignment.items
     row = row or RowFormat.float32(dim)
-    sizes = users.num_rows, items.num_rows
+    sizes = assignment.rows_of_codebooks
     extra_codes = users.extra_codes + items.extra_codes
     return Ledger(
         parameters=sum(map(row.parameters, sizes)) + extra_codes + users.num_stored_weights + items.num_stored_weights,
         bytes=sum(map(row.bytes, sizes)) + users.packed_bytes + items.packed_bytes,
         training_floats=sum(sizes) * dim,
         user_rows=users.num_rows,
-        item_rows=items.num_rows,
+        item_rows=0 if assignment.shared else items.num_rows,
         extra_codes=extra_codes,
         counts=sum(side.num_ids for side in (users, items) if side.ends is not None),
     )

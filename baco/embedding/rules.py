@@ -72,8 +72,44 @@ class AffineHash:
         return {"multipliers": self.multipliers, "offsets": self.offsets}
 
     def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        ids = np.arange(num_ids, dtype=np.int64)[:, None]
-        return Evaluated(((ids * self.multipliers + self.offsets) % num_ids % num_rows).astype(np.int32))
+        return Evaluated(affine(self.multipliers, self.offsets, num_ids, num_ids, num_rows))
+
+
+def affine(multipliers: np.ndarray, offsets: np.ndarray, num_ids: int, modulus: int, num_rows: int) -> np.ndarray:
+    """(num_ids, s) int32: ((a x + b) mod modulus) mod num_rows of the ids 0..num_ids-1, for s pairs (a, b)."""
+    ids = np.arange(num_ids, dtype=np.int64)[:, None]
+    return ((ids * multipliers + offsets) % modulus % num_rows).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class SaltedHash:
+    """The affine hash of the N users and items together, as the ids of one side have it.
+
+    h(x) = ((a x + b) mod N) mod K. Items are numbered after the users, so that their b is that of the users plus
+    a num_users: the salt. In a codebook that both sides share, no two rows differ by more than one user or item.
+    """
+
+    multipliers: np.ndarray  # (s,) int64, a in [1, N), coprime with N
+    offsets: np.ndarray  # (s,) int64, b in [0, N)
+    num_nodes: np.ndarray  # (1,) int64, N
+    name: ClassVar[str] = "salted"
+
+    @classmethod
+    def draw(
+        cls, num_hashes: int, num_users: int, num_items: int, rng: np.random.Generator
+    ) -> tuple[SaltedHash, SaltedHash]:
+        """Those of users and of items."""
+        nodes = num_users + num_items
+        joint = AffineHash.draw(num_hashes, nodes, rng)
+        salted = (joint.offsets + joint.multipliers * num_users) % nodes
+        users, items = (cls(joint.multipliers, offsets, np.array([nodes])) for offsets in (joint.offsets, salted))
+        return users, items
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"multipliers": self.multipliers, "offsets": self.offsets, "num_nodes": self.num_nodes}
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        return Evaluated(affine(self.multipliers, self.offsets, num_ids, int(self.num_nodes[0]), num_rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,4 +195,6 @@ class ManyCodes:
         return Evaluated(codes, np.repeat((1 / self.counts).astype(np.float32), self.counts), ends)
 
 
-RULES: dict[str, type] = {rule.name: rule for rule in (Identity, AffineHash, OwnRows, HashAndLabel, ManyCodes)}
+RULES: dict[str, type] = {
+    rule.name: rule for rule in (Identity, AffineHash, SaltedHash, OwnRows, HashAndLabel, ManyCodes)
+}

@@ -66,7 +66,10 @@ NOTHING = {"name": "none"}  # of a group that a run has no use for
 ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there were several, its epsilon the protocol's
 PROTOCOL_ADDED_LATER = {"steps_per_epoch": None}
 METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what their lack means in its older records
-    name: {"scaled": False} for name in ("double", "hybrid", "doublegraphhash")
+    "random": {"share_sides": False},
+    "double": {"share_sides": False, "scaled": False},
+    "hybrid": {"scaled": False},
+    "doublegraphhash": {"scaled": False},
 }
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
@@ -88,7 +91,9 @@ def distinguishing(config: dict) -> dict:
     """A record's configuration without what all runs had when there was no key for it: what its id is made of."""
     old = PROTOCOL_ADDED_LATER.items()
     protocol = {key: value for key, value in config["protocol"].items() if (key, value) not in old}
-    config, loss = config | {"protocol": protocol}, config.get("loss", {})
+    method, later = config["method"], METHOD_ADDED_LATER.get(config["method"]["name"], {}).items()
+    method = {key: value for key, value in method.items() if (key, value) not in later}
+    config, loss = config | {"protocol": protocol, "method": method}, config.get("loss", {})
     if loss == NOTHING or ONCE_ONLY_LOSS.items() <= loss.items():
         epsilon = {} if loss == NOTHING else {"loss_epsilon": loss["epsilon"]}
         others = {key: value for key, value in config.items() if key != "loss"}

@@ -6,14 +6,30 @@ import numpy as np
 import pytest
 import torch
 
+from baco.backbones.backbone import MF, LightGCN
 from baco.compressors.budget import Budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.cost import code_ledger
+from baco.embedding.quantized import QuantizedTables
+from baco.embedding.quantizers import ProductQuantizer
 from baco.errors import UserError
+from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.rng import stream, torch_stream
-from baselines.hashing import DoubleHash, FrequencyHash, HybridHash, Lsh, RandomHash, fractions
+from baco.training.trainer import Trainer
+from baselines.hashing import DoubleHash, FrequencyHash, HybridHash, Lsh, RandomHash, ShareSides, fractions
 from baselines.modularity import DoubleGraphHash
+from tests.conftest import QUICK
+
+SHARED, SHARED_SUM = ShareSides(share_sides=True), DoubleHash.Config(share_sides=True)
+HASHING = [
+    RandomHash(),
+    DoubleHash(),
+    RandomHash(SHARED),
+    DoubleHash(SHARED_SUM),
+    FrequencyHash(),
+    HybridHash(),
+]
 
 
 def budget_of(data, value, unit="parameters") -> Budget:
@@ -22,7 +38,7 @@ def budget_of(data, value, unit="parameters") -> Budget:
 
 @pytest.mark.parametrize("unit", ["parameters", "bytes"])
 @pytest.mark.parametrize("value", [0.05, 0.25, 0.7])
-@pytest.mark.parametrize("method", [RandomHash(), DoubleHash(), FrequencyHash(), HybridHash()], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", HASHING, ids=lambda m: f"{m.name} {m.config}")
 def test_one_row_more_would_not_fit(method, value, unit, planted):
     budget = budget_of(planted, value, unit)
     ledger = code_ledger(method.assign(planted.train, budget, stream(0, "assign")), 64)
@@ -96,6 +112,44 @@ def test_no_own_share_is_double_hashing(planted):
     hybrid = HybridHash(HybridHash.Config(own_share=0)).assign(planted.train, budget, stream(0, "assign"))
     double = DoubleHash().assign(planted.train, budget, stream(0, "assign"))
     np.testing.assert_array_equal(hybrid.users.index, double.users.index)
+
+
+@pytest.mark.parametrize("backbone", [MF, LightGCN])
+def test_one_codebook_of_both_sides_trains_on_every_device_and_is_restored(backbone, planted, pretended):
+    codes = DoubleHash(SHARED_SUM).assign(planted.train, budget_of(planted, 0.4), stream(0, "assign"))
+    assert np.unique(codes.users.index).size > 0.9 * codes.users.num_rows, "users may have any row"
+    found = []
+    for device in ("cpu", pretended):
+        tables = CodebookTables(codes, 16)
+        trainer = Trainer(
+            backbone(planted.train, backbone.Config()),
+            Evaluator(planted),
+            replace(QUICK, max_epochs=2),
+            0,
+            torch.device(device),
+            progress=False,
+            start="spectral",
+        )
+        trainer.fit(trainer.initialize(tables))
+        assert tables.users.rows is tables.items.rows, "no device and no best state parts them"
+        again = CodebookTables.from_export(tables.export())
+        for output, restored in zip(tables(), again(), strict=True):
+            torch.testing.assert_close(output.cpu(), restored, rtol=0, atol=0)
+        found.append(again.users.rows.detach())
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
+def test_packed_codebooks_of_both_sides_are_packed_once(planted):
+    quantizer = ProductQuantizer(8, 4)
+    budget = Budget(5000, "bytes", 64, quantizer)
+    codes = RandomHash(SHARED).assign(planted.train, budget, stream(0, "assign"))
+    tables = QuantizedTables(CodebookTables(codes, 64), quantizer, 0)
+    tables.reset_parameters(0.1, torch.Generator().manual_seed(0))
+    tables.on_training_end()
+    arrays = tables.export()
+    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == tables.ledger().bytes
+    assert tables.ledger() == code_ledger(codes, 64, quantizer.format(64))
+    assert budget.limit - 4 < budget.amount(tables.ledger()) <= budget.limit
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

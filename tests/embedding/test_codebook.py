@@ -24,6 +24,12 @@ ASSIGNMENTS = {
     "weighted": Assignment(
         Codes(TWO_CODES, 3, np.array([[0.5, 2], [1, 0], [3, 1], [1, 1]], np.float32)), Codes.from_rule(Identity(), 3, 3)
     ),
+    "shared": Assignment(Codes(TWO_CODES, 3), Codes(np.array([[2], [0], [2]], np.int32), 3), shared=True),
+    "shared, scaled": Assignment(
+        Codes(np.array([[2], [0], [1], [2]], np.int32), 3),
+        Codes(np.array([[2], [0], [2]], np.int32), 3, scale=np.array([1, 2, 0.5], np.float16)),
+        shared=True,
+    ),
     "scaled": Assignment(
         Codes(TWO_CODES, 3, scale=np.array([1, 2, 0.5, 0], np.float16)),
         replace(Codes.from_rule(Identity(), 3, 3), scale=np.array([0.25, 1, 3], np.float16)),
@@ -71,7 +77,9 @@ def test_pooling_is_the_pooling_matrix_and_changes_nothing(assignment, tables):
     if found is None:
         assert all(np.array_equal(matrix, np.eye(len(matrix))) for matrix in expected)
     else:
-        np.testing.assert_allclose(found.toarray(), block_diag(*expected))
+        np.testing.assert_allclose(
+            found.toarray(), np.concatenate(expected) if assignment.shared else block_diag(*expected)
+        )
     for name, value in tables.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -80,11 +88,15 @@ def test_embeddings_and_gradients_are_those_of_the_pooling_matrix(assignment, ta
     outputs = tables()
     factors = [torch.randn(output.shape, generator=torch.Generator().manual_seed(1)) for output in outputs]
     sum((output * factor).sum() for output, factor in zip(outputs, factors, strict=True)).backward()
+    gradients = []
     for side, output, factor in zip(("users", "items"), outputs, factors, strict=True):
         matrix = torch.as_tensor(pooling_matrix(getattr(assignment, side)))
-        rows = getattr(tables, side).rows
-        torch.testing.assert_close(output, matrix @ rows)
-        torch.testing.assert_close(rows.grad, matrix.T @ factor)
+        torch.testing.assert_close(output, matrix @ getattr(tables, side).rows)
+        gradients.append(matrix.T @ factor)
+    if assignment.shared:
+        gradients = [sum(gradients)]
+    for rows, gradient in zip(tables.parameters(), gradients, strict=True):
+        torch.testing.assert_close(rows.grad, gradient)
 
 
 def test_lookup_equals_the_rows_of_forward(tables):
@@ -118,13 +130,17 @@ def test_ledger_by_hand():
     full = code_ledger(ASSIGNMENTS["identity"], DIM)
     assert (full.parameters, full.bytes) == (7 * DIM, 4 * 7 * DIM)
     weighted = code_ledger(ASSIGNMENTS["weighted"], DIM)
+    shared = code_ledger(ASSIGNMENTS["shared"], DIM)
+    assert (shared.parameters, shared.user_rows, shared.item_rows) == (3 * DIM + 3, 3, 0), "rows are counted once"
+    assert shared.bytes == 4 * 3 * DIM + 2 + 1
     assert weighted.parameters == 6 * DIM + 3 + 8  # three second codes have weight, and 8 weights are stored
 
 
 def test_codes_are_part_of_the_state(tables):
     state = tables.state_dict()
     torch.testing.assert_close(state["users.codes"], tables.users.codes)
-    assert set(dict(tables.named_parameters())) == {"users.rows", "items.rows"}
+    names = {"users.rows"} if tables.assignment.shared else {"users.rows", "items.rows"}
+    assert set(dict(tables.named_parameters())) == names
 
 
 def test_first_values_follow_the_seed_and_the_deviation():

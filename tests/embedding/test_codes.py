@@ -67,6 +67,11 @@ def test_pack_and_unpack(codes):
     assert again.items.num_rows == 2 and again.details == {"resolution": 0.5}
 
 
+def test_one_codebook_has_one_number_of_rows():
+    with pytest.raises(ValueError, match="one codebook cannot have 2 rows and 3"):
+        Assignment(Codes.from_rule(Identity(), 2, 2), Codes.from_rule(Identity(), 3, 3), shared=True)
+
+
 def test_computed_codes_cost_no_bytes_beyond_their_rule():
     assert Codes.from_rule(Identity(), 1000, 1000).packed_bytes == 0
     assert Codes.from_rule(AffineHash.draw(1, 1000, np.random.default_rng(0)), 1000, 10).packed_bytes == 16

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from baco.embedding.bits import packed_code_bytes
 from baco.embedding.codes import Codes
-from baco.embedding.rules import AffineHash, HashAndLabel, ManyCodes, OwnRows
+from baco.embedding.rules import AffineHash, HashAndLabel, ManyCodes, OwnRows, SaltedHash
 
 
 @given(st.integers(1, 500), st.integers(1, 40), st.integers(0, 99))
@@ -17,6 +17,16 @@ def test_affine_hash_is_the_exact_formula_and_even(num_ids, num_rows, seed):
         assert codes.index[:, s].tolist() == [(a * x + b) % num_ids % num_rows for x in range(num_ids)]
         sizes = np.bincount(codes.index[:, s], minlength=num_rows)
         assert sizes.max() - sizes.min() <= 1
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 40), st.integers(0, 99))
+def test_salted_hashes_are_one_hash_of_users_and_items(num_users, num_items, num_rows, seed):
+    nodes = num_users + num_items
+    joint = Codes.from_rule(AffineHash.draw(2, nodes, np.random.default_rng(seed)), nodes, num_rows)
+    rules = SaltedHash.draw(2, num_users, num_items, np.random.default_rng(seed))
+    sides = [Codes.from_rule(rule, n, num_rows) for rule, n in zip(rules, (num_users, num_items), strict=True)]
+    np.testing.assert_array_equal(np.concatenate([side.index for side in sides]), joint.index)
+    assert [side.packed_bytes for side in sides] == [40, 40]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(1, 3), st.integers(1, 20), st.integers(0, 99))

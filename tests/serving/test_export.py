@@ -81,10 +81,14 @@ def test_the_names_of_tables_in_files_do_not_change():
     assert set(TABLES) == {
         "CceTables",
         "CodebookTables",
+        "DeepHashTables",
+        "ImportanceTables",
         "LegcfTables",
         "ProductTables",
         "PrunedTables",
         "QuotientRemainderTables",
+        "RobeTables",
+        "ScalarTables",
         "SizedTables",
         "TensorTrainTables",
     }
