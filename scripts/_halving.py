@@ -3,7 +3,7 @@
 A trial is a training with values from `SPACE` and `OF_LOSS`. In the first rung it lasts a quarter of the epochs, as a
 complete short training whose learning rate falls to zero. The best quarter of the trials are trained for all epochs,
 and the best of these by validation recall@20 is the choice. The first trials have the protocol's values, those chosen
-for the full model, and those chosen for the method on the dataset before; Optuna's TPE proposes the others.
+for the full model, and those chosen for the method on the dataset before; Optuna proposes the others.
 
 Trials are runs in `<runs_dir>/tuning`, and a study draws on nothing else but its seed: repeated, it asks for the same
 trials and finds them there.
@@ -46,15 +46,15 @@ DATASETS = ("beauty", "gowalla", "yelp2018", "amazonbook")  # each starts from w
 METRIC = "recall@20"  # on the validation split; the test split has no say
 
 SPACE = {
-    "protocol.learning_rate": FloatDistribution(0.003, 0.3, log=True),
-    "protocol.decay_per_epoch": FloatDistribution(0.001, 1, log=True),  # the least is as good as none
+    "protocol.learning_rate": FloatDistribution(0.01, 0.2, log=True),
+    "protocol.decay_per_epoch": FloatDistribution(0.01, 1, log=True),  # the least is as good as none
 }
 OF_LOSS = {
     "bpr": {},
-    "ssm": {"loss.temperature": FloatDistribution(0.05, 0.4, log=True)},
-    "ccl": {"loss.margin": FloatDistribution(0, 0.95), "loss.weight": FloatDistribution(1, 1000, log=True)},
-    "directau": {"loss.gamma": FloatDistribution(0.1, 10, log=True)},
-    "ials": {"loss.weight": FloatDistribution(0.001, 1, log=True)},
+    "ssm": {"loss.temperature": FloatDistribution(0.06, 0.3, log=True)},
+    "ccl": {"loss.margin": FloatDistribution(0.2, 0.95), "loss.weight": FloatDistribution(10, 1000, log=True)},
+    "directau": {"loss.gamma": FloatDistribution(0.2, 10, log=True)},
+    "ials": {"loss.weight": FloatDistribution(0.003, 0.5, log=True)},
 }
 DECIDED = {"protocol", "protocol.name", "seed", *SPACE, *(key for space in OF_LOSS.values() for key in space)}
 
@@ -193,9 +193,12 @@ class Study:
             As they come up; what is done by then is found when this is done again.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # the trials are told here
-        sampler = optuna.samplers.TPESampler(seed=SEED, n_startup_trials=self.trials // 2)
+        starts = self.starts()
+        # Few trials: half of them spread out, the others where a Gaussian process expects the most. Each start more is
+        # another seed, since a start may be what the full model's study has drawn from this one.
+        sampler = optuna.samplers.GPSampler(seed=SEED + len(starts), n_startup_trials=self.trials // 2)
         search = optuna.create_study(direction="maximize", sampler=sampler)
-        for start in self.starts():
+        for start in starts:
             search.enqueue_trial(start)
         first = []
         for number in range(1, self.trials + 1):
