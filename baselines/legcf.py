@@ -72,15 +72,15 @@ class Legcf(Compressor):
     t (num_users + num_items) are weights, and 1 for the scale of the graph's; without updates weights are constants and
     cost nothing.
 
-    By default the graph is plain and S is what METIS gave, which is the best of these forms on Beauty:
-    `graph=expanded update_until=1 rescale=none` is the published comparison's, which updates S once, after the first
-    epoch; the method's authors do it after each epoch from the one on in which validation stalls. Deviations beside
-    that: the pseudo-inverse spreads an id over all rows, and keeping t of its weights loses nearly all of the embedding
-    when rows are many, so that an update with `rescale=layer0` fits these t weights to H again, in layer 0 only: the
-    edges to codebook rows, which would drown out the interactions, are scaled to the sum that they have as published;
-    negative weights, with which the graph has no normalisation, become zero; codes and weights are paid from the
-    budget; parts that METIS leaves empty get an id of the largest one; scores are dot products, where the authors' have
-    biases per id. With MF, H is layer 0 and E_H is E.
+    By default the graph is plain and S stays what METIS gave, since the published graph and update cost it much on
+    Beauty (results/README.md). `graph=expanded update_until=1 rescale=none` is the published comparison's, which
+    updates S once, after the first epoch; the method's authors do it after each epoch from the one on in which
+    validation stalls. Deviations beside that: the pseudo-inverse spreads an id over all rows, and keeping t of its
+    weights loses nearly all of the embedding when rows are many, so that an update with `rescale=layer0` fits these t
+    weights to H again, in layer 0 only: the edges to codebook rows, which would drown out the interactions, are scaled
+    to the sum that they have as published; negative weights, with which the graph has no normalisation, become zero;
+    codes and weights are paid from the budget; parts that METIS leaves empty get an id of the largest one; scores are
+    dot products, where the authors' have biases per id. With MF, H is layer 0 and E_H is E.
     """
 
     label = "LEGCF"
