@@ -37,13 +37,14 @@ class Settings(CodeUpdates):
     codes_per_id : t, codebook rows of an id.
     own_weight : weight of the row of an id's part before the first update; the other rows share the rest.
     rescale : 'none', the published update, or 'layer0', where the weights that it keeps are fitted once more.
-    graph : 'expanded', codebook rows are nodes of the propagated graph; 'plain', they are not.
+    graph : 'expanded', codebook rows are nodes of the propagated graph, as published; 'plain', they are not.
     """
 
     codes_per_id: int = setting(2, at_least=1)
     own_weight: float = setting(0.9, above=0, below=1)
     rescale: str = setting("layer0", one_of=RESCALES)
-    graph: str = setting("expanded", one_of=GRAPHS)
+    graph: str = setting("plain", one_of=GRAPHS)
+    update_until: int = setting(0, at_least=0)
 
     @property
     def learned(self) -> bool:
@@ -61,8 +62,8 @@ class Legcf(Compressor):
     """Lightweight embeddings for graph collaborative filtering (Liang et al., SIGIR 2024, arXiv 2403.18479).
 
     Users and items share one codebook E of c rows; layer 0 is tanh(S E) with a sparse S, t weights per id. At first an
-    id has the row of its part in a METIS partition of the graph, with most of the weight, and others at random. The
-    propagated graph has the rows of E as further nodes,
+    id has the row of its part in a METIS partition of the graph, with most of the weight, and others at random. An
+    expanded graph has the rows of E as further nodes,
 
         [[A, S], [S^T, 0]],  normalised once more, with A the normalised adjacency of users and items.
 
@@ -71,13 +72,15 @@ class Legcf(Compressor):
     t (num_users + num_items) are weights, and 1 for the scale of the graph's; without updates weights are constants and
     cost nothing.
 
-    S is updated once, after the first epoch, as in the published comparison; the method's authors do it after each
-    epoch from the one on in which validation stalls. Deviations: the pseudo-inverse spreads an id over all rows, and
-    keeping t of its weights loses nearly all of the embedding when rows are many, so that `rescale=layer0` fits these t
-    weights to H again (`none` is published), in layer 0 only: the edges to codebook rows, which would drown out the
-    interactions, are scaled to the sum that they have as published; negative weights, with which the graph has no
-    normalisation, become zero; codes and weights are paid from the budget; parts that METIS leaves empty get an id of
-    the largest one; scores are dot products, where the authors' have biases per id. With MF, H is layer 0 and E_H is E.
+    By default the graph is plain and S stays what METIS gave, since the published graph and update cost it much on
+    Beauty (results/README.md). `graph=expanded update_until=1 rescale=none` is the published comparison's, which
+    updates S once, after the first epoch; the method's authors do it after each epoch from the one on in which
+    validation stalls. Deviations beside that: the pseudo-inverse spreads an id over all rows, and keeping t of its
+    weights loses nearly all of the embedding when rows are many, so that an update with `rescale=layer0` fits these t
+    weights to H again, in layer 0 only: the edges to codebook rows, which would drown out the interactions, are scaled
+    to the sum that they have as published; negative weights, with which the graph has no normalisation, become zero;
+    codes and weights are paid from the budget; parts that METIS leaves empty get an id of the largest one; scores are
+    dot products, where the authors' have biases per id. With MF, H is layer 0 and E_H is E.
     """
 
     label = "LEGCF"

@@ -21,9 +21,12 @@ from tests.conftest import QUICK
 DIM = 16
 
 
+PUBLISHED = {"graph": "expanded", "update_until": 1}  # but for the fit of the weights
+
+
 def tables_of(data, value=0.4, unit="parameters", dim=DIM, **settings):
     budget = Budget.parse(value, unit, data.num_users, data.num_items, dim)
-    tables = Legcf(Settings(**settings)).fit(data.train, budget, stream(0, "assign"))
+    tables = Legcf(Settings(**PUBLISHED | settings)).fit(data.train, budget, stream(0, "assign"))
     tables.reset_parameters(0.1, torch_stream(0, "init"))
     return tables, budget
 
