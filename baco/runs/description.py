@@ -65,7 +65,7 @@ DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEF
 NOTHING = {"name": "none"}  # of a group that a run has no use for
 ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there were several, its epsilon the protocol's
 PROTOCOL_ADDED_LATER = {"steps_per_epoch": None}
-METHOD_ADDED_LATER = {name: {"share_sides": False} for name in ("random", "double")}
+METHOD_ADDED_LATER = {name: {"share_sides": False} for name in ("random", "double")}  # keys of conf/method
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
 
