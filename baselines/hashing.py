@@ -156,7 +156,8 @@ def rows_within(budget: Budget, most: int, extras: Callable[[int], tuple[int, in
     Parameters
     ----------
     extras : callable
-        From a number of rows to the parameters and the bytes that are stored beside them. A row more never costs less.
+        From a number of rows to the parameters and the bytes that are stored beside them.
+        More rows never cost less in all.
 
     Raises
     ------
