@@ -85,6 +85,8 @@ def test_the_names_of_tables_in_files_do_not_change():
         "ProductTables",
         "PrunedTables",
         "QuotientRemainderTables",
+        "ResidualTables",
+        "RotatedTables",
         "SizedTables",
         "TensorTrainTables",
     }
