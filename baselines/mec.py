@@ -16,13 +16,13 @@ from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.validation import setting
 from baselines.pq import ProductSettings, ProductTables
-from baselines.support.centroids import CentroidMethod, CentroidTables
+from baselines.support.centroids import CentroidTables, FromFull, FromFullSettings
 
 RARE = 1e-6  # added to frequencies in logarithms: an unused centroid has a finite gradient
 
 
 @register_method("mec")
-class Mec(CentroidMethod):
+class Mec(FromFull):
     """Product codes of a full model, popularity-weighted and regularised, then centroids trained under the frozen codes
     (Wang et al., DASFAA 2025, arXiv 2502.15355).
 
@@ -37,7 +37,7 @@ class Mec(CentroidMethod):
     Tables = ProductTables
 
     @dataclass(frozen=True)
-    class Config(ProductSettings):
+    class Config(ProductSettings, FromFullSettings):
         """The settings of product quantization, and those of the second stage, which learns the codes.
 
         code_epochs : passes over the rows.

@@ -50,6 +50,7 @@ class CentroidCodebook(nn.Module):
 
     def __init__(self, quantizer: CodeQuantizer, num_ids: int, dim: int, rng: np.random.Generator):
         super().__init__()
+        self.quantizer = quantizer
         codes = rng.integers(2**quantizer.bits, size=(num_ids, quantizer.num_codes), dtype=code_dtype(quantizer.bits))
         self.centroids = nn.Parameter(torch.zeros(quantizer.num_centroids, dim))
         self.register_buffer("codes", torch.from_numpy(codes))  # (n, num_codes)
@@ -65,6 +66,15 @@ class CentroidCodebook(nn.Module):
     def learned(self) -> dict[str, np.ndarray]:
         """As `learn` of the quantizer gives it."""
         return {name: getattr(self, name).detach().cpu().numpy() for name in self.stored}
+
+    def packed(self) -> dict[str, np.ndarray]:
+        """The same, as it is exported."""
+        return self.quantizer.pack_codes(self.learned())
+
+    @staticmethod
+    def unpacked(quantizer: CodeQuantizer, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What was `learned`, from what was `packed`."""
+        return quantizer.unpack_codes(arrays)
 
     @torch.no_grad()
     def take_over(self, learned: dict[str, np.ndarray]) -> None:
@@ -87,7 +97,7 @@ class CentroidTables(EmbeddingTables):
     """
 
     Quantizer: ClassVar[Callable[..., CodeQuantizer]]
-    Codebook: ClassVar[Callable[..., CentroidCodebook]]
+    Codebook: ClassVar[type[CentroidCodebook]]
 
     def __init__(
         self,
@@ -131,33 +141,35 @@ class CentroidTables(EmbeddingTables):
     def export(self) -> dict[str, np.ndarray]:
         arrays = {"header": json_array({"settings": asdict(self.quantizer)})}
         for side, codebook in self.sides.items():
-            packed = self.quantizer.pack_codes(codebook.learned())
-            arrays |= {f"{side}.{name}": array for name, array in packed.items()}
+            arrays |= {f"{side}.{name}": array for name, array in codebook.packed().items()}
         return arrays
 
     @classmethod
     def from_export(cls, arrays: dict[str, np.ndarray]) -> CentroidTables:
         """The tables whose `export` these arrays are."""
         quantizer = cls.Quantizer(**from_json_array(arrays["header"])["settings"])
-        num_users, num_items = (len(arrays[f"{side}.codes"]) for side in SIDES)
-        dim = arrays["users.centroids"].shape[1]
-        tables = cls(quantizer, num_users, num_items, dim, np.random.default_rng(0))
-        for side, codebook in tables.sides.items():
-            packed = {name: arrays[f"{side}.{name}"] for name in codebook.stored}
-            codebook.take_over(quantizer.unpack_codes(packed))
+        users, items = (
+            cls.Codebook.unpacked(
+                quantizer,
+                {name.removeprefix(f"{side}."): array for name, array in arrays.items() if name.startswith(f"{side}.")},
+            )
+            for side in SIDES
+        )
+        dim = users["centroids"].shape[1]
+        tables = cls(quantizer, len(users["codes"]), len(items["codes"]), dim, np.random.default_rng(0))
+        tables.users.take_over(users)
+        tables.items.take_over(items)
         return tables
 
 
 @dataclass(frozen=True)
 class CentroidSettings(Validated):
-    """Settings of all methods that learn codes into centroids.
+    """Settings of all methods whose ids have codes into centroids.
 
     bits : of a code; None: the budget decides, up to 8 as is usual, though the paper's rule counts longer ones alike.
-    rate : the part of the protocol's learning rate at which centroids are trained under their codes.
     """
 
     bits: int | None = setting(None, at_least=1, at_most=MOST_CODE_BITS)
-    rate: float = setting(0.1, above=0)
 
     @property
     def num_codes(self) -> int | None:
@@ -166,14 +178,10 @@ class CentroidSettings(Validated):
 
 
 class CentroidMethod(Compressor):
-    """A method that learns codes into centroids from a trained full model, and trains the centroids under them."""
+    """A method that gives each id codes into centroids, of a size that the budget decides."""
 
     Tables: ClassVar[type[CentroidTables]]
-    has_start = True
     config: CentroidSettings
-
-    def warm_up(self) -> None:
-        compile_kmeans()
 
     def quantizer_within(self, train: Biadjacency, budget: Budget) -> CodeQuantizer:
         """The quantizer with the most bits per id that the budget allows, eight at most for a code unless `bits` asks
@@ -195,9 +203,7 @@ class CentroidMethod(Compressor):
                 range(1, MOST_BITS + 1) if config.bits is None else [config.bits],
             )
         ]
-        costs = [
-            budget.amount(centroid_ledger(choice, train.num_users, train.num_items, budget.dim)) for choice in choices
-        ]
+        costs = [budget.amount(self.cost(choice, train, budget.dim)) for choice in choices]
         if min(costs) > budget.limit:
             raise UserError(
                 f"method '{self.name}' needs {min(costs):,} {budget.unit} at least, over the budget of "
@@ -207,6 +213,27 @@ class CentroidMethod(Compressor):
         best = max(fitting, key=lambda choice: (choice.num_codes * choice.bits, choice.bits))
         log.info("%s: %d codes of %d bits per id", self.name, best.num_codes, best.bits)
         return best
+
+    def cost(self, quantizer: CodeQuantizer, train: Biadjacency, dim: int) -> Ledger:
+        """What tables with this quantizer cost, before they are made."""
+        return centroid_ledger(quantizer, train.num_users, train.num_items, dim)
+
+
+@dataclass(frozen=True)
+class FromFullSettings(CentroidSettings):
+    """rate : the part of the protocol's learning rate at which centroids are trained under their codes."""
+
+    rate: float = setting(0.1, above=0)
+
+
+class FromFull(CentroidMethod):
+    """A method that learns the codes from a trained full model, and trains the centroids under them."""
+
+    has_start = True
+    config: FromFullSettings
+
+    def warm_up(self) -> None:
+        compile_kmeans()
 
     def tables(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CentroidTables:
         """Tables of that size, whose codes `search` will learn."""
@@ -234,7 +261,7 @@ class CentroidMethod(Compressor):
 
 
 @dataclass(frozen=True)
-class AfterTrainingSettings(CentroidSettings):
+class AfterTrainingSettings(FromFullSettings):
     """The settings of methods that only pack what the full model has learned, unless they are told to train on.
 
     popularity : an id's weight in k-means is the number of its interactions to this power.
@@ -245,7 +272,7 @@ class AfterTrainingSettings(CentroidSettings):
     finetune: bool = False
 
 
-class AfterTraining(CentroidMethod):
+class AfterTraining(FromFull):
     """A method whose codes and centroids are those of k-means of each side of the full model.
 
     With `finetune` the centroids are then trained under the frozen codes, by a second training of the same length.

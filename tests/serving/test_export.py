@@ -81,6 +81,7 @@ def test_the_names_of_tables_in_files_do_not_change():
     assert set(TABLES) == {
         "CceTables",
         "CodebookTables",
+        "GranularTables",
         "LegcfTables",
         "ProductTables",
         "PrunedTables",
