@@ -11,17 +11,18 @@ from torch.nn.functional import cosine_similarity, softplus
 
 from baco.compressors.budget import Budget
 from baco.embedding.bits import code_dtype
-from baco.embedding.quantizers import ProductQuantizer
+from baco.embedding.quantizers import CodeQuantizer, ProductQuantizer
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.validation import setting
-from baselines.pq import ProductMethod, ProductSettings, ProductTables
+from baselines.pq import ProductSettings, ProductTables
+from baselines.support.centroids import CentroidTables, FromFull, FromFullSettings
 
 RARE = 1e-6  # added to frequencies in logarithms: an unused centroid has a finite gradient
 
 
 @register_method("mec")
-class Mec(ProductMethod):
+class Mec(FromFull):
     """Product codes of a full model, popularity-weighted and regularised, then centroids trained under the frozen codes
     (Wang et al., DASFAA 2025, arXiv 2502.15355).
 
@@ -33,9 +34,10 @@ class Mec(ProductMethod):
     """
 
     label = "MEC"
+    Tables = ProductTables
 
     @dataclass(frozen=True)
-    class Config(ProductSettings):
+    class Config(ProductSettings, FromFullSettings):
         """The settings of product quantization, and those of the second stage, which learns the codes.
 
         code_epochs : passes over the rows.
@@ -53,14 +55,15 @@ class Mec(ProductMethod):
 
     config: Config
 
-    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> ProductTables:
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CentroidTables:
         return self.tables(train, budget, rng)
 
     def learn(
-        self, quantizer: ProductQuantizer, rows: np.ndarray, degrees: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, quantizer: CodeQuantizer, rows: np.ndarray, degrees: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        assert isinstance(quantizer, ProductQuantizer)  # that of the tables
         config, popularity = self.config, np.maximum(1.0, np.floor(np.log2(np.maximum(1, degrees))))
-        start, _ = quantizer.learn(rows, rng, popularity)
+        start = quantizer.learn(rows, rng, popularity)["centroids"]
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         objective = Objective(quantizer, torch.from_numpy(start), config.balance, config.contrast)
         x, weights = torch.from_numpy(rows), torch.from_numpy(popularity).float()
@@ -72,7 +75,7 @@ class Mec(ProductMethod):
                 objective(x[ids], weights[ids], generator).backward()
                 optimizer.step()
         codes: np.ndarray = objective.codes(x).numpy().astype(code_dtype(quantizer.bits))
-        return objective.centroids.detach().numpy(), codes
+        return {"centroids": objective.centroids.detach().numpy(), "codes": codes}
 
 
 class Objective:

@@ -75,13 +75,13 @@ def test_learning_lowers_the_objective_and_balance_evens_the_codes():
     entropies, errors = [], []
     for settings in ({"code_epochs": 0}, {"balance": 0.0}, {"balance": 1.0}):
         mec = Mec(Mec.Config(code_batch=200, code_rate=0.01, **settings))
-        centroids, codes = mec.learn(quantizer, rows, degrees, np.random.default_rng(1))
+        learned = mec.learn(quantizer, rows, degrees, np.random.default_rng(1))
+        centroids, codes = learned["centroids"], learned["codes"]
         assert codes.shape == (600, 2) and centroids.shape == (8, 8)
         weights = np.maximum(1, np.floor(np.log2(degrees)))
         p = np.stack([np.bincount(codes[:, m], weights, 8) for m in range(2)]) / weights.sum()
         entropies.append(-(p * np.log(np.maximum(p, 1e-30))).sum(1).mean())
-        found = np.take_along_axis(centroids, codes[:, quantizer.block_of_column(8)].astype(int), 0)
-        errors.append((weights * ((found - rows) ** 2).sum(1)).sum())
+        errors.append((weights * ((quantizer.decode(learned) - rows) ** 2).sum(1)).sum())
     assert errors[1] <= 1.02 * errors[0]
     assert entropies[2] > entropies[1] + 0.05
 
@@ -90,10 +90,10 @@ def test_learning_lowers_the_objective_and_balance_evens_the_codes():
 def test_longer_codes_come_nearer(bits):
     rows = np.random.default_rng(0).standard_normal((1500, 8)).astype(np.float32)
     quantizer = ProductQuantizer(4, bits)
-    centroids, codes = Mec(Mec.Config(code_epochs=1)).learn(quantizer, rows, np.ones(1500), np.random.default_rng(1))
+    learned = Mec(Mec.Config(code_epochs=1)).learn(quantizer, rows, np.ones(1500), np.random.default_rng(1))
+    codes = learned["codes"]
     assert codes.dtype == (np.uint8 if bits == 8 else np.int16) and codes.max() >= 2**bits - 10
-    found = np.take_along_axis(centroids, codes[:, quantizer.block_of_column(8)].astype(int), 0)
-    assert ((found - rows) ** 2).sum() / (rows**2).sum() < {8: 0.02, 9: 0.008, 10: 0.002}[bits]
+    assert ((quantizer.decode(learned) - rows) ** 2).sum() / (rows**2).sum() < {8: 0.02, 9: 0.008, 10: 0.002}[bits]
 
 
 @pytest.mark.parametrize("key", ["code_batch", "code_rate", "code_epochs", "balance", "contrast"])

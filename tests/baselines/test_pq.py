@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from baco.backbones.backbone import LightGCN
 from baco.compressors.budget import Budget
-from baco.embedding.quantizers import ProductQuantizer
+from baco.embedding.quantizers import ProductQuantizer, RotatedProductQuantizer
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
+from baco.registry import METHODS
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
 from baselines.full import Full
-from baselines.pq import ProductQuantization, ProductTables, product_ledger
+from baselines.pq import ProductQuantization, ProductTables
+from baselines.support.centroids import centroid_ledger
 from tests.conftest import QUICK
 
 GRAPH = Biadjacency.from_pairs(np.arange(900) % 600, np.arange(900) % 450, 600, 450)
@@ -34,7 +36,7 @@ def test_no_affordable_code_has_more_bits(value, unit, dim):
     budget = budget_of(GRAPH, value, unit, dim)
 
     def cost(blocks, bits):
-        return budget.amount(product_ledger(ProductQuantizer(blocks, bits), 600, 450, dim))
+        return budget.amount(centroid_ledger(ProductQuantizer(blocks, bits), 600, 450, dim))
 
     if cost(1, 1) > budget.limit:
         with pytest.raises(UserError, match=f"needs {cost(1, 1):,} {unit} at least"):
@@ -115,9 +117,8 @@ def test_popularity_draws_centroids_to_frequent_ids():
     quantizer = ProductQuantizer(2, 4)
     errors = []
     for popularity in (0.0, 1.0):
-        centroids, codes = method(popularity=popularity).learn(quantizer, rows, degrees, np.random.default_rng(1))
-        found = np.take_along_axis(centroids, codes[:, quantizer.block_of_column(8)].astype(int), 0)
-        errors.append(((found - rows)[:50] ** 2).sum())
+        learned = method(popularity=popularity).learn(quantizer, rows, degrees, np.random.default_rng(1))
+        errors.append(((quantizer.decode(learned) - rows)[:50] ** 2).sum())
     assert errors[1] < 0.7 * errors[0]
 
 
@@ -138,3 +139,48 @@ def test_impossible_settings_are_named(settings, message):
 def test_more_blocks_than_columns_are_refused():
     with pytest.raises(UserError, match=r"^blocks=17 is more than the embedding width dim=16"):
         method(blocks=17).quantizer_within(GRAPH, budget_of(GRAPH, 0.5))
+
+
+# After a rotation ----------------------------------------------------------------------------------------------------
+
+
+def test_the_rotation_is_orthogonal_and_charged():
+    quantizer = RotatedProductQuantizer(blocks=3, bits=4)
+    rows = np.random.default_rng(0).standard_normal((300, 7)).astype(np.float32)
+    rotation = quantizer.learn(rows, np.random.default_rng(1))["rotation"]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(7), atol=1e-5)
+    plain, rotated = (centroid_ledger(of(3, 4), 300, 200, 7) for of in (ProductQuantizer, RotatedProductQuantizer))
+    assert rotated.parameters - plain.parameters == 2 * 49 and rotated.bytes - plain.bytes == 2 * 4 * 49
+
+
+def test_a_rotation_finds_the_axes_along_which_blocks_are_independent():
+    """Rows of two distinct values along each of 8 hidden axes: a bit per axis is enough, once they are found."""
+    rng = np.random.default_rng(0)
+    axes, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+    rows = ((rng.choice([-1.0, 1.0], (500, 8)) * 2.0 ** np.arange(8)) @ axes.T).astype(np.float32)
+    errors = [
+        ((of(8, 1).decode(of(8, 1).learn(rows, np.random.default_rng(1))) - rows) ** 2).sum() / (rows**2).sum()
+        for of in (ProductQuantizer, RotatedProductQuantizer)
+    ]
+    assert errors[0] > 0.1 and errors[1] < 1e-6
+
+
+def test_axes_are_dealt_out_evenly():
+    """Variances 8, 4, 2, 1 in blocks of two: the products 8 * 1 and 4 * 2 are equal, whatever the unit is."""
+    for unit in (1.0, 1e-3):
+        axes = RotatedProductQuantizer(blocks=2, bits=1).principal_axes(np.diag([2.0, 8.0, 1.0, 4.0]) * unit)
+        assert {frozenset(np.abs(axes[:, part]).argmax(0).tolist()) for part in ([0, 1], [2, 3])} == {
+            frozenset({1, 2}),
+            frozenset({0, 3}),
+        }
+
+
+def test_finetuned_rotated_tables_are_what_the_quantizer_decodes(planted):
+    opq = METHODS["opq"](ProductQuantization.Config(finetune=True, blocks=3, bits=4))
+    tables = opq.fit(planted.train, budget_of(planted, 0.5), stream(0, "assign"))
+    rows = np.random.default_rng(0).standard_normal((400, 16)).astype(np.float32)
+    learned = opq.learn(tables.quantizer, rows, planted.train.user_degrees, np.random.default_rng(1))
+    tables.users.take_over(learned)
+    np.testing.assert_allclose(tables()[0].detach().numpy(), tables.quantizer.decode(learned), atol=1e-5)
+    again = type(tables).from_export(tables.export())
+    assert all(torch.equal(one, other) for one, other in zip(tables(), again(), strict=True))
