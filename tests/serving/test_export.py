@@ -83,6 +83,7 @@ def test_the_names_of_tables_in_files_do_not_change():
         "CodebookTables",
         "LegcfTables",
         "ProductTables",
+        "ProjectedTables",
         "PrunedTables",
         "QuotientRemainderTables",
         "SizedTables",
