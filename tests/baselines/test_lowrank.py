@@ -60,8 +60,8 @@ def test_it_starts_near_singular_vectors(planted):
     tables = fitted(planted, 4 * 732)
     before = torch.cat(tables()).detach()
     tables.start_near(lambda dim: spectral_factors(planted.train, dim, stream(0, "init")), 0.5)
-    added = torch.cat(tables()).detach() - before
-    for side, factors in zip(added.split([400, 300]), spectral_factors(planted.train, 4, stream(0, "init")), strict=True):
+    added = (torch.cat(tables()).detach() - before).split([400, 300])
+    for side, factors in zip(added, spectral_factors(planted.train, 4, stream(0, "init")), strict=True):
         assert side.square().mean().sqrt().item() == pytest.approx(0.5, rel=1e-4)
         grams = side @ side.T, torch.from_numpy(factors @ factors.T)
         torch.testing.assert_close(*(gram / gram.norm() for gram in grams), rtol=1e-3, atol=1e-5)
