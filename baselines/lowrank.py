@@ -17,6 +17,8 @@ from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
 from baselines.sizes import SizedTables, affordable_size, sizes_by_rank
 
+PROJECTION_RATE = 0.1  # of the protocol's learning rate, which is one for rows of a few ids
+
 
 @register_tables("ProjectedTables")
 class ProjectedTables(EmbeddingTables):
@@ -56,6 +58,12 @@ class ProjectedTables(EmbeddingTables):
 
     def start_near(self, embeddings: Embeddings, rms: float) -> None:
         self.short.start_near(embeddings, rms * self.spread)
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
+        return [
+            *self.short.param_groups(lr, weight_decay),
+            {"params": [self.projections], "lr": PROJECTION_RATE * lr, "weight_decay": 0.0},
+        ]
 
     def ledger(self) -> Ledger:
         short, own = self.short.ledger(), self.projections.numel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -100,6 +101,9 @@ def sizes_by_rank(degrees: np.ndarray, shares: np.ndarray, total: int, largest: 
     return assign_by_rank(allocate(shares, total, largest), degrees)
 
 
+Sized = TypeVar("Sized", bound="SizedTables")
+
+
 @register_tables("SizedTables")
 class SizedTables(EmbeddingTables):
     """Each id has an embedding of a size of its own, followed by zeros up to the common width.
@@ -125,7 +129,7 @@ class SizedTables(EmbeddingTables):
         self.register_buffer("positions", torch.as_tensor(positions))
 
     @classmethod
-    def from_joint_sizes(cls, sizes: np.ndarray, num_users: int, dim: int) -> SizedTables:
+    def from_joint_sizes(cls: type[Sized], sizes: np.ndarray, num_users: int, dim: int) -> Sized:
         """Tables of the (num_users + num_items,) sizes of all ids, users first."""
         user_sizes, item_sizes = np.split(sizes, [num_users])
         return cls(user_sizes, item_sizes, dim)
