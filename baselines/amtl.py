@@ -30,8 +30,8 @@ class AdaptiveTables(CodebookTables):
     """The full model's rows, of which a mask keeps the first entries: as many as two networks say of the frequency.
 
     With features f of an id's frequency, its size is where a h(f) + (1 - a) g(f) says: h is for frequent ids, and g for
-    rare ones. Gradients go through a softmax over all sizes (`Sizer`). The square of what sizes sum to over the budget
-    is added to the loss, in budgets.
+    rare ones. Gradients go through a softmax over all sizes (`Sizer`). The square of the part by which the sum of the
+    sizes misses the budget is added to the loss.
 
     Parameters
     ----------
@@ -70,15 +70,11 @@ class AdaptiveTables(CodebookTables):
     def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
         return [
             {"params": [self.users.rows, self.items.rows], "lr": lr, "weight_decay": weight_decay},
-            {
-                "params": [number for sizer in self.sizers for number in sizer.parameters()],
-                "lr": NETWORK_RATE * lr,
-                "weight_decay": 0.0,
-            },
+            *({"params": list(one.parameters()), "lr": NETWORK_RATE * lr, "weight_decay": 0.0} for one in self.sizers),
         ]
 
     def auxiliary_loss(self) -> Tensor:
-        """Two-sided: sizes below the budget cost as much. They grow by themselves, since larger ones are better."""
+        """Two-sided, so that no part of the budget is left."""
         users, items = (sizer.total() for sizer in self.sizers)
         return ((users + items) / self.total - 1).square()
 

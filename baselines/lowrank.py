@@ -17,7 +17,7 @@ from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
 from baselines.sizes import SizedTables, affordable_size, sizes_by_rank
 
-PROJECTION_RATE = 0.1  # of the protocol's learning rate, which is one for rows of a few ids
+PROJECTION_RATE = 0.01  # of the protocol's learning rate, which is one for rows; every step moves all of a matrix
 
 
 @register_tables("ProjectedTables")
@@ -27,7 +27,7 @@ class ProjectedTables(EmbeddingTables):
     Parameters: those of the short embeddings, plus 2 * width * dim.
 
     Both matrices start with the same random orthonormal rows. The first scores are then those of the short embeddings,
-    and a start near given embeddings is one of the short embeddings near their first coordinates.
+    which start as those of `su` do, at random or near the first coordinates of given ones.
 
     Parameters
     ----------
@@ -40,7 +40,6 @@ class ProjectedTables(EmbeddingTables):
         super().__init__()
         self.short = short
         self.projections = nn.Parameter(torch.zeros(2, short.dim, dim))  # of users, and of items
-        self.spread = (dim / short.dim) ** 0.5  # deviation of the short embeddings' entries by that of layer 0's
 
     def forward(self) -> tuple[Tensor, Tensor]:
         users, items = self.short()
@@ -51,13 +50,13 @@ class ProjectedTables(EmbeddingTables):
 
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
-        self.short.reset_parameters(std * self.spread, generator)
+        self.short.reset_parameters(std, generator)
         _, width, dim = self.projections.shape
         columns, _ = torch.linalg.qr(torch.randn(dim, width, generator=generator))
         self.projections.copy_(columns.T)
 
     def start_near(self, embeddings: Embeddings, rms: float) -> None:
-        self.short.start_near(embeddings, rms * self.spread)
+        self.short.start_near(embeddings, rms)
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
         return [
