@@ -53,6 +53,14 @@ class Selection:
         return kept.view_as(weights)
 
 
+def cubic(epoch: int, ramp: int, size: int, most: int) -> int:
+    """How many of `size` entries are left after an epoch, counted from 0, of `ramp` that prune them to `most`.
+
+    The schedule of Zhu and Gupta: much goes at first, little when little is left.
+    """
+    return most + round((1 - min(1, (epoch + 1) / ramp)) ** 3 * (size - most))
+
+
 @register_tables("PrunedTables")
 class PrunedTables(EmbeddingTables):
     """Rows of which some entries are zero and are not stored. Parameters: the number of the others.
@@ -142,30 +150,34 @@ class PrunedTables(EmbeddingTables):
             rows.mul_(kept)
 
     def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> None:
-        """Prune along the cubic schedule of Zhu and Gupta: much at first, little when little is left."""
+        """Prune along the cubic schedule."""
         if not self.finished and self.ramp is not None:
             if epoch + 1 >= self.ramp:
                 self.on_training_end()
             else:
-                pruned_later = (1 - (epoch + 1) / self.ramp) ** 3 * (self.kept.numel() - self.most)
-                self._prune(self.selection.keep(self.sides, self.most + round(pruned_later)))
+                self._prune(self.selection.keep(self.sides, cubic(epoch, self.ramp, self.kept.numel(), self.most)))
 
     def on_training_end(self) -> None:
         kept, self.finished = self.stored(), True
         self._prune(kept)
 
+    def keep_largest(self, priorities: tuple[Tensor, Tensor]) -> None:
+        """Prune to the budget by the (n, dim) priorities of the two sides, none negative, not by the weights."""
+        self._prune(self._fitting(priorities))
+        self.finished = True
+
     def _prune(self, kept: Tensor) -> None:
         self.kept.copy_(kept)
         self.on_step_end()
 
-    def _fitting(self) -> Tensor:
-        """(num_users + num_items, dim) bool: the most entries that the budget can hold."""
-        count = self.most
+    def _fitting(self, priorities: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(num_users + num_items, dim) bool: the most entries that the budget can hold, largest weights first."""
+        sides, count = priorities or self.sides, self.most
         if self.budget.unit == "bytes":
             counts = range(self.least, self.most + 1)
-            fits = bisect_right(counts, self.budget.limit, key=lambda n: _bytes(self.selection.keep(self.sides, n)))
+            fits = bisect_right(counts, self.budget.limit, key=lambda n: _bytes(self.selection.keep(sides, n)))
             count = counts[fits - 1]
-        return self.selection.keep(self.sides, count)
+        return self.selection.keep(sides, count)
 
     def stored(self) -> Tensor:
         """(num_users + num_items, dim) bool: the entries that a server gets."""

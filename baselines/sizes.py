@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -92,6 +93,17 @@ def assign_by_rank(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     return dealt
 
 
+def sizes_by_rank(degrees: np.ndarray, shares: np.ndarray, total: int, largest: int) -> np.ndarray:
+    """(n,) sizes of ids by their rank in frequency: the k-th most frequent has that of the k-th largest share.
+
+    All rules that follow the frequency are this one with shares of their own.
+    """
+    return assign_by_rank(allocate(shares, total, largest), degrees)
+
+
+Sized = TypeVar("Sized", bound="SizedTables")
+
+
 @register_tables("SizedTables")
 class SizedTables(EmbeddingTables):
     """Each id has an embedding of a size of its own, followed by zeros up to the common width.
@@ -117,7 +129,7 @@ class SizedTables(EmbeddingTables):
         self.register_buffer("positions", torch.as_tensor(positions))
 
     @classmethod
-    def from_joint_sizes(cls, sizes: np.ndarray, num_users: int, dim: int) -> SizedTables:
+    def from_joint_sizes(cls: type[Sized], sizes: np.ndarray, num_users: int, dim: int) -> Sized:
         """Tables of the (num_users + num_items,) sizes of all ids, users first."""
         user_sizes, item_sizes = np.split(sizes, [num_users])
         return cls(user_sizes, item_sizes, dim)
@@ -226,5 +238,5 @@ class PowerSizes(Compressor):
 
 def by_frequency(train: Biadjacency, budget: Budget, shares: np.ndarray) -> SizedTables:
     """The tables of one allocation over users and items together, which grows with the frequency."""
-    sizes = assign_by_rank(allocate(shares, affordable_size(budget, train.num_nodes), budget.dim), train.joint_degrees)
+    sizes = sizes_by_rank(train.joint_degrees, shares, affordable_size(budget, train.num_nodes), budget.dim)
     return SizedTables.from_joint_sizes(sizes, train.num_users, budget.dim)

@@ -16,7 +16,8 @@ from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
-from baselines.bet import FAMILIES, Actions, Bet, FitnessPredictor, score
+from baselines.bet import FAMILIES, Actions, Bet, FitnessPredictor
+from baselines.support.size_search import score
 from tests.coclustering.test_solvers import graphs
 from tests.conftest import QUICK
 

@@ -40,7 +40,10 @@ def pairs(users, items, num_users, num_items) -> Biadjacency:
     return Biadjacency.from_pairs(np.array(users), np.array(items), num_users, num_items)
 
 
-SHORTER = {"bet": {"probes": 4, "candidates": 10, "retrained": 1}}  # of a search whose length proves nothing here
+SHORTER = {  # of searches whose length proves nothing here
+    "bet": {"probes": 4, "candidates": 10, "retrained": 1},
+    "scall": {"probes": 4, "retrained": 1},
+}
 DEGENERATE = {
     "one pair": pairs([0], [0], 1, 1),
     "one item": pairs(range(6), [0] * 6, 6, 1),

@@ -86,6 +86,7 @@ def test_the_names_of_tables_in_files_do_not_change():
         "ImportanceTables",
         "LegcfTables",
         "ProductTables",
+        "ProjectedTables",
         "PrunedTables",
         "QuotientRemainderTables",
         "ResidualTables",
