@@ -121,8 +121,8 @@ class SearchSettings(Validated):
 class SizeSearch(Compressor):
     """A method that searches sizes: it says which there are (`space`), and in which order to try them (`proposer`).
 
-    The full model is trained once; probed actions are fine-tuned from it for some hundred steps under their sizes. The best
-    few are trained from scratch, and the best of these on validation is it.
+    The full model is trained once; probed actions are fine-tuned from it for some hundred steps under their sizes. The
+    best few are trained from scratch, and the best of these on validation is it.
     """
 
     has_start = True
