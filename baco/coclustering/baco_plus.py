@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from baco.coclustering.cocluster import Settings, cocluster
 from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
-from baco.coclustering.weights import node_weights
+from baco.coclustering.weights import ITEM_SCHEMES, USER_SCHEMES, node_weights
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
@@ -21,10 +22,57 @@ from baco.registry import register_method
 from baco.validation import Validated, setting
 
 START = 200.0  # where the search of the resolution begins
+MEND = "raise the budget or lower code_share"
+
+
+class ProfileCompressor(CodeCompressor):
+    """A method that labels users and items alike; ids have their own label and those of the ids they interact with.
+
+    `profiles.profile_codes` says how many of each; an id's embedding is the mean of their rows.
+    Parameters: dim * (user rows + item rows) + the codes after the first of each id, repeats included.
+    """
+
+    @dataclass(frozen=True)
+    class Config(Validated):
+        """Of the codes.
+
+        code_share : the part of the budget that codes after the first may take.
+        item_ratio : the most codes of an item as a part of those of a user.
+        user_weight, item_weight : see `cocluster.Settings`; among equal labels the one of the smallest volume is taken.
+        """
+
+        code_share: float = setting(0.5, at_least=0, below=1)
+        item_ratio: float = setting(0.5, at_least=0, at_most=1)
+        user_weight: str = setting("sqrt", one_of=USER_SCHEMES)
+        item_weight: str = setting("sqrt", one_of=ITEM_SCHEMES)
+
+    config: Config
+
+    def encoder(self, train: Biadjacency, budget: Budget) -> Callable[[np.ndarray, dict], Assignment]:
+        """From labels, (num_nodes,) int32 in [0, num_nodes), users first, and details of them to codes in the budget.
+
+        Isolated nodes should have one label, as nothing tells them apart.
+        """
+        weights = node_weights(train, self.config.user_weight, self.config.item_weight)
+        a_code = 1 if budget.unit == "parameters" else code_bits(train.num_nodes) / 8
+        num_codes = train.num_nodes + int(self.config.code_share * budget.limit / a_code)
+        user_codes, item_codes = most = most_codes(train, num_codes, self.config.item_ratio)
+
+        def encode(labels: np.ndarray, details: dict) -> Assignment:
+            ends, codes = profile_codes(train, labels, weights, most)
+            middle = ends[train.num_users]
+            return Assignment(
+                many_codes(ends[: train.num_users + 1], codes[:middle], train.num_nodes),
+                many_codes(ends[train.num_users :] - middle, codes[middle:], train.num_nodes),
+                details | {"user_codes": user_codes, "item_codes": item_codes},
+                labels,
+            )
+
+        return encode
 
 
 @register_method("baco_plus")
-class BacoPlus(CodeCompressor):
+class BacoPlus(ProfileCompressor):
     """Co-clusters solved to the end, and as many of them for each id as a part of the budget allows.
 
     Co-clusters are those of BACO's objective, from the multilevel solver. An id has several codes: its own co-cluster
@@ -36,22 +84,16 @@ class BacoPlus(CodeCompressor):
     label = "BACO+"
 
     @dataclass(frozen=True)
-    class Config(Validated):
-        """Of the co-clustering and of the codes.
+    class Config(ProfileCompressor.Config):
+        """Beside those of the codes, of the co-clustering.
 
         resolution : gamma; None searches the value that fills the budget.
-        code_share : the part of the budget that codes after the first may take.
-        item_ratio : the most codes of an item as a part of those of a user.
-        solver, num_rounds, user_weight, item_weight : see `cocluster.Settings`, which checks them.
+        solver, num_rounds : see `cocluster.Settings`, which checks them.
         """
 
         resolution: float | None = setting(None, at_least=0)
-        code_share: float = setting(0.5, at_least=0, below=1)
-        item_ratio: float = setting(0.5, at_least=0, at_most=1)
         solver: str = "multilevel"
         num_rounds: int | None = None
-        user_weight: str = "sqrt"
-        item_weight: str = "sqrt"
 
     config: Config
 
@@ -73,37 +115,22 @@ class BacoPlus(CodeCompressor):
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         seed = int(rng.integers(2**31))
         weights = node_weights(train, self.config.user_weight, self.config.item_weight)
-        a_code = 1 if budget.unit == "parameters" else code_bits(train.num_nodes) / 8
-        num_codes = train.num_nodes + int(self.config.code_share * budget.limit / a_code)
-        user_codes, item_codes = most = most_codes(train, num_codes, self.config.item_ratio)
+        encode = self.encoder(train, budget)
         isolated = np.flatnonzero(train.joint_degrees == 0)
+
+        def coded(labels: np.ndarray, resolution: float) -> Assignment:
+            value = objective(train, labels, weights, resolution)
+            return encode(labels, {"resolution": resolution, "objective": value, "solver_seed": seed})
 
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, seed, self.settings).labels.copy()
-            labels[isolated] = isolated[:1]  # nothing tells them apart
+            labels[isolated] = isolated[:1]
             return coded(labels, resolution)
-
-        def coded(labels: np.ndarray, resolution: float) -> Assignment:
-            ends, codes = profile_codes(train, labels, weights, most)
-            middle = ends[train.num_users]
-            return Assignment(
-                many_codes(ends[: train.num_users + 1], codes[:middle], train.num_nodes),
-                many_codes(ends[train.num_users :] - middle, codes[middle:], train.num_nodes),
-                {
-                    "resolution": resolution,
-                    "objective": objective(train, labels, weights, resolution),
-                    "solver_seed": seed,
-                    "user_codes": user_codes,
-                    "item_codes": item_codes,
-                },
-                labels,
-            )
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        mend = "raise the budget or lower code_share"
         splitting = Splitting(train, lambda labels, details: coded(labels, details["resolution"]))
-        return fill_budget(at, budget, start=START, mend=mend, smooth=True, splitting=splitting)
+        return fill_budget(at, budget, start=START, mend=MEND, smooth=True, splitting=splitting)
 
 
 def many_codes(ends: np.ndarray, labels: np.ndarray, num_labels: int) -> Codes:
