@@ -3,7 +3,8 @@
 A quantizer packs the (n, dim) rows of one codebook into arrays and unpacks them again, row by row, with every row on
 whole bytes of its own, so that a server can read a single one. `UniformQuantizer` stores small integers and one or two
 numbers per row that scale them; `ProductQuantizer` stores, for parts of a row, which of a few learned vectors is
-nearest. Neither looks at data other than the rows. `conf/quantize` has their settings.
+nearest, `RotatedProductQuantizer` the same after a rotation, and `ResidualQuantizer` of which learned vectors a row is
+the sum. None looks at data other than the rows. `conf/quantize` has the settings of the first two.
 """
 
 from __future__ import annotations
@@ -104,10 +105,12 @@ class UniformQuantizer:
                 "quantizer or at a lower learning rate"
             )
         parts = [self._pack(rows[start : start + CHUNK].astype(np.float64)) for start in range(0, len(rows), CHUNK)]
-        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        if self.symmetric:
-            del arrays["offset"]
-        return arrays
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def pack_levels(self, levels: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of (n, dim) levels, and (n,) scales and offsets, that are there already."""
+        arrays = {"levels": pack_bits(levels, self.bits), "scale": scale.astype(np.float16)}
+        return arrays if self.symmetric else arrays | {"offset": offset.astype(np.float16)}
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
         levels = unpack_bits(arrays["levels"], self.bits, dim).astype(np.float32)
@@ -120,12 +123,7 @@ class UniformQuantizer:
         scale, offset = self._spanning(rows)
         if self.fitted:
             scale, offset = self._fitting(rows, scale, offset)
-        levels = self._levels(rows, scale, offset)
-        return {
-            "levels": pack_bits(levels, self.bits),
-            "scale": scale.astype(np.float16),
-            "offset": offset.astype(np.float16),
-        }
+        return self.pack_levels(self._levels(rows, scale, offset), scale, offset)
 
     def _spanning(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) scales and offsets, float16 numbers in float64, of the narrowest grids that reach all entries.
