@@ -35,7 +35,7 @@ from baco.results.published import published, published_result
 from baco.results.render import CUT_OFF, FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
 from baco.results.summary import OURS, Row, Section, Tests, first_of, join_sections, sections
-from baco.runs.experiments import CONF, Experiment, experiment_names, load_experiment
+from baco.runs.experiments import CONF, Experiment, earlier_form, experiment_names, load_experiment
 
 ALPHA = 0.05
 PLUS, NEAR = "baco_plus", ("full", "pq", "mec", "su", "bet", "baco")
@@ -219,6 +219,11 @@ def _seed_deviation(row: Row, other: Row, path: str) -> float:
 # BACO+ against what comes near it -------------------------------------------------------------------------------------
 
 
+def _usual(row: Row) -> str:
+    """The settings of a row without those of its method's earlier form."""
+    return row.variant.removeprefix(earlier_form(row.method)).removeprefix(", ")
+
+
 def against_plus(found: list[Section]) -> Document:
     """What BACO+ has more than the full model, BACO and the methods that come nearest, and how sure that is."""
     tables, lines = [], []
@@ -226,7 +231,7 @@ def against_plus(found: list[Section]) -> Document:
         plus = next((row for row in section.rows if row.method == PLUS and not row.variant and row.records), None)
         if plus is None:
             continue
-        near = [row for row in section.rows if row.method in NEAR and row.variant in ("", "start=spectral")]
+        near = [row for row in section.rows if row.method in NEAR and _usual(row) in ("", "start=spectral")]
         same = [row for row in near if row.budget == plus.budget and row.records]
         chosen = replace(section, rows=[replace(row, missing=[]) for row in (plus, *same)])
         rows = []

@@ -70,6 +70,7 @@ METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what t
     "double": {"share_sides": False, "scaled": False},
     "hybrid": {"scaled": False},
     "doublegraphhash": {"scaled": False},
+    "bet": {"probe_steps": 0},
 }
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
@@ -98,11 +99,6 @@ def distinguishing(config: dict) -> dict:
         epsilon = {} if loss == NOTHING else {"loss_epsilon": loss["epsilon"]}
         others = {key: value for key, value in config.items() if key != "loss"}
         config = others | {"protocol": protocol | epsilon}
-    if config.get("method"):
-        older = METHOD_ADDED_LATER.get(config["method"]["name"], {}).items()
-        config = config | {
-            "method": {key: value for key, value in config["method"].items() if (key, value) not in older}
-        }
     return {key: value for key, value in config.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
 
 

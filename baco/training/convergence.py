@@ -72,4 +72,5 @@ def convergence(history: Sequence[Sequence[float]], epochs: int, max_epochs: int
     residuals = y - y.mean() - slope * x
     error = float(np.sqrt(residuals @ residuals / freedom / spread))
     rising = bool(slope > stdtrit(freedom, CONFIDENCE) * error)
+    slope, error = (float(f"{value:.9g}") for value in (slope, error))  # further digits are those of a processor
     return Convergence(len(late), slope, error, rising, rising and not stopped, after_best)

@@ -102,14 +102,15 @@ class SearchSettings(Validated):
     ----------
     probes : int
         Actions that are tried by a short training.
-    probe_steps : int
-        Optimiser steps of such a training, at least; it ends with an epoch, and with the protocol's last at most.
+    probe_epochs, probe_steps : int
+        The least epochs and the least optimiser steps of such a training; it is no longer than a full one.
     retrained : int
         Actions trained in full.
     """
 
     probes: int = setting(20, at_least=1)
-    probe_steps: int = setting(200, at_least=1)
+    probe_epochs: int = setting(3, at_least=1)
+    probe_steps: int = setting(200, at_least=0)
     retrained: int = setting(3, at_least=1)
 
     def __post_init__(self):
@@ -161,7 +162,7 @@ class SizeSearch(Compressor):
         return runner.initialize(space.tables(best[int(np.argmax(values))].action))
 
     def _announce(self, runner: Runner) -> None:
-        config, epochs, of_probe = self.config, runner.max_epochs, self.probe_epochs(runner)
+        config, epochs, of_probe = self.config, runner.max_epochs, self.epochs_of_probe(runner)
         log.info(
             "%s: trains the full model and %d others for at most %d epochs each, and %d for %d: %d epochs at most, "
             "after which the training proper repeats the best",
@@ -173,16 +174,17 @@ class SizeSearch(Compressor):
             (1 + config.retrained) * epochs + config.probes * of_probe,
         )
 
-    def probe_epochs(self, runner: Runner) -> int:
-        """The length of a probe in epochs."""
-        return min(-(-self.config.probe_steps // runner.steps_per_epoch), runner.max_epochs)
+    def epochs_of_probe(self, runner: Runner) -> int:
+        """The length of a probe."""
+        epochs = -(-self.config.probe_steps // runner.steps_per_epoch)
+        return min(max(epochs, self.config.probe_epochs), runner.max_epochs)
 
     def _seconds_left(self, full: TrainingReport, runner: Runner) -> float:
         """An estimate from the training of the full model, the training proper included."""
         config = self.config
         training = full.training_seconds + full.validation_seconds
         validation = full.validation_seconds / len(full.history)
-        probe = self.probe_epochs(runner) * training / full.epochs + validation
+        probe = self.epochs_of_probe(runner) * training / full.epochs + validation
         return config.probes * probe + (config.retrained + 1) * training
 
     def _probe(self, space: SizeSpace, full: EmbeddingTables, runner: Runner) -> list[Probed]:
@@ -197,7 +199,7 @@ class SizeSearch(Compressor):
             tables = space.tables(action).to(runner.device)
             with torch.no_grad():
                 tables.values.copy_(start[tables.positions])
-            runner.fit(tables, max_epochs=self.probe_epochs(runner))
+            runner.fit(tables, max_epochs=self.epochs_of_probe(runner))
             probed.append(Probed(action, score(runner, tables) / reference))
             log.debug("%s: probe %d: fitness %.4f", self.name, number + 1, probed[-1].fitness)
             proposer.learn(probed)

@@ -27,7 +27,7 @@ PUBLISHED = [  # the distributions of the four families, by their parameter
     lambda beta: stats.truncnorm(0, beta),
     lambda beta: stats.lognorm(beta),
 ]
-SMALL = Bet.Config(probes=6, candidates=10, probe_steps=5, retrained=2)
+SMALL = Bet.Config(probes=6, candidates=10, probe_epochs=1, probe_steps=5, retrained=2)
 
 
 @pytest.mark.parametrize("family", range(4))
@@ -175,13 +175,13 @@ def test_searches_repeat_and_leave_the_global_generator_alone(planted):
     assert not torch.equal(first.values, other.values)
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (4, 1), (5, 2), (200, 12)])
+@pytest.mark.parametrize(("steps", "epochs"), [(0, 1), (4, 1), (5, 2), (200, 12)])
 def test_probes_are_whole_epochs_of_so_many_steps_and_no_longer_than_a_training(steps, epochs, planted):
     trainer = Trainer(
         LightGCN(planted.train, LightGCN.Config()), Evaluator(planted), QUICK, 0, torch.device("cpu"), progress=False
     )
     assert trainer.steps_per_epoch == 4
-    assert Bet(replace(SMALL, probe_steps=steps)).probe_epochs(trainer) == epochs
+    assert Bet(replace(SMALL, probe_epochs=1, probe_steps=steps)).epochs_of_probe(trainer) == epochs
 
 
 def test_the_control_probes_blindly(planted, monkeypatch):
@@ -193,7 +193,7 @@ def test_the_control_probes_blindly(planted, monkeypatch):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"probes": 0}, {"candidates": 0}, {"probe_steps": 0}, {"updates": -1}, {"retrained": 21}, {"selection": "best"}],
+    [{"probes": 0}, {"candidates": 0}, {"probe_steps": -1}, {"updates": -1}, {"retrained": 21}, {"selection": "best"}],
 )
 def test_impossible_settings_are_named(setting):
     with pytest.raises(UserError, match=f"^{next(iter(setting))}={next(iter(setting.values()))}"):

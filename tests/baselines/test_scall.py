@@ -48,6 +48,6 @@ def test_a_search_ends_with_tables_that_spend_the_budget(planted):
         LightGCN(planted.train, LightGCN.Config()), Evaluator(planted), QUICK, 0, torch.device("cpu"), progress=False
     )
     budget = Budget.parse(0.25, "bytes", planted.num_users, planted.num_items, 16)
-    method = Scall(Scall.Config(probes=2, probe_steps=1, retrained=1))
+    method = Scall(Scall.Config(probes=2, probe_epochs=1, probe_steps=0, retrained=1))
     tables = method.search(method.fit(planted.train, budget, stream(0, "assign")), trainer)
     assert budget.limit - 4 < tables.ledger().bytes <= budget.limit

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from baco.results.wanted import Wanted
 from baco.runs import description
 from baco.runs.description import ADDED_LATER, METHOD_ADDED_LATER, Description, complete, with_defaults
-from baco.runs.experiments import CONF, overrides
+from baco.runs.experiments import CONF, EARLIER_FORMS, overrides
 from baco.runs.record import load_record, record_id, record_name
 from baco.runs.settings import parse
 from baco.runs.tuned import FOLDER, TUNED_FOR, tuned_file
@@ -52,17 +52,23 @@ def test_every_committed_record_is_named_by_its_completed_configuration():
         assert record_name(names["dataset"], names["backbone"], names["method"], record["id"]) == path.stem
 
 
-@pytest.mark.parametrize("name", sorted(METHOD_ADDED_LATER))
-def test_what_a_method_did_before_it_had_a_setting_keeps_its_id(name):
-    path = sorted(RECORDS.glob(f"beauty-lightgcn-{name}-*.json"))[0]
-    config = json.loads(path.read_text())["config"]
-    before = METHOD_ADDED_LATER[name]
+@pytest.mark.parametrize("method", sorted(METHOD_ADDED_LATER))
+def test_what_a_method_did_before_it_had_a_setting_keeps_its_id(method):
+    config = json.loads(sorted(RECORDS.glob(f"beauty-lightgcn-{method}-*.json"))[0].read_text())["config"]
+    before, now = METHOD_ADDED_LATER[method], Description.of({"dataset": "beauty", "method": method}).config["method"]
+    assert before.keys() <= now.keys()
     assert complete(config)["method"].items() >= before.items()
     assert record_id(config | {"method": config["method"] | before}) == record_id(config)
-    for key, value in before.items():
-        other = config["method"] | before | {key: not value}
-        assert record_id(config | {"method": other}) != record_id(config)
-    assert before.keys() <= Description.of({"dataset": "beauty", "method": name}).config["method"].keys()
+    for key in before:
+        assert record_id(config | {"method": config["method"] | before | {key: "other"}}) != record_id(config)
+
+
+@pytest.mark.parametrize("method", sorted(EARLIER_FORMS))
+def test_the_earlier_form_of_a_method_is_not_its_default_and_has_records(method):
+    settings = {"dataset": "beauty", "method": method, "protocol": "fast", "seed": 0}
+    earlier, default = Wanted.of(settings | EARLIER_FORMS[method]), Wanted.of(settings)
+    records = [load_record(path) for path in RECORDS.glob(f"beauty-lightgcn-{method}-*.json")]
+    assert sum(map(earlier.matches, records)) == 1 and not any(map(default.matches, records))
 
 
 def test_a_new_run_level_key_is_known_everywhere_by_its_declaration(tmp_path, monkeypatch):

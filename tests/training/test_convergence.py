@@ -71,11 +71,11 @@ curves = st.lists(st.integers(0, 1000), min_size=16, max_size=16).map(lambda cou
 @given(curves, st.floats(-1, 1))
 def test_a_constant_changes_nothing(values, constant):
     found, moved = judged(values), judged(values + constant)
-    assert (moved.slope, moved.standard_error) == pytest.approx((found.slope, found.standard_error), abs=1e-12)
+    assert (moved.slope, moved.standard_error) == pytest.approx((found.slope, found.standard_error), abs=1e-9)
 
 
 @given(curves, st.floats(0.01, 100))
 def test_slope_and_error_have_one_scale(values, factor):
     found, scaled = judged(values), judged(factor * values)
-    assert scaled.slope == pytest.approx(factor * found.slope, abs=1e-12)
-    assert scaled.standard_error == pytest.approx(factor * found.standard_error, abs=1e-12)
+    assert scaled.slope == pytest.approx(factor * found.slope, rel=1e-8, abs=1e-12)
+    assert scaled.standard_error == pytest.approx(factor * found.standard_error, rel=1e-8, abs=1e-12)
