@@ -102,16 +102,22 @@ def distinguishing(config: dict) -> dict:
     return {key: value for key, value in config.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
 
 
-def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tuple[dict, dict]:
+def scales_count(backbone: dict, loss: dict) -> bool:
+    """Whether scaled items have other scores: cosines undo it, unless layer 0 is propagated."""
+    return backbone.get("num_layers", 0) > 0 or loss.get("score") != "cosine"
+
+
+def with_defaults(run: dict, dataset: dict, backbone: dict, loss: dict, method: dict) -> tuple[dict, dict]:
     """Replace nulls of run-level settings by what dataset and method say.
 
-    Of a method, the keys in `OF_RUN` describe the run; `mf_popularity` is for backbones that do not propagate.
+    Of a method, the keys in `OF_RUN` describe the run; `mf_popularity` is for backbones that do not propagate, where
+    scores are dot products.
 
     Parameters
     ----------
     run : dict
         The run-level settings.
-    dataset, backbone, method : dict
+    dataset, backbone, loss, method : dict
         The settings of these groups.
 
     Returns
@@ -124,10 +130,10 @@ def with_defaults(run: dict, dataset: dict, backbone: dict, method: dict) -> tup
     UserError
         When there is no budget.
     """
-    propagates = backbone.get("num_layers", 0) > 0
+    with_mf = backbone.get("num_layers", 0) == 0 and scales_count(backbone, loss)
     own = {
         "budget": dataset.get("budget"),
-        "popularity": 0.0 if propagates else method.get("mf_popularity", 0.0),
+        "popularity": method.get("mf_popularity", 0.0) if with_mf else 0.0,
         "start": method.get("start", "normal"),
     }
     if run["budget"] is None and own["budget"] is None:
@@ -194,7 +200,8 @@ class Description:
             given = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith(f"{group}.")}
             sections[group], plain[group] = file | tuned.get(group, {}) | given, file | given
         dataset, method = sections.pop("dataset") or {}, sections["method"]
-        run, proper = with_defaults(run | settings, dataset, sections["backbone"] or {}, method or {})
+        backbone, loss = sections["backbone"] or {}, sections["loss"] or {}
+        run, proper = with_defaults(run | settings, dataset, backbone, loss, method or {})
         if method is not None:
             sections["method"] = proper
         quantize = sections["quantize"] or {}

@@ -19,7 +19,7 @@ from baco.embedding.start import STARTS
 from baco.errors import SettingError, UserError, keys_under, unknown
 from baco.losses.loss import Loss
 from baco.registry import backbone_class, loss_class, method_class
-from baco.runs.description import DECIDING, RunSettings, with_defaults, without_training
+from baco.runs.description import DECIDING, RunSettings, scales_count, with_defaults, without_training
 from baco.runs.experiments import GROUPS
 from baco.training.protocol import Protocol
 from baco.validation import Limits, build_settings
@@ -89,11 +89,17 @@ def parse(cfg: DictConfig) -> RunConfig:
     trained = sections["method"].get("trained", True)
     if trained != issubclass(method_type, Compressor):
         raise SettingError("method.trained", trained, f"is not true of method={method_type.name}; leave it as it was")
-    plain, sections["method"] = with_defaults(plain, sections["dataset"], sections["backbone"], sections["method"])
+    groups = (sections[group] for group in ("dataset", "backbone", "loss", "method"))
+    plain, sections["method"] = with_defaults(plain, *groups)
     run = build_settings(RunSettings, plain)
     Limits(one_of=STARTS).check("start", run.start)
     if run.popularity and not issubclass(method_type, CodeCompressor):
         raise UserError(f"popularity={run.popularity} is for methods that assign codes; '{method_type.name}' does not")
+    if run.popularity and not scales_count(sections["backbone"], sections["loss"]):
+        raise UserError(
+            f"popularity={run.popularity} changes no cosine of backbone={backbone.name}; take loss.score=dot or "
+            "popularity=0"
+        )
     if run.start != "normal" and not method_type.has_start:
         raise UserError(f"start={run.start} does not work with method={method_type.name}; take start=normal")
     quantizer = _taken(sections, "quantize", "name")

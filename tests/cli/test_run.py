@@ -514,7 +514,7 @@ def checkpoint_time(workplace: Workplace) -> float:
 
 
 def test_baco_plus_scales_items_where_nothing_propagates_and_any_codes_can_be_scaled(workplace):
-    workplace.succeeds("-m", *TINY, "method=baco_plus", "backbone=mf,lightgcn", "popularity=null,0")
+    workplace.succeeds("-m", *TINY, "loss=bpr", "method=baco_plus", "backbone=mf,lightgcn", "popularity=null,0")
     export = workplace.path / "random.npz"
     workplace.succeeds(*TINY, "method=random", "popularity=0.5", f"export={export}")
     found = {
@@ -553,7 +553,14 @@ def test_baco_plus_starts_near_singular_vectors_and_others_can(workplace):
     [
         (["method=pq", "popularity=0.25"], "popularity=0.25 is for methods that assign codes; 'pq' does not"),
         (["method=baco", "popularity=2"], "popularity=2.0 must lie between 0 and 1"),
-        (["method=baco_plus", "backbone=mf", "method.mf_popularity=much"], "popularity=much must be a number"),
+        (
+            ["method=baco_plus", "backbone=mf", "loss=bpr", "method.mf_popularity=much"],
+            "popularity=much must be a number",
+        ),
+        (
+            ["method=baco", "backbone=mf", "loss=ssm", "popularity=0.25"],
+            "popularity=0.25 changes no cosine of backbone=mf; take loss.score=dot or popularity=0",
+        ),
         (["method=cce", "start=spectral"], "start=spectral does not work with method=cce; take start=normal"),
         (["method=baco", "start=spectre"], "start=spectre must be normal or spectral; did you mean 'spectral'?"),
     ],

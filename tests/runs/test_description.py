@@ -22,22 +22,30 @@ RECORDS = Path(__file__).parents[2] / "results" / "records"
 
 
 @pytest.mark.parametrize(
-    ("backbone", "popularity"), [({}, 0.25), ({"num_layers": 0}, 0.25), ({"num_layers": 2}, 0.0)], ids=str
+    ("backbone", "score", "popularity"),
+    [
+        ({}, "dot", 0.25),
+        ({"num_layers": 0}, "dot", 0.25),
+        ({"num_layers": 2}, "dot", 0.0),
+        ({}, "cosine", 0.0),
+        ({"num_layers": 2}, "cosine", 0.0),
+    ],
+    ids=str,
 )
-def test_datasets_and_methods_say_what_counts_where_nothing_is_given(backbone, popularity):
+def test_datasets_and_methods_say_what_counts_where_nothing_is_given(backbone, score, popularity):
     method = {"name": "any", "mf_popularity": 0.25, "start": "spectral"}
-    run, proper = with_defaults(NULLS | {"dim": 64}, {"budget": 0.3}, backbone, method)
+    run, proper = with_defaults(NULLS | {"dim": 64}, {"budget": 0.3}, backbone, {"score": score}, method)
     assert run == {"budget": 0.3, "popularity": popularity, "start": "spectral", "dim": 64}
     assert proper == {"name": "any"}, "what describes the run is no setting of the method"
 
 
 def test_what_is_given_counts():
     given = {"budget": 10, "popularity": 0.0, "start": "normal"}
-    assert with_defaults(given, {"budget": 0.3}, {}, {"mf_popularity": 0.25, "start": "spectral"}) == (given, {})
+    assert with_defaults(given, {"budget": 0.3}, {}, {}, {"mf_popularity": 0.25, "start": "spectral"}) == (given, {})
 
 
 def test_a_method_that_says_nothing_has_no_scale_and_a_random_start():
-    run, _ = with_defaults(NULLS, {"budget": 0.3}, {}, {})
+    run, _ = with_defaults(NULLS, {"budget": 0.3}, {}, {}, {})
     assert run == {"budget": 0.3, "popularity": 0.0, "start": "normal"}
 
 
