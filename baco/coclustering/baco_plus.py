@@ -7,21 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baco.coclustering.cocluster import Settings, cocluster
+from baco.coclustering.cocluster import Settings, cocluster, ranks_of
 from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
+from baco.coclustering.solvers.multilevel import multilevel_of_size
 from baco.coclustering.weights import ITEM_SCHEMES, USER_SCHEMES, node_weights
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.bits import code_bits
 from baco.embedding.codes import Assignment, Codes
+from baco.embedding.cost import code_ledger
 from baco.embedding.rules import ManyCodes
+from baco.errors import SettingError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
 from baco.validation import Validated, setting
 
 START = 200.0  # where the search of the resolution begins
+SEARCHES = ("solves", "size")
 MEND = "raise the budget or lower code_share"
 
 
@@ -89,11 +93,19 @@ class BacoPlus(ProfileCompressor):
 
         resolution : gamma; None searches the value that fills the budget.
         solver, num_rounds : see `cocluster.Settings`, which checks them.
+        search : 'solves' tries resolutions with a co-clustering each; 'size' works out how many co-clusters the budget
+            holds and makes so many, in about the time of two co-clusterings (`multilevel.multilevel_of_size`).
         """
 
         resolution: float | None = setting(None, at_least=0)
         solver: str = "multilevel"
         num_rounds: int | None = None
+        search: str = setting("solves", one_of=SEARCHES)
+
+        def __post_init__(self):
+            super().__post_init__()
+            if self.search == "size" and self.solver != "multilevel":
+                raise SettingError("search", self.search, "needs solver=multilevel")
 
     config: Config
 
@@ -127,10 +139,32 @@ class BacoPlus(ProfileCompressor):
             labels[isolated] = isolated[:1]
             return coded(labels, resolution)
 
+        def of_size(size: float) -> Assignment:
+            alone = max(0, len(isolated) - 1)  # labels that will be one
+            size = min(max(1, round(size)) + alone, train.num_nodes)
+            labels, resolution = multilevel_of_size(train, weights, size, self.settings.rounds, ranks_of(train, seed))
+            labels[isolated] = isolated[:1]
+            return coded(labels, resolution)
+
         if self.config.resolution is not None:
             return at(self.config.resolution)
         splitting = Splitting(train, lambda labels, details: coded(labels, details["resolution"]))
+        if self.config.search == "size":
+            return fill_budget(of_size, budget, start=size_for(encode, train, budget), mend=MEND, splitting=splitting)
         return fill_budget(at, budget, start=START, mend=MEND, smooth=True, splitting=splitting)
+
+
+def size_for(encode: Callable[[np.ndarray, dict], Assignment], train: Biadjacency, budget: Budget) -> int:
+    """How many labels, of users and items each, make codes that cost the budget; 1 at least.
+
+    The number of codes after the first is the same for all labels, so one try shows what there is beside rows.
+    """
+    row = budget.row_format()
+    two_rows = 2 * (row.row_parameters if budget.unit == "parameters" else row.row_bytes)
+    size = max(1, min(budget.limit // (2 * two_rows), train.num_users, train.num_items))
+    labels = np.concatenate([np.arange(side, dtype=np.int32) % size for side in (train.num_users, train.num_items)])
+    cost = budget.amount(code_ledger(encode(labels, {}), budget.dim, row))
+    return max(1, size + int((budget.limit - cost) // two_rows))
 
 
 def many_codes(ends: np.ndarray, labels: np.ndarray, num_labels: int) -> Codes:

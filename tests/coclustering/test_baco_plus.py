@@ -156,3 +156,18 @@ def test_codes_of_ids_with_many_interactions_take_no_more_room_than_they_are():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         BacoPlus(BacoPlus.Config(**settings))
+
+
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+@pytest.mark.parametrize("value", [0.2, 0.4])
+def test_the_search_by_size_fills_the_budget_in_one_try(planted, value, unit):
+    budget = Budget.parse(value, unit, planted.num_users, planted.num_items, 64)
+    assignment = BacoPlus(BacoPlus.Config(search="size")).assign(planted.train, budget, stream(0, "assign"))
+    assert 0.98 <= budget.share(code_ledger(assignment, 64)) <= 1
+    again = BacoPlus(BacoPlus.Config(search="size")).assign(planted.train, budget, stream(0, "assign"))
+    np.testing.assert_array_equal(assignment.labels, again.labels)
+
+
+def test_the_search_by_size_is_of_one_solver():
+    with pytest.raises(UserError, match="search=size needs solver=multilevel"):
+        BacoPlus.Config(search="size", solver="alternating")

@@ -14,7 +14,7 @@ from baco.coclustering.objective import internal_edges, objective, relabel, volu
 from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.solvers.asynchronous import asynchronous
-from baco.coclustering.solvers.multilevel import Links, merged, multilevel
+from baco.coclustering.solvers.multilevel import Links, count, merged, multilevel, multilevel_of_size, split_up, trimmed
 from baco.coclustering.weights import node_weights
 from baco.errors import UserError
 from baco.graph import Biadjacency
@@ -314,3 +314,41 @@ def test_bad_settings_are_refused(two_bicliques):
     ]:
         with pytest.raises(UserError, match=message):
             node_weights(two_bicliques, *schemes)
+
+
+@given(graphs(), st.integers(1, 20), seeds)
+def test_a_number_of_co_clusters_is_met_from_below_where_links_allow(graph, size, seed):
+    weights, ranks = node_weights(graph, "sqrt", "sqrt"), ranks_of(graph, seed)
+    labels, resolution = multilevel_of_size(graph, weights, size, 3, ranks)
+    assert resolution > 0 and labels.dtype == np.int32
+    inside = labels[graph.users] == labels[graph.num_users :][graph.items]
+    assert count(labels) <= size or inside.all(), "what could still have joined was linked"
+
+
+@given(graphs(), st.integers(1, 20), seeds)
+def test_trimming_joins_and_splitting_parts_no_more_than_asked_for(graph, size, seed):
+    rng = np.random.default_rng(seed)
+    coarse, finer = (rng.integers(0, graph.num_nodes, graph.num_nodes).astype(np.int32) for _ in range(2))
+    before = count(coarse)
+    joined = trimmed(graph, node_weights(graph), 1.0, size, coarse)
+    assert count(joined) >= min(size, before)
+    assert np.unique(np.stack([coarse, joined]), axis=1).shape[1] == before, "co-clusters join as a whole"
+    parted = split_up(graph, size, coarse, finer)
+    assert before <= count(parted) <= max(size, before)
+    pairs = np.unique(np.stack([coarse, parted]), axis=1)
+    assert pairs.shape[1] == count(parted), "each part is of one co-cluster"
+
+
+@pytest.mark.parametrize("size", [20, 60])
+def test_a_number_of_co_clusters_is_met_with_any_number_of_threads(sparse_graph, size):
+    weights, ranks = node_weights(sparse_graph, "sqrt", "sqrt"), ranks_of(sparse_graph, 0)
+    alone = np.count_nonzero(sparse_graph.joint_degrees == 0)
+    found, before = [], numba.get_num_threads()
+    try:
+        for threads in (1, before):
+            numba.set_num_threads(threads)
+            found.append(multilevel_of_size(sparse_graph, weights, size + alone, 3, ranks)[0])
+    finally:
+        numba.set_num_threads(before)
+    np.testing.assert_array_equal(*found)
+    assert 0.95 * size <= count(found[0]) - alone <= size

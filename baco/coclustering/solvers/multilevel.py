@@ -14,6 +14,7 @@ between them improves, or after the given number of cycles.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,17 @@ from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
 
 MOST_ROUNDS = 50  # of the moves of one step; they end long before on the graphs tried
+
+# of the search for a number of co-clusters
+START = 1 / 8  # resolution per co-cluster: between what Beauty and Gowalla need
+STEP = 4.0  # the most that a resolution changes by from one try to the next
+MOST_LOG = math.log(STEP)
+NEAR = 1.15  # so near the resolution of the first step need not change
+AIM = 1.03  # of the number, before the cycles after the first: they lose some co-clusters
+ENOUGH = 0.015  # so near the aim (in logarithms) is near enough
+MOST_PLACES = 8
+MOST_TRIES = 8
+CHOICE = 16  # pairs looked at for one to join
 
 
 def multilevel(
@@ -43,7 +55,18 @@ def multilevel(
     -------
     (num_nodes,) int32 : labels, users first. A label is the number of the node that it was born at.
     """
-    labels = np.arange(graph.num_nodes, dtype=np.int32)
+    return _cycles(graph, weights, resolution, num_cycles, ranks, np.arange(graph.num_nodes, dtype=np.int32))
+
+
+def _cycles(
+    graph: Biadjacency,
+    weights: NodeWeights,
+    resolution: float,
+    num_cycles: int,
+    ranks: np.ndarray,
+    labels: np.ndarray,
+) -> np.ndarray:
+    """`multilevel` from given labels, which change in place."""
     for _ in range(num_cycles):
         before = labels.copy()
         alternating(graph, weights, resolution, MOST_ROUNDS, ranks, labels)
@@ -51,6 +74,119 @@ def multilevel(
         if np.array_equal(labels, before):
             break
     return labels
+
+
+def multilevel_of_size(
+    graph: Biadjacency, weights: NodeWeights, size: int, num_cycles: int, ranks: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Co-clusters of a number, in about the time of two calls of `multilevel`; and the resolution that it took.
+
+    The resolution is looked for on the co-clusters that the first step leaves, several times as many as will be: they
+    are joined at several resolutions. Where that leads far from the resolution of the step itself, the step is done
+    again at the one found. The cycles then go on from there as in `multilevel`. Their number of co-clusters is off by a
+    few per cent. So the pairs that cost the objective the least join, or parts that the first step had kept apart are
+    split off, and single nodes move once more.
+
+    Parameters
+    ----------
+    size : int
+        The number of co-clusters; each node without interactions is one. Fewer where there are no parts to split off,
+        or where the last moves leave some empty; more where too few of them have interactions with each other.
+    num_cycles, ranks
+        Those of `multilevel`.
+
+    Returns
+    -------
+    labels : (num_nodes,) int32, users first
+    resolution : float
+    """
+    resolution, aim = size * START, AIM * size
+    for _ in range(MOST_PLACES):
+        before = resolution
+        fine = alternating(graph, weights, resolution, MOST_ROUNDS, ranks)
+        coarse = Coarse.of(graph, weights, fine)
+        labels, resolution = _joined_to(coarse, weights, aim, resolution, ranks)
+        if 1 / NEAR < resolution / before < NEAR:
+            break
+    labels = _cycles(graph, weights, resolution, num_cycles - 1, ranks, labels)
+    labels = split_up(graph, size, trimmed(graph, weights, resolution, size, labels), fine)
+    return alternating(graph, weights, resolution, MOST_ROUNDS, ranks, labels), resolution
+
+
+def _joined_to(
+    coarse: Coarse, weights: NodeWeights, size: float, resolution: float, ranks: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Labels of about `size` co-clusters after they have joined, and the resolution at which; the search begins at one.
+
+    With too few co-clusters to begin with, they are left as they are, and the resolution is four times as high.
+    """
+    if len(coarse.born) < min(size, len(coarse.clusters)):
+        return coarse.born[coarse.clusters].astype(np.int32), resolution * STEP
+    tries: dict[float, tuple[float, np.ndarray]] = {}  # by resolution: log(found / size), labels
+    while len(tries) < MOST_TRIES:
+        labels = coarse.joined(resolution / weights.normaliser, ranks)
+        off = math.log(count(labels) / size)
+        tries[resolution] = off, labels
+        if abs(off) < ENOUGH:
+            break
+        low = max((knob for knob, (off, _) in tries.items() if off < 0), default=None)
+        high = min((knob for knob, (off, _) in tries.items() if off > 0 and knob > (low or 0)), default=None)
+        if low is None or high is None:
+            resolution *= math.exp(-max(-MOST_LOG, min(MOST_LOG, off)))
+        else:
+            part = tries[low][0] / (tries[low][0] - tries[high][0])
+            resolution = low * (high / low) ** min(max(part, 0.1), 0.9)
+    best = min(tries, key=lambda knob: abs(tries[knob][0]))
+    return tries[best][1], best
+
+
+def count(labels: np.ndarray) -> int:
+    """How many distinct labels there are."""
+    return int(np.count_nonzero(np.bincount(labels)))
+
+
+def trimmed(graph: Biadjacency, weights: NodeWeights, resolution: float, size: int, labels: np.ndarray) -> np.ndarray:
+    """Labels of `size` co-clusters at most: pairs that lose the objective the least have joined.
+
+    A co-cluster is in one pair a turn. Only those with interactions between them join.
+    """
+    surplus = count(labels) - size
+    while surplus > 0:
+        coarse = Coarse.of(graph, weights, labels)
+        left, right, counts = coarse.links.pairs()
+        if len(left) == 0:
+            break
+        users, items = coarse.user_weight.astype(np.float64), coarse.item_weight.astype(np.float64)
+        balance = users[left] * items[right] + items[left] * users[right]
+        loss = resolution / weights.normaliser * balance - counts
+        last = min(CHOICE * surplus, len(loss)) - 1
+        cheap = np.flatnonzero(loss <= np.partition(loss, last)[last])
+        order = cheap[np.argsort(loss[cheap], kind="stable")]
+        joined = np.arange(len(coarse.born))
+        surplus -= _pair_up(left[order], right[order], surplus, joined)
+        labels = coarse.born[joined[coarse.clusters]].astype(np.int32)
+    return labels
+
+
+def split_up(graph: Biadjacency, size: int, labels: np.ndarray, finer: np.ndarray) -> np.ndarray:
+    """Labels of `size` co-clusters at least, as far as finer labels split them; a part is what two nodes share in both.
+
+    The part with the most interactions stays; of the others those with the most are split off first, those without
+    never.
+    """
+    lack = size - count(labels)
+    if lack <= 0:
+        return labels
+    pairs, part_of = np.unique(labels.astype(np.int64) * graph.num_nodes + finer, return_inverse=True)
+    interactions = np.bincount(part_of, graph.joint_degrees)
+    order = np.argsort(-interactions, kind="stable")
+    _, stay = np.unique(pairs[order] // graph.num_nodes, return_index=True)
+    off = np.delete(order, stay)
+    off = off[interactions[off] > 0][:lack]
+    unused = np.flatnonzero(np.bincount(labels, minlength=graph.num_nodes) == 0)
+    label_of = (pairs // graph.num_nodes).astype(np.int32)
+    label_of[off] = unused[: len(off)]
+    return label_of[part_of]
 
 
 class Links(NamedTuple):
@@ -67,6 +203,16 @@ class Links(NamedTuple):
         indptr, neighbors = graph.joint
         return cls(indptr[:-1], indptr[1:], neighbors, np.ones(len(neighbors), np.int32))
 
+    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Both groups of each link, the lower first, and its count."""
+        sizes = self.ends - self.starts
+        ends = np.cumsum(sizes)
+        left = np.repeat(np.arange(len(sizes)), sizes)
+        places = np.arange(len(left)) + np.repeat(self.starts - ends + sizes, sizes)
+        right = self.neighbors[places]
+        once = left < right
+        return left[once], right[once], self.counts[places[once]]
+
     def between(self, groups: np.ndarray, num_groups: int) -> Links:
         """Links between groups of groups; x belongs to `groups[x]`, an int32 of [0, num_groups)."""
         members = np.argsort(groups, kind="stable")
@@ -79,29 +225,55 @@ class Links(NamedTuple):
         return Links(starts, starts + found, neighbors, counts)
 
 
+class Coarse(NamedTuple):
+    """The graph whose nodes are co-clusters, numbered in ascending order of their labels."""
+
+    born: np.ndarray  # (num_clusters,) labels
+    clusters: np.ndarray  # (num_nodes,) the co-cluster of each node
+    user_weight: np.ndarray  # (num_clusters,) int64: of the members, summed
+    item_weight: np.ndarray
+    links: Links
+
+    @classmethod
+    def of(cls, graph: Biadjacency, weights: NodeWeights, labels: np.ndarray) -> Coarse:
+        """Of labels of [0, num_nodes), users first."""
+        born, clusters = relabel(labels, graph.num_nodes)
+        user_weight = volumes(clusters[: graph.num_users], weights.users, len(born))
+        item_weight = volumes(clusters[graph.num_users :], weights.items, len(born))
+        return cls(born, clusters, user_weight, item_weight, Links.of_nodes(graph).between(clusters, len(born)))
+
+    def joined(self, penalty: float, ranks: np.ndarray) -> np.ndarray:
+        """(num_nodes,) int32 labels after co-clusters have joined others, level by level.
+
+        Parameters
+        ----------
+        penalty : float
+            The resolution as a part of the weights' normaliser.
+        ranks : (num_nodes,) integers
+            The order in which co-clusters are visited.
+        """
+        born, clusters, user_weight, item_weight, links = self
+        while True:
+            size = len(born)
+            joined = np.arange(size, dtype=np.int32)
+            user_volume, item_volume = user_weight.copy(), item_weight.copy()
+            order = np.argsort(ranks[born])
+            for _ in range(MOST_ROUNDS):
+                if not _join(order, *links, user_weight, item_weight, penalty, joined, user_volume, item_volume):
+                    break
+            kept, joined = relabel(joined, size)
+            if len(kept) == size:
+                return born[clusters].astype(np.int32)
+            born, clusters = born[kept], joined[clusters]
+            user_weight, item_weight = user_volume[kept], item_volume[kept]
+            links = links.between(joined, len(kept))
+
+
 def merged(
     graph: Biadjacency, weights: NodeWeights, resolution: float, ranks: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
     """Labels after co-clusters have joined others, level by level; the parameters are those of `multilevel`."""
-    penalty = resolution / weights.normaliser
-    born, clusters = relabel(labels, graph.num_nodes)  # of node x: born[clusters[x]] is the label
-    size = len(born)
-    user_weight = volumes(clusters[: graph.num_users], weights.users, size)
-    item_weight = volumes(clusters[graph.num_users :], weights.items, size)
-    links = Links.of_nodes(graph).between(clusters, size)
-    while True:
-        joined = np.arange(size, dtype=np.int32)
-        user_volume, item_volume = user_weight.copy(), item_weight.copy()
-        order = np.argsort(ranks[born])
-        for _ in range(MOST_ROUNDS):
-            if not _join(order, *links, user_weight, item_weight, penalty, joined, user_volume, item_volume):
-                break
-        kept, joined = relabel(joined, size)
-        if len(kept) == size:
-            return born[clusters].astype(np.int32)
-        size, born, clusters = len(kept), born[kept], joined[clusters]
-        user_weight, item_weight = user_volume[kept], item_volume[kept]
-        links = links.between(joined, size)
+    return Coarse.of(graph, weights, labels).joined(resolution / weights.normaliser, ranks)
 
 
 @njit(cache=True)
@@ -169,3 +341,19 @@ def _join(order, starts, ends, neighbors, counts, user_weight, item_weight, pena
             joined[x] = best
             moved += 1
     return moved
+
+
+@njit(cache=True)
+def _pair_up(left, right, most, joined):
+    """Let pairs join in their order, `most` at most, each of whose two is in no pair before; how many did."""
+    taken = np.zeros(len(joined), np.bool_)
+    found = 0
+    for i in range(len(left)):
+        if found == most:
+            break
+        one, other = left[i], right[i]
+        if not (taken[one] or taken[other]):
+            taken[one] = taken[other] = True
+            joined[other] = one
+            found += 1
+    return found
