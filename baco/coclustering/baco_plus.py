@@ -94,7 +94,7 @@ class BacoPlus(ProfileCompressor):
         resolution : gamma; None searches the value that fills the budget.
         solver, num_rounds : see `cocluster.Settings`, which checks them.
         search : 'solves' tries resolutions with a co-clustering each; 'size' works out how many co-clusters the budget
-            holds and makes so many, in about the time of two co-clusterings (`multilevel.multilevel_of_size`).
+            holds and makes so many, in the time of two to five co-clusterings (`multilevel.multilevel_of_size`).
         """
 
         resolution: float | None = setting(None, at_least=0)

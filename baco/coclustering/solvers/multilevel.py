@@ -79,7 +79,7 @@ def _cycles(
 def multilevel_of_size(
     graph: Biadjacency, weights: NodeWeights, size: int, num_cycles: int, ranks: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Co-clusters of a number, in about the time of two calls of `multilevel`; and the resolution that it took.
+    """Co-clusters of a number, in the time of two to five calls of `multilevel`; and the resolution that it took.
 
     The resolution is looked for on the co-clusters that the first step leaves, several times as many as will be: they
     are joined at several resolutions. Where that leads far from the resolution of the step itself, the step is done
