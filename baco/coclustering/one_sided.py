@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from itertools import product, starmap
 
 import numpy as np
 from numba import njit, prange
@@ -19,7 +20,7 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import ProductQuantizer
+from baco.embedding.quantizers import USUAL_BITS, ProductQuantizer, finest_within
 from baco.embedding.rules import Identity, ManyCodes
 from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency, Neighbors
@@ -43,9 +44,9 @@ class OneSided(Compressor):
     rows of its items, whose numbers are stored codes: users are what they interacted with, as in asymmetric factor
     models (NSVD: Paterek, KDD Cup 2007; FISM: Kabbur, Ning, Karypis, KDD 2013). Either way no user has floats of its
     own, so that the budget gives each item several times as many bits as it would give each id of both sides.
-    All rows lie in one codebook, which one product quantizer packs after training, at as many 8-bit codes a row as the
-    budget allows. What is left of it goes to co-clusters of users, those of BACO's objective.
-    Parameters: dim * 2^8 + (blocks - 1) * (items + co-clusters of users) + codes of users after the first.
+    All rows lie in one codebook, which one product quantizer packs after training, as finely as the budget
+    allows. What is left of it goes to co-clusters of users, those of BACO's objective.
+    Parameters: dim * 2^bits + (blocks - 1) * (items + co-clusters of users) + codes of users after the first.
     """
 
     label = "One-sided"
@@ -84,7 +85,8 @@ class OneSided(Compressor):
 
         within = replace(budget, quantizer=quantizer)
         assignment = fill_budget(at, within, start=START, smooth=True, splitting=Splitting(train, encode))
-        log.info("one_sided: %d rows, each of %d codes", assignment.users.num_rows, quantizer.num_codes)
+        blocks, bits = astuple(quantizer)
+        log.info("one_sided: %d rows, each of %d codes of %d bits", assignment.users.num_rows, blocks, bits)
         return QuantizedTables(CodebookTables(assignment, budget.dim), quantizer, quantizer_seed)
 
     def encoder(
@@ -122,7 +124,7 @@ class OneSided(Compressor):
         return encode
 
     def quantizer_within(self, budget: Budget, least: Assignment) -> ProductQuantizer:
-        """The most codes a row that leave the co-clusters their share, or one code.
+        """The finest one, of eight bits a code at most, that leaves the co-clusters their share; or the coarsest.
 
         Parameters
         ----------
@@ -132,20 +134,20 @@ class OneSided(Compressor):
         Raises
         ------
         UserError
-            When not even rows of one code and one co-cluster are within the budget.
+            When not even that and the coarsest rows are within the budget.
         """
 
-        def cost(blocks: int) -> int:
-            quantizer = ProductQuantizer(blocks)
+        def cost(quantizer: ProductQuantizer) -> int:
             return budget.amount(code_ledger(least, budget.dim, quantizer.format(budget.dim)))
 
-        if cost(1) > budget.limit:
+        choices = starmap(ProductQuantizer, product(range(1, budget.dim + 1), range(1, USUAL_BITS + 1)))
+        coarsest = ProductQuantizer(1, 1)
+        if cost(coarsest) > budget.limit:
             raise UserError(
-                f"method '{self.name}' needs {cost(1):,} {budget.unit} at least, over the budget of {budget.limit:,}; "
-                "raise the budget or lower code_share"
+                f"method '{self.name}' needs {cost(coarsest):,} {budget.unit} at least, over the budget of "
+                f"{budget.limit:,}; raise the budget or lower code_share"
             )
-        room = (1 - self.config.cluster_share) * budget.limit
-        return ProductQuantizer(max(1, bisect_right(range(1, budget.dim + 1), room, key=cost)))
+        return finest_within(choices, cost, (1 - self.config.cluster_share) * budget.limit) or coarsest
 
 
 def most_codes(degrees: np.ndarray, num_codes: int) -> int:

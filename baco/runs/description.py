@@ -22,7 +22,12 @@ from baco.validation import LIMITS, Limits, Validated, setting
 MOST_DIM = 1000  # the width is the length of a tuple in compiled code, and numba takes none that is longer
 BEFORE = "before"  # the key of a field's metadata
 OWN_LOSS, OWN_TUNED = "/loss@_global_.loss", "optional /tuned@_global_"  # in the defaults of a protocol's file
-OF_RUN = ("mf_code_share", "mf_popularity", "start", "trained")  # keys of conf/method that describe the run, not the method
+OF_RUN = (
+    "mf_code_share",
+    "mf_popularity",
+    "start",
+    "trained",
+)  # keys of conf/method that describe the run, not the method
 
 
 def deciding(before: Any = MISSING, **limits: Any) -> Any:
