@@ -10,6 +10,7 @@ from baco.coclustering.baco import Baco
 from baco.coclustering.baco_plus import BacoPlus
 from baco.coclustering.fold_in import FoldIn
 from baco.compressors.budget import Budget
+from baco.compressors.compressor import CodeCompressor
 from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.cost import code_ledger
@@ -18,7 +19,7 @@ from baco.errors import SettingError, UserError, keys_under
 from baco.graph import Biadjacency
 from baco.validation import build_settings, check_settings, setting
 
-METHODS: dict[str, type[BacoPlus] | type[Baco]] = {method.name: method for method in (BacoPlus, Baco)}
+METHODS: dict[str, type[CodeCompressor]] = {method.name: method for method in (BacoPlus, Baco)}
 
 
 @dataclass
@@ -89,7 +90,7 @@ class BalancedCoClustering:
             assignment = method.assign(graph, remaining_budget(scale, budget), rng)
         assignment = scale_items(assignment, scale)
         budget.check(code_ledger(assignment, self.dim), method.name)
-        assert assignment.labels is not None  # either method clusters users and items together
+        assert isinstance(method, BacoPlus | Baco) and assignment.labels is not None  # users and items together
         self._graph = graph
         details = assignment.details
         self._fold_in = FoldIn.of(

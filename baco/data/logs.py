@@ -184,8 +184,9 @@ class Log(Validated):
         """
         if not Path(path).expanduser().exists():
             raise UserError(f"there is no file {path}")
-        whole = {"path_val": None, "path_test": None, "timestamp": None, "time_format": None, "split": "random"}
-        other = replace(self, path=str(path), **whole)
+        other = replace(
+            self, path=str(path), path_val=None, path_test=None, timestamp=None, time_format=None, split="random"
+        )
         with workplace() as (connection, scratch):
             rows = Rows(connection, other._sources(connection, scratch), other._reading(), other.name)
             rows.filter(other.min_rating)

@@ -70,7 +70,8 @@ class Recommender:
         score = model["config"].get("loss", {"score": "dot"})["score"]  # exports had none before there were cosines
         backbone = backbone(data.train, build_settings(backbone.Config, settings), score)
         with torch.no_grad():
-            return cls(data, *backbone.final_embeddings(load_tables(arrays)), score)
+            users, items = backbone.final_embeddings(load_tables(arrays))
+        return cls(data, users, items, score)
 
     def recommend(
         self, users: Iterable | None = None, k: int = 20, interactions: pd.DataFrame | None = None
@@ -122,7 +123,7 @@ class Recommender:
 
     @cached_property
     def _fold_in(self) -> FoldIn:
-        return FoldIn(self.data, self.users, self.score)
+        return FoldIn(self.data, self._trained, self.score)
 
 
 def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:

@@ -65,28 +65,28 @@ class FoldIn:
 
     A new user stands at the mean, over its items, of the mean final embedding of the users of an item: where people who
     chose the same are. Those users have been through training and propagation, so that one rule serves every backbone
-    and method. (The other simple rule, the mean of its items' own embeddings, ranks worse: docs/use.md.) Under cosines
-    the result has length 1, as all others; with dot products its length is shorter than that of trained users, which no
-    ranking of one user depends on.
+    and method. The mean of its items' own embeddings, a simpler rule, most often ranks worse; docs/use.md has numbers.
+    Under cosines the result has length 1, as all others. With dot products it is shorter than a trained user's; no
+    ranking depends on that.
 
     An item's users are those of the training split. Items that have none tell nothing.
 
     Parameters
     ----------
     data : Interactions
-    users : (num_users, dim) float32
-        Final embeddings.
+    trained : Users
+        Those of the data.
     score : str
         As the backbone's.
     """
 
-    def __init__(self, data: Interactions, users: Tensor, score: str):
-        self._data, self._score = data, score
-        user_ids, self._item_ids = original_ids(data)
-        self._known_users, self._item_position = positions(user_ids), positions(self._item_ids)
+    def __init__(self, data: Interactions, trained: Users, score: str):
+        self._data, self._trained, self._score = data, trained, score
+        _, self._item_ids = original_ids(data)
+        self._item_position = positions(self._item_ids)
         degrees = data.train.item_degrees
         self._has_users = degrees > 0
-        sums = csr_array(data.train.to_matrix().T) @ users.cpu().numpy()
+        sums = csr_array(data.train.to_matrix().T) @ trained.rows.detach().cpu().numpy()
         self._audience = sums / np.maximum(degrees, 1).astype(np.float32)[:, None]
 
     def __call__(self, interactions: pd.DataFrame) -> Users:
@@ -108,7 +108,7 @@ class FoldIn:
         data = self._data
         user_ids, item_ids = (_texts(interactions, column) for column in COLUMNS)
         users, texts = pd.factorize(np.array(user_ids, object))
-        old = next((text for text in texts if text in self._known_users), None)
+        old = next((text for text in texts if text in self._trained.position), None)
         if old is not None:
             raise UserError(
                 f"user '{old}' of the interactions is in '{data.name}' already; leave its rows out, or give it another "
@@ -128,7 +128,8 @@ class FoldIn:
         listed = served[users] & (items >= 0)
         graph = Biadjacency.from_pairs(place[users[listed]], items[listed], int(served.sum()), data.num_items)
         counted = graph.to_matrix()
-        rows = torch.from_numpy((counted @ self._audience) / (counted @ self._has_users.astype(np.float32))[:, None])
+        means = (counted @ self._audience) / (counted @ self._has_users.astype(np.float32))[:, None]
+        rows = torch.as_tensor(means, device=self._trained.rows.device)
         first = np.unique(users, return_index=True)[1]
         ids = np.asarray(interactions["user"])[first[served]]
         return Users(ids, normalize(rows) if self._score == "cosine" else rows, graph.by_user, "the interactions given")
