@@ -84,6 +84,7 @@ def _import_all() -> None:
     importlib.import_module("baco.embedding.codebook")
     importlib.import_module("baco.coclustering.baco")
     importlib.import_module("baco.coclustering.baco_plus")
+    importlib.import_module("baco.coclustering.one_sided")
     for package in ("baco.losses", "baselines"):
         path = importlib.import_module(package).__path__
         for module in sorted(found.name for found in pkgutil.iter_modules(path)):

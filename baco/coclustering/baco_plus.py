@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baco.coclustering.cocluster import Settings, cocluster, ranks_of
+from baco.coclustering.cocluster import Settings, cocluster, label_ranks
 from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.solvers.multilevel import multilevel_of_size
@@ -142,7 +142,9 @@ class BacoPlus(ProfileCompressor):
         def of_size(size: float) -> Assignment:
             alone = max(0, len(isolated) - 1)  # labels that will be one
             size = min(max(1, round(size)) + alone, train.num_nodes)
-            labels, resolution = multilevel_of_size(train, weights, size, self.settings.rounds, ranks_of(train, seed))
+            labels, resolution = multilevel_of_size(
+                train, weights, size, self.settings.rounds, label_ranks(train.num_nodes, seed)
+            )
             labels[isolated] = isolated[:1]
             return coded(labels, resolution)
 

@@ -113,7 +113,7 @@ def cocluster(graph: Biadjacency, resolution: float, seed: int, settings: Settin
     RESOLUTIONS.check("resolution", resolution)
     weights = node_weights(graph, settings.user_weight, settings.item_weight)
     orders = np.random.default_rng(seed)
-    ranks = ranks_of(graph, seed)
+    ranks = label_ranks(graph.num_nodes, seed)
     if settings.profile == "reference":
         labels, second = reference(graph, resolution, settings.rounds, orders)
         if not settings.secondary:
@@ -127,9 +127,9 @@ def cocluster(graph: Biadjacency, resolution: float, seed: int, settings: Settin
     return of_labels(graph, labels, resolution, settings)
 
 
-def ranks_of(graph: Biadjacency, seed: int) -> np.ndarray:
-    """(num_nodes,) ranks of labels among equal scores, and the order in which co-clusters are visited."""
-    return np.random.default_rng([seed, 1]).permutation(graph.num_nodes)
+def label_ranks(num_nodes: int, seed: int) -> np.ndarray:
+    """(num_nodes,) int64: the rank of each label, of which the lowest wins among equal scores."""
+    return np.random.default_rng([seed, 1]).permutation(num_nodes)
 
 
 def of_labels(graph: Biadjacency, labels: np.ndarray, resolution: float, settings: Settings = Settings()) -> CoClusters:

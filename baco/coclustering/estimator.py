@@ -8,6 +8,7 @@ import numpy as np
 
 from baco.coclustering.baco import Baco
 from baco.coclustering.baco_plus import BacoPlus
+from baco.coclustering.fold_in import FoldIn
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
 from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
@@ -89,12 +90,39 @@ class BalancedCoClustering:
             assignment = method.assign(graph, remaining_budget(scale, budget), rng)
         assignment = scale_items(assignment, scale)
         budget.check(code_ledger(assignment, self.dim), method.name)
-        assert assignment.labels is not None  # either method clusters users and items together
+        assert isinstance(method, BacoPlus | Baco) and assignment.labels is not None  # users and items together
         self._graph = graph
+        details = assignment.details
+        self._fold_in = FoldIn.of(
+            graph, assignment.labels, details["resolution"], details["solver_seed"], method.settings
+        )
         self.assignment_ = assignment
-        self.resolution_ = assignment.details["resolution"]
+        self.resolution_ = details["resolution"]
         self.row_labels_, self.column_labels_ = np.split(assignment.labels, [graph.num_users])
         return self
+
+    def transform(self, matrix) -> np.ndarray:
+        """The co-clusters of rows (users) that need not have been there in `fit`; see `baco.coclustering.fold_in`.
+
+        Parameters
+        ----------
+        matrix : SciPy sparse matrix or dense array of the columns of `fit`
+            Nonzero entries are interactions.
+
+        Returns
+        -------
+        (n,) int32 : as `row_labels_`; -1 for a row without an interaction in any co-cluster that has rows of `fit`.
+
+        Raises
+        ------
+        UserError
+            Before `fit`, or when the matrix has other columns or NaN entries.
+        """
+        self._check_fitted()
+        rows = Biadjacency.from_matrix(matrix)
+        if rows.num_items != self._graph.num_items:
+            raise UserError(f"the matrix has {rows.num_items} columns, but that of fit had {self._graph.num_items}")
+        return self._fold_in.labels(rows)
 
     def tables(self, std: float = 0.1, start: str = "spectral") -> CodebookTables:
         """Embedding tables with these codes and their first values, for training in a model of one's own.
@@ -108,8 +136,11 @@ class BalancedCoClustering:
         UserError
             Before `fit`.
         """
-        if not hasattr(self, "assignment_"):
-            raise UserError("there are no codes yet; call fit first")
+        self._check_fitted()
         tables = CodebookTables(self.assignment_, self.dim)
         first_values(tables, self._graph, std, start, self.random_state)
         return tables
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "assignment_"):
+            raise UserError("there are no codes yet; call fit first")

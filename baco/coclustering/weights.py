@@ -71,6 +71,11 @@ def node_weights(graph: Biadjacency, user_scheme: str = "degree", item_scheme: s
     return NodeWeights(users, items, float(np.sqrt(user_sum * item_sum)) * user_unit * item_unit)
 
 
+def integer_weights(scheme: str, degrees: np.ndarray) -> np.ndarray:
+    """(n,) int64: the integer weights of nodes that need not be in the graph, in the units of `node_weights`."""
+    return _raw_weights(scheme, degrees)[0]
+
+
 def _raw_weights(scheme: str, degrees: np.ndarray) -> tuple[np.ndarray, int, float]:
     """Integer weights, their unit, and the sum (in units of 1) whose root the side is divided by."""
     if scheme == "one":

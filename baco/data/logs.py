@@ -7,11 +7,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from baco.data.filters import first_occurrences, k_core
 from baco.data.formats import FORMATS, Dialect, Source, open_frame, open_source, source_files
@@ -24,7 +25,6 @@ from baco.rng import stream
 from baco.validation import Validated, setting
 
 if TYPE_CHECKING:
-    import pandas as pd
     from duckdb import DuckDBPyConnection
 
 log = logging.getLogger(__name__)
@@ -169,6 +169,29 @@ class Log(Validated):
         if not path.exists():
             self._prepare(path)
         return load_interactions(path, self.name, self.val_share)
+
+    def read_alike(self, path: str | Path) -> pd.DataFrame:
+        """The interactions of another log that is written as this one; nothing is split or kept.
+
+        Returns
+        -------
+        DataFrame : `user` and `item`, ids of the source; without rows below `min_rating`.
+
+        Raises
+        ------
+        UserError
+            When it cannot be read, or a column or a value is missing.
+        """
+        if not Path(path).expanduser().exists():
+            raise UserError(f"there is no file {path}")
+        other = replace(
+            self, path=str(path), path_val=None, path_test=None, timestamp=None, time_format=None, split="random"
+        )
+        with workplace() as (connection, scratch):
+            rows = Rows(connection, other._sources(connection, scratch), other._reading(), other.name)
+            rows.filter(other.min_rating)
+            users, items, user_ids, item_ids = rows.numbered()
+        return pd.DataFrame({"user": user_ids[users], "item": item_ids[items]})
 
     def _prepare(self, path: Path) -> None:
         with workplace() as (connection, scratch):

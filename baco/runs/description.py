@@ -22,7 +22,12 @@ from baco.validation import LIMITS, Limits, Validated, setting
 MOST_DIM = 1000  # the width is the length of a tuple in compiled code, and numba takes none that is longer
 BEFORE = "before"  # the key of a field's metadata
 OWN_LOSS, OWN_TUNED = "/loss@_global_.loss", "optional /tuned@_global_"  # in the defaults of a protocol's file
-OF_RUN = ("mf_popularity", "start", "trained")  # keys of conf/method that describe the run, not the method
+OF_RUN = (
+    "mf_code_share",
+    "mf_popularity",
+    "start",
+    "trained",
+)  # keys of conf/method that describe the run, not the method
 
 
 def deciding(before: Any = MISSING, **limits: Any) -> Any:
@@ -111,8 +116,8 @@ def scales_count(backbone: dict, loss: dict) -> bool:
 def with_defaults(run: dict, dataset: dict, backbone: dict, loss: dict, method: dict) -> tuple[dict, dict]:
     """Replace nulls of run-level settings by what dataset and method say.
 
-    Of a method, the keys in `OF_RUN` describe the run; `mf_popularity` is for backbones that do not propagate, where
-    scores are dot products.
+    Of a method, the keys in `OF_RUN` describe the run. `mf_code_share` is the `code_share` of backbones that do not
+    propagate, unless it is given; `mf_popularity` is for those whose scores are dot products.
 
     Parameters
     ----------
@@ -140,6 +145,8 @@ def with_defaults(run: dict, dataset: dict, backbone: dict, loss: dict, method: 
     if run["budget"] is None and own["budget"] is None:
         raise UserError("this dataset has no budget of its own; give one, such as budget=0.25")
     proper = {key: value for key, value in method.items() if key not in OF_RUN}
+    if "mf_code_share" in method and proper["code_share"] is None:
+        proper["code_share"] = method["mf_code_share"] if backbone.get("num_layers", 0) == 0 else 0.0
     return run | {key: value for key, value in own.items() if run[key] is None}, proper
 
 

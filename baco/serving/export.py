@@ -7,14 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from baco.data.interactions import Interactions
-from baco.data.sources import Source, source_name
+from baco.data.logs import Log
+from baco.data.sources import SOURCES, Source, source_name
 from baco.embedding.quantizers import unpack_export
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.registry import tables_class
+from baco.validation import build_settings
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,20 @@ def load_tables(arrays: dict[str, np.ndarray]) -> EmbeddingTables:
     """
     kind = from_json_array(arrays["model"])["tables"]
     return tables_class(kind).from_export(unpack_export(arrays))
+
+
+def read_interactions(path: str | Path, export: str | Path) -> pd.DataFrame:
+    """The interactions of a log, for `Recommender.recommend`: written as the log that an export's model was trained on.
+
+    A model of a prepared dataset had no log; then the columns are `user` and `item`.
+
+    Returns
+    -------
+    DataFrame : `user` and `item`
+    """
+    settings = from_json_array(read_export(export)["model"])["dataset"]
+    source = build_settings(SOURCES[settings.pop("source")], settings)
+    return (source if isinstance(source, Log) else Log()).read_alike(path)
 
 
 def load_full_model(path: Path, config: dict) -> EmbeddingTables:

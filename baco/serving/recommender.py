@@ -21,6 +21,7 @@ from baco.evaluation.ranking import NO_ITEM, rank_items
 from baco.files import from_json_array
 from baco.registry import backbone_class
 from baco.serving.export import load_tables, read_export
+from baco.serving.users import FoldIn, Users, original_ids
 from baco.validation import build_settings
 
 PAIRS = 2**18  # whose scores are worked out at once
@@ -34,11 +35,14 @@ class Recommender:
     data : Interactions
     users, items : (num_users, dim) and (num_items, dim) float32
         Final embeddings, whose dot products are the scores.
+    score : str
+        As the backbone's: 'dot', or 'cosine' where all embeddings have length 1.
     """
 
-    def __init__(self, data: Interactions, users: Tensor, items: Tensor):
-        self.data, self.users, self.items = data, users, items
-        self._known = data.union(SPLITS).by_user
+    def __init__(self, data: Interactions, users: Tensor, items: Tensor, score: str = "dot"):
+        self.data, self.users, self.items, self.score = data, users, items, score
+        user_ids, self._item_ids = original_ids(data)
+        self._trained = Users(user_ids, users, data.union(SPLITS).by_user, f"'{data.name}'")
         self._tie_order = tie_order(data.num_items)
 
     @classmethod
@@ -66,9 +70,12 @@ class Recommender:
         score = model["config"].get("loss", {"score": "dot"})["score"]  # exports had none before there were cosines
         backbone = backbone(data.train, build_settings(backbone.Config, settings), score)
         with torch.no_grad():
-            return cls(data, *backbone.final_embeddings(load_tables(arrays)))
+            users, items = backbone.final_embeddings(load_tables(arrays))
+        return cls(data, users, items, score)
 
-    def recommend(self, users: Iterable | None = None, k: int = 20) -> pd.DataFrame:
+    def recommend(
+        self, users: Iterable | None = None, k: int = 20, interactions: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
         """The best items that users do not have yet.
 
         Parameters
@@ -77,6 +84,9 @@ class Recommender:
             Their ids, as the data have them or as text; None: all.
         k : int
             Items for each user; fewer where a user has nearly all.
+        interactions : DataFrame, optional
+            `user` and `item`, of users who were not in training: `users` are then some of these, None: all, in the
+            order in which they come up. `baco.serving.users.FoldIn` has the rule.
 
         Returns
         -------
@@ -85,48 +95,35 @@ class Recommender:
         Raises
         ------
         UserError
-            When the data do not have a user.
+            When the data, or the interactions, do not have a user, or the interactions are no new users'.
         """
         if not isinstance(k, Integral) or k < 1:
             raise UserError(f"k={k} must be a whole number, 1 or more")
-        numbers = np.arange(self.data.num_users) if users is None else self._numbers(list(users))
-        ranked = rank_items(self.users, self.items, numbers, self._known, self._tie_order, k)
+        group = self._trained if interactions is None else self._fold_in(interactions)
+        numbers = group.numbers(users)
+        ranked = rank_items(group.rows, self.items, numbers, group.known, self._tie_order, k)
         row, rank = np.nonzero(ranked != NO_ITEM)
         user, item = numbers[row], ranked[row, rank]
         return pd.DataFrame(
             {
-                "user": self._user_ids[user],
+                "user": group.ids[user],
                 "rank": rank + 1,
-                "item": item if self.data.item_ids is None else self.data.item_ids[item],
-                "score": self._scores(user, item),
+                "item": self._item_ids[item],
+                "score": self._scores(group.rows, user, item),
             }
         )
 
-    def _scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    def _scores(self, rows: Tensor, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(pairs,) float32, by blocks: the embeddings of all pairs would fill the memory."""
         scores = np.empty(len(users), np.float32)
         for start in range(0, len(users), PAIRS):
             block = slice(start, start + PAIRS)
-            scores[block] = (self.users[users[block]] * self.items[items[block]]).sum(1)
+            scores[block] = (rows[users[block]] * self.items[items[block]]).sum(1)
         return scores
 
     @cached_property
-    def _user_ids(self) -> np.ndarray:
-        return np.arange(self.data.num_users) if self.data.user_ids is None else self.data.user_ids
-
-    @cached_property
-    def _position(self) -> dict[str, int]:
-        """Of each user's embedding, by its id as text."""
-        return {str(one): number for number, one in enumerate(self._user_ids)}
-
-    def _numbers(self, users: list) -> np.ndarray:
-        """(len(users),) int64: their positions in the embeddings."""
-        position = self._position
-        strangers = [user for user in users if str(user) not in position]
-        if strangers:
-            known = self._user_ids[0]
-            raise UserError(f"user '{strangers[0]}' has no interaction in '{self.data.name}'; such as '{known}' have")
-        return np.array([position[str(user)] for user in users], np.int64)
+    def _fold_in(self) -> FoldIn:
+        return FoldIn(self.data, self._trained, self.score)
 
 
 def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:

@@ -19,7 +19,7 @@ from baco.embedding.bits import code_dtype
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import Ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import MOST_CODE_BITS, CodeQuantizer
+from baco.embedding.quantizers import MOST_CODE_BITS, USUAL_BITS, CodeQuantizer, finest_within
 from baco.embedding.tables import Embeddings, EmbeddingTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
@@ -30,8 +30,6 @@ from baco.validation import Validated, setting
 from baselines.full import full_tables, trained_full
 
 log = logging.getLogger(__name__)
-
-MOST_BITS = 8  # of codes whose size is left to the budget: a byte
 
 
 class CentroidCodebook(nn.Module):
@@ -184,11 +182,7 @@ class CentroidMethod(Compressor):
     config: CentroidSettings
 
     def quantizer_within(self, train: Biadjacency, budget: Budget) -> CodeQuantizer:
-        """The quantizer with the most bits per id that the budget allows, eight at most for a code unless `bits` asks
-        for more; with fewer codes among equals.
-
-        So ordered, the distortion of k-means falls: by a factor of four for each bit per dimension, and a little by
-        longer codes.
+        """The finest quantizer within the budget, of eight bits a code at most unless `bits` asks for more.
 
         Raises
         ------
@@ -200,17 +194,19 @@ class CentroidMethod(Compressor):
             self.Tables.Quantizer(num_codes, bits)
             for num_codes, bits in product(
                 range(1, budget.dim + 1) if config.num_codes is None else [config.num_codes],
-                range(1, MOST_BITS + 1) if config.bits is None else [config.bits],
+                range(1, USUAL_BITS + 1) if config.bits is None else [config.bits],
             )
         ]
-        costs = [budget.amount(self.cost(choice, train, budget.dim)) for choice in choices]
-        if min(costs) > budget.limit:
+
+        def cost(choice: CodeQuantizer) -> int:
+            return budget.amount(self.cost(choice, train, budget.dim))
+
+        best = finest_within(choices, cost, budget.limit)
+        if best is None:
             raise UserError(
-                f"method '{self.name}' needs {min(costs):,} {budget.unit} at least, over the budget of "
+                f"method '{self.name}' needs {min(map(cost, choices)):,} {budget.unit} at least, over the budget of "
                 f"{budget.limit:,}; raise the budget"
             )
-        fitting = [choice for choice, cost in zip(choices, costs, strict=True) if cost <= budget.limit]
-        best = max(fitting, key=lambda choice: (choice.num_codes * choice.bits, choice.bits))
         log.info("%s: %d codes of %d bits per id", self.name, best.num_codes, best.bits)
         return best
 

@@ -1,0 +1,219 @@
+"""The method one-sided: the smaller side has rows of its own, as product codes, and the other side lives on them."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, replace
+from itertools import product, starmap
+
+import numpy as np
+from numba import njit, prange
+
+from baco.coclustering.cocluster import Settings, cocluster
+from baco.compressors.budget import Budget
+from baco.compressors.budget_search import Splitting, fill_budget
+from baco.compressors.compressor import Compressor
+from baco.embedding.bits import code_bits
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import SIDES, Assignment, Codes
+from baco.embedding.cost import code_ledger
+from baco.embedding.quantized import QuantizedTables
+from baco.embedding.quantizers import USUAL_BITS, ProductQuantizer, finest_within
+from baco.embedding.rules import Identity, ManyCodes
+from baco.errors import UserError
+from baco.graph import SQUARE, Biadjacency, Neighbors
+from baco.numerics.kmeans import compile_kmeans
+from baco.numerics.spectral import spectral_factors
+from baco.registry import register_method
+from baco.validation import Validated, setting
+
+log = logging.getLogger(__name__)
+
+START = 200.0  # where the search of the resolution begins
+CLUSTERS = Settings(solver="multilevel", user_weight="sqrt", item_weight="sqrt", secondary=False)  # those of BACO+
+
+
+@register_method("one_sided")
+class OneSided(Compressor):
+    """A row for each id of the smaller side; ids of the other side have the row of their co-cluster, and some of those.
+
+    Let items be fewer. Under a backbone that propagates, a user's embedding in layer 0 is its co-cluster's row: the
+    propagation brings it the rows of its items. Under one that does not, it is the mean of its co-cluster's row and of
+    rows of its items, whose numbers are stored codes: users are what they interacted with, as in asymmetric factor
+    models (NSVD: Paterek, KDD Cup 2007; FISM: Kabbur, Ning, Karypis, KDD 2013). Either way no user has floats of its
+    own, so that the budget gives each item several times as many bits as it would give each id of both sides.
+    All rows lie in one codebook, which one product quantizer packs after training, as finely as the budget
+    allows. What is left of it goes to co-clusters of users, those of BACO's objective.
+    Parameters: dim * 2^bits + (blocks - 1) * (items + co-clusters of users) + codes of users after the first.
+    """
+
+    label = "One-sided"
+    has_start = True
+
+    @dataclass(frozen=True)
+    class Config(Validated):
+        """Which side has rows, and parts of the budget.
+
+        rows : 'users' or 'items'; None: whichever are fewer.
+        code_share : the most that codes after the first may take.
+        cluster_share : the least that rows of co-clusters take, if the budget is that large.
+        """
+
+        rows: str | None = setting(None, one_of=SIDES)
+        code_share: float = setting(0.0, at_least=0, below=1)
+        cluster_share: float = setting(0.05, at_least=0, below=1)
+
+    config: Config
+
+    def warm_up(self) -> None:
+        compile_kmeans()
+        cocluster(SQUARE, 1.0, 0, CLUSTERS)
+        herd(SQUARE.by_user, np.zeros((2, 1), np.float32), 1)
+
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuantizedTables:
+        solver_seed, quantizer_seed = (int(seed) for seed in rng.integers(2**31, size=2))
+        encode = self.encoder(train, budget, rng)
+        quantizer = self.quantizer_within(budget, encode(np.zeros(train.num_nodes, np.int32), {}))
+        isolated = np.flatnonzero(train.joint_degrees == 0)
+
+        def at(resolution: float) -> Assignment:
+            labels = cocluster(train, resolution, solver_seed, CLUSTERS).labels.copy()
+            labels[isolated] = isolated[:1]  # as nothing tells them apart
+            return encode(labels, {"resolution": resolution, "solver_seed": solver_seed})
+
+        within = replace(budget, quantizer=quantizer)
+        assignment = fill_budget(at, within, start=START, smooth=True, splitting=Splitting(train, encode))
+        blocks, bits = astuple(quantizer)
+        log.info("one_sided: %d rows, each of %d codes of %d bits", assignment.users.num_rows, blocks, bits)
+        return QuantizedTables(CodebookTables(assignment, budget.dim), quantizer, quantizer_seed)
+
+    def encoder(
+        self, train: Biadjacency, budget: Budget, rng: np.random.Generator
+    ) -> Callable[[np.ndarray, dict], Assignment]:
+        """From joint labels, (num_nodes,) int32, users first, and details of them to codes.
+
+        Rows are those of the ids that have rows of their own, and after them those of the other side's labels.
+        """
+        side = self.config.rows or ("users" if train.num_users < train.num_items else "items")
+        num_own, others = train.num_users, slice(train.num_users, None)
+        degrees, near = train.item_degrees, train.by_item
+        if side == "items":
+            num_own, others = train.num_items, slice(train.num_users)
+            degrees, near = train.user_degrees, train.by_user
+        a_code = 1 if budget.unit == "parameters" else code_bits(num_own + len(degrees)) / 8
+        most = most_codes(degrees, int(self.config.code_share * budget.limit / a_code))
+        if most:
+            factors = spectral_factors(train, budget.dim, rng)[SIDES.index(side)]
+            ends, picked = herd(near, factors, most)
+
+        def encode(labels: np.ndarray, details: dict) -> Assignment:
+            distinct, clusters = np.unique(labels[others], return_inverse=True)
+            first, num_rows = (num_own + clusters).astype(np.int32), num_own + len(distinct)
+            if most:
+                codes = np.insert(picked, ends[:-1], first)
+                rule = ManyCodes.of(ends + np.arange(len(ends)), codes, num_rows)
+                pooled = Codes.from_rule(rule, len(first), num_rows)
+            else:
+                pooled = Codes(first[:, None], num_rows)
+            own = Codes.from_rule(Identity(), num_own, num_rows)
+            users, items = (pooled, own) if side == "items" else (own, pooled)
+            return Assignment(users, items, details | {"rows": side, "most_codes": 1 + most}, labels, shared=True)
+
+        return encode
+
+    def quantizer_within(self, budget: Budget, least: Assignment) -> ProductQuantizer:
+        """The finest one, of eight bits a code at most, that leaves the co-clusters their share; or the coarsest.
+
+        Parameters
+        ----------
+        least : Assignment
+            With one co-cluster.
+
+        Raises
+        ------
+        UserError
+            When not even that and the coarsest rows are within the budget.
+        """
+
+        def cost(quantizer: ProductQuantizer) -> int:
+            return budget.amount(code_ledger(least, budget.dim, quantizer.format(budget.dim)))
+
+        choices = starmap(ProductQuantizer, product(range(1, budget.dim + 1), range(1, USUAL_BITS + 1)))
+        coarsest = ProductQuantizer(1, 1)
+        if cost(coarsest) > budget.limit:
+            raise UserError(
+                f"method '{self.name}' needs {cost(coarsest):,} {budget.unit} at least, over the budget of "
+                f"{budget.limit:,}; raise the budget or lower code_share"
+            )
+        return finest_within(choices, cost, (1 - self.config.cluster_share) * budget.limit) or coarsest
+
+
+def most_codes(degrees: np.ndarray, num_codes: int) -> int:
+    """The most codes of an id, at most one for each interaction, for which all ids have no more than `num_codes`."""
+    return bisect_right(range(1, int(degrees.max()) + 1), num_codes, key=lambda most: np.minimum(degrees, most).sum())
+
+
+def herd(near: Neighbors, factors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each id so many of its neighbours, or all if it has fewer, whose mean is close to the mean of all.
+
+    One after the other, each time the one that brings the mean closest: kernel herding (Welling, ICML 2009).
+
+    Parameters
+    ----------
+    near : Neighbors
+        Of each id the neighbours on the other side.
+    factors : (n, dim) float32
+        Of the other side.
+    most : int
+
+    Returns
+    -------
+    ends : (num_ids + 1,) int64
+        The neighbours of id x that were picked are `picked[ends[x]:ends[x + 1]]`.
+    picked : (ends[-1],) int32
+    """
+    ends = np.zeros(len(near.indptr), np.int64)
+    np.cumsum(np.minimum(np.diff(near.indptr), most), out=ends[1:])
+    picked = np.empty(ends[-1], np.int32)
+    _herd(near.indptr, near.indices, factors, ends, picked)
+    return ends, picked
+
+
+@njit(cache=True, parallel=True)
+def _herd(indptr, neighbors, factors, ends, picked):
+    for x in prange(len(ends) - 1):
+        near = neighbors[indptr[x] : indptr[x + 1]]
+        seats = picked[ends[x] : ends[x + 1]]
+        if len(seats) == len(near):
+            seats[:] = near
+        else:
+            _choose(near, factors, seats)
+
+
+@njit(cache=True)
+def _choose(near, factors, seats):
+    """Fill the seats: in each round the neighbour i with the least |s + f_i - (a + 1) m|^2, s the sum of the a before.
+
+    m is the mean of all.
+    """
+    dim = factors.shape[1]
+    mean = np.zeros(dim)
+    for i in near:
+        mean += factors[i]
+    mean /= len(near)
+    wanted, taken = mean.copy(), np.zeros(len(near), np.bool_)
+    for seat in range(len(seats)):
+        best, least = -1, np.inf
+        for j in range(len(near)):
+            if not taken[j]:
+                distance = 0.0
+                for k in range(dim):
+                    distance += (factors[near[j], k] - wanted[k]) ** 2
+                if distance < least:
+                    best, least = j, distance
+        taken[best] = True
+        seats[seat] = near[best]
+        for k in range(dim):
+            wanted[k] += mean[k] - factors[near[best], k]

@@ -1,0 +1,86 @@
+"""One-sided tables: rows of the smaller side, and the other side in terms of them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco.coclustering.one_sided import OneSided, herd, most_codes
+from baco.compressors.budget import Budget
+from baco.embedding.quantizers import ProductQuantizer, finest_within
+from baco.errors import UserError
+from baco.graph import Biadjacency
+from baco.rng import stream
+
+WIDE = Biadjacency.from_matrix(np.random.default_rng(0).random((60, 90)) < 0.1)
+TALL = Biadjacency.from_matrix(np.random.default_rng(1).random((90, 60)) < 0.1)
+
+
+def fitted(graph: Biadjacency, value: float = 0.9, **settings):
+    budget = Budget.parse(value, "parameters", graph.num_users, graph.num_items, 16)
+    return OneSided(OneSided.Config(**settings)).fit(graph, budget, stream(0, "assign")).assignment
+
+
+@pytest.mark.parametrize(("graph", "side"), [(WIDE, "users"), (TALL, "items")])
+def test_the_smaller_side_has_rows_of_its_own(graph, side):
+    assignment = fitted(graph)
+    assert assignment.details["rows"] == side
+    own, shared = (assignment.users, assignment.items) if side == "users" else (assignment.items, assignment.users)
+    np.testing.assert_array_equal(own.index[:, 0], np.arange(own.num_ids))
+    assert shared.index.min() == own.num_ids  # the rows after those are co-clusters
+    assert len(np.unique(shared.index)) == shared.num_rows - own.num_ids < shared.num_ids
+
+
+def test_either_side_may_have_the_rows():
+    assert fitted(WIDE, rows="items").details["rows"] == "items"
+
+
+def test_codes_are_the_own_cluster_and_then_neighbours():
+    assignment = fitted(TALL, code_share=0.4)
+    users, num_items = assignment.users, TALL.num_items
+    assert assignment.details["most_codes"] > 1
+    for user in range(TALL.num_users):
+        first, *others = users.index[users.ends[user] : users.ends[user + 1]]
+        near = TALL.by_user.indices[TALL.by_user.indptr[user] : TALL.by_user.indptr[user + 1]]
+        assert first >= num_items
+        assert set(others) <= set(near)
+        assert len(others) == len(set(others)) == min(len(near), assignment.details["most_codes"] - 1)
+    extra = np.minimum(TALL.user_degrees, assignment.details["most_codes"] - 1).sum()
+    assert users.extra_codes == extra <= 0.4 * 0.9 * TALL.num_nodes * 16
+
+
+def test_a_budget_that_buys_nothing_is_refused():
+    with pytest.raises(UserError, match=r"needs .* at least, over the budget of .*; raise the budget"):
+        fitted(TALL, value=0.005)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 100))
+def test_most_codes_is_the_largest_cap_that_fits(degrees, num_codes):
+    degrees = np.array(degrees)
+    most = most_codes(degrees, num_codes)
+    assert np.minimum(degrees, most).sum() <= num_codes
+    assert most >= degrees.max() or np.minimum(degrees, most + 1).sum() > num_codes
+
+
+def test_herding_takes_what_a_plain_program_takes():
+    factors = np.random.default_rng(2).normal(size=(TALL.num_items, 5)).astype(np.float32)
+    ends, picked = herd(TALL.by_user, factors, 4)
+    for user in range(TALL.num_users):
+        near = list(TALL.by_user.indices[TALL.by_user.indptr[user] : TALL.by_user.indptr[user + 1]])
+        found = picked[ends[user] : ends[user + 1]]
+        if len(near) <= 4:
+            assert sorted(found) == near
+            continue
+        mean, taken = factors[near].mean(0), []
+        for _ in range(4):
+            rest = [item for item in near if item not in taken]
+            taken.append(min(rest, key=lambda item: np.linalg.norm(factors[[*taken, item]].mean(0) - mean)))
+        assert list(found) == taken
+
+
+def test_the_finest_quantizer_has_the_most_bits_a_row_and_then_the_longest_codes():
+    choices = [ProductQuantizer(blocks, bits) for blocks in (1, 2, 4) for bits in (2, 4, 8)]
+    assert finest_within(choices, lambda choice: choice.num_codes, 2) == ProductQuantizer(2, 8)
+    assert finest_within(choices, lambda choice: choice.bits, 4) == ProductQuantizer(4, 4)
+    assert finest_within(choices, lambda choice: choice.num_codes * choice.bits, 8) == ProductQuantizer(1, 8)
+    assert finest_within(choices, lambda choice: choice.bits, 1) is None
