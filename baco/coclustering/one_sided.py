@@ -177,7 +177,7 @@ def herd(near: Neighbors, factors: np.ndarray, most: int) -> tuple[np.ndarray, n
     ends = np.zeros(len(near.indptr), np.int64)
     np.cumsum(np.minimum(np.diff(near.indptr), most), out=ends[1:])
     picked = np.empty(ends[-1], np.int32)
-    _herd(near.indptr, near.indices, factors, ends, picked)
+    _herd(near.indptr, near.indices, np.ascontiguousarray(factors), ends, picked)  # compiled for one layout only
     return ends, picked
 
 
