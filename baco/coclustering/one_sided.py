@@ -57,12 +57,13 @@ class OneSided(Compressor):
         """Which side has rows, and parts of the budget.
 
         rows : 'users' or 'items'; None: whichever are fewer.
-        code_share : the most that codes after the first may take.
+        code_share : the most that codes after the first may take; None: nothing. A run has `mf_code_share` of its YAML
+            in place of None where the backbone does not propagate.
         cluster_share : the least that rows of co-clusters take, if the budget is that large.
         """
 
         rows: str | None = setting(None, one_of=SIDES)
-        code_share: float = setting(0.0, at_least=0, below=1)
+        code_share: float | None = setting(None, at_least=0, below=1)
         cluster_share: float = setting(0.05, at_least=0, below=1)
 
     config: Config
@@ -103,7 +104,7 @@ class OneSided(Compressor):
             num_own, others = train.num_items, slice(train.num_users)
             degrees, near = train.user_degrees, train.by_user
         a_code = 1 if budget.unit == "parameters" else code_bits(num_own + len(degrees)) / 8
-        most = most_codes(degrees, int(self.config.code_share * budget.limit / a_code))
+        most = most_codes(degrees, int((self.config.code_share or 0) * budget.limit / a_code))
         if most:
             factors = spectral_factors(train, budget.dim, rng)[SIDES.index(side)]
             ends, picked = herd(near, factors, most)
