@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baco.coclustering.cocluster import Settings, cocluster, label_ranks
+from baco.coclustering.cocluster import Settings, cocluster, label_ranks, share_isolated
 from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
-from baco.coclustering.solvers.multilevel import multilevel_of_size
+from baco.coclustering.solvers.sized import multilevel_of_size
 from baco.coclustering.weights import ITEM_SCHEMES, USER_SCHEMES, node_weights
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
@@ -94,7 +94,7 @@ class BacoPlus(ProfileCompressor):
         resolution : gamma; None searches the value that fills the budget.
         solver, num_rounds : see `cocluster.Settings`, which checks them.
         search : 'solves' tries resolutions with a co-clustering each; 'size' works out how many co-clusters the budget
-            holds and makes so many, in the time of two to five co-clusterings (`multilevel.multilevel_of_size`).
+            holds and makes so many, in the time of two to five co-clusterings (`sized.multilevel_of_size`).
         """
 
         resolution: float | None = setting(None, at_least=0)
@@ -128,25 +128,22 @@ class BacoPlus(ProfileCompressor):
         seed = int(rng.integers(2**31))
         weights = node_weights(train, self.config.user_weight, self.config.item_weight)
         encode = self.encoder(train, budget)
-        isolated = np.flatnonzero(train.joint_degrees == 0)
 
         def coded(labels: np.ndarray, resolution: float) -> Assignment:
             value = objective(train, labels, weights, resolution)
             return encode(labels, {"resolution": resolution, "objective": value, "solver_seed": seed})
 
         def at(resolution: float) -> Assignment:
-            labels = cocluster(train, resolution, seed, self.settings).labels.copy()
-            labels[isolated] = isolated[:1]
-            return coded(labels, resolution)
+            labels = cocluster(train, resolution, seed, self.settings).labels
+            return coded(share_isolated(train, labels), resolution)
 
         def of_size(size: float) -> Assignment:
-            alone = max(0, len(isolated) - 1)  # labels that will be one
+            alone = max(0, int(np.count_nonzero(train.joint_degrees == 0)) - 1)  # labels that will be one
             size = min(max(1, round(size)) + alone, train.num_nodes)
             labels, resolution = multilevel_of_size(
                 train, weights, size, self.settings.rounds, label_ranks(train.num_nodes, seed)
             )
-            labels[isolated] = isolated[:1]
-            return coded(labels, resolution)
+            return coded(share_isolated(train, labels), resolution)
 
         if self.config.resolution is not None:
             return at(self.config.resolution)

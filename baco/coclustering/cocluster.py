@@ -132,6 +132,14 @@ def label_ranks(num_nodes: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, 1]).permutation(num_nodes)
 
 
+def share_isolated(graph: Biadjacency, labels: np.ndarray) -> np.ndarray:
+    """(num_nodes,) labels with one for all nodes without interactions, as nothing tells them apart."""
+    isolated = np.flatnonzero(graph.joint_degrees == 0)
+    labels = labels.copy()
+    labels[isolated] = isolated[:1]
+    return labels
+
+
 def of_labels(graph: Biadjacency, labels: np.ndarray, resolution: float, settings: Settings = Settings()) -> CoClusters:
     """The co-clustering of given labels, (num_nodes,) int32, with the second ones of the profile 'clean'."""
     weights = node_weights(graph, settings.user_weight, settings.item_weight)

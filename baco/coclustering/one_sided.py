@@ -11,7 +11,8 @@ from itertools import product, starmap
 import numpy as np
 from numba import njit, prange
 
-from baco.coclustering.cocluster import Settings, cocluster
+from baco.coclustering.baco_plus import START, BacoPlus
+from baco.coclustering.cocluster import cocluster, share_isolated
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import Compressor
@@ -31,8 +32,7 @@ from baco.validation import Validated, setting
 
 log = logging.getLogger(__name__)
 
-START = 200.0  # where the search of the resolution begins
-CLUSTERS = Settings(solver="multilevel", user_weight="sqrt", item_weight="sqrt", secondary=False)  # those of BACO+
+CLUSTERS = BacoPlus().settings
 
 
 @register_method("one_sided")
@@ -44,8 +44,8 @@ class OneSided(Compressor):
     rows of its items, whose numbers are stored codes: users are what they interacted with, as in asymmetric factor
     models (NSVD: Paterek, KDD Cup 2007; FISM: Kabbur, Ning, Karypis, KDD 2013). Either way no user has floats of its
     own, so that the budget gives each item several times as many bits as it would give each id of both sides.
-    All rows lie in one codebook, which one product quantizer packs after training, as finely as the budget
-    allows. What is left of it goes to co-clusters of users, those of BACO's objective.
+    All rows lie in one codebook, which one product quantizer packs after training, as finely as the budget allows. What
+    is left of it goes to co-clusters of users, those of BACO's objective.
     Parameters: dim * 2^bits + (blocks - 1) * (items + co-clusters of users) + codes of users after the first.
     """
 
@@ -77,12 +77,10 @@ class OneSided(Compressor):
         solver_seed, quantizer_seed = (int(seed) for seed in rng.integers(2**31, size=2))
         encode = self.encoder(train, budget, rng)
         quantizer = self.quantizer_within(budget, encode(np.zeros(train.num_nodes, np.int32), {}))
-        isolated = np.flatnonzero(train.joint_degrees == 0)
 
         def at(resolution: float) -> Assignment:
-            labels = cocluster(train, resolution, solver_seed, CLUSTERS).labels.copy()
-            labels[isolated] = isolated[:1]  # as nothing tells them apart
-            return encode(labels, {"resolution": resolution, "solver_seed": solver_seed})
+            labels = cocluster(train, resolution, solver_seed, CLUSTERS).labels
+            return encode(share_isolated(train, labels), {"resolution": resolution, "solver_seed": solver_seed})
 
         within = replace(budget, quantizer=quantizer)
         assignment = fill_budget(at, within, start=START, smooth=True, splitting=Splitting(train, encode))
@@ -104,7 +102,7 @@ class OneSided(Compressor):
             num_own, others = train.num_items, slice(train.num_users)
             degrees, near = train.user_degrees, train.by_user
         a_code = 1 if budget.unit == "parameters" else code_bits(num_own + len(degrees)) / 8
-        most = most_codes(degrees, int((self.config.code_share or 0) * budget.limit / a_code))
+        most = largest_cap(degrees, int((self.config.code_share or 0) * budget.limit / a_code))
         if most:
             factors = spectral_factors(train, budget.dim, rng)[SIDES.index(side)]
             ends, picked = herd(near, factors, most)
@@ -151,7 +149,7 @@ class OneSided(Compressor):
         return finest_within(choices, cost, (1 - self.config.cluster_share) * budget.limit) or coarsest
 
 
-def most_codes(degrees: np.ndarray, num_codes: int) -> int:
+def largest_cap(degrees: np.ndarray, num_codes: int) -> int:
     """The most codes of an id, at most one for each interaction, for which all ids have no more than `num_codes`."""
     return bisect_right(range(1, int(degrees.max()) + 1), num_codes, key=lambda most: np.minimum(degrees, most).sum())
 

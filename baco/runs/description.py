@@ -22,12 +22,8 @@ from baco.validation import LIMITS, Limits, Validated, setting
 MOST_DIM = 1000  # the width is the length of a tuple in compiled code, and numba takes none that is longer
 BEFORE = "before"  # the key of a field's metadata
 OWN_LOSS, OWN_TUNED = "/loss@_global_.loss", "optional /tuned@_global_"  # in the defaults of a protocol's file
-OF_RUN = (
-    "mf_code_share",
-    "mf_popularity",
-    "start",
-    "trained",
-)  # keys of conf/method that describe the run, not the method
+# keys of conf/method that describe the run, not the method
+OF_RUN = ("mf_code_share", "mf_popularity", "start", "trained")
 
 
 def deciding(before: Any = MISSING, **limits: Any) -> Any:
@@ -136,17 +132,18 @@ def with_defaults(run: dict, dataset: dict, backbone: dict, loss: dict, method: 
     UserError
         When there is no budget.
     """
-    with_mf = backbone.get("num_layers", 0) == 0 and scales_count(backbone, loss)
+    propagates = backbone.get("num_layers", 0) > 0
+    scaled = not propagates and scales_count(backbone, loss)
     own = {
         "budget": dataset.get("budget"),
-        "popularity": method.get("mf_popularity", 0.0) if with_mf else 0.0,
+        "popularity": method.get("mf_popularity", 0.0) if scaled else 0.0,
         "start": method.get("start", "normal"),
     }
     if run["budget"] is None and own["budget"] is None:
         raise UserError("this dataset has no budget of its own; give one, such as budget=0.25")
     proper = {key: value for key, value in method.items() if key not in OF_RUN}
     if "mf_code_share" in method and proper["code_share"] is None:
-        proper["code_share"] = method["mf_code_share"] if backbone.get("num_layers", 0) == 0 else 0.0
+        proper["code_share"] = 0.0 if propagates else method["mf_code_share"]
     return run | {key: value for key, value in own.items() if run[key] is None}, proper
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.coclustering.one_sided import OneSided, herd, most_codes
+from baco.coclustering.one_sided import OneSided, herd, largest_cap
 from baco.compressors.budget import Budget
 from baco.embedding.quantizers import ProductQuantizer, finest_within
 from baco.errors import UserError
@@ -55,9 +55,9 @@ def test_a_budget_that_buys_nothing_is_refused():
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 100))
-def test_most_codes_is_the_largest_cap_that_fits(degrees, num_codes):
+def test_the_largest_cap_is_the_largest_that_fits(degrees, num_codes):
     degrees = np.array(degrees)
-    most = most_codes(degrees, num_codes)
+    most = largest_cap(degrees, num_codes)
     assert np.minimum(degrees, most).sum() <= num_codes
     assert most >= degrees.max() or np.minimum(degrees, most + 1).sum() > num_codes
 

@@ -14,7 +14,8 @@ from baco.coclustering.objective import internal_edges, objective, relabel, volu
 from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.solvers.asynchronous import asynchronous
-from baco.coclustering.solvers.multilevel import Links, count, merged, multilevel, multilevel_of_size, split_up, trimmed
+from baco.coclustering.solvers.multilevel import Links, merged, multilevel
+from baco.coclustering.solvers.sized import count, multilevel_of_size, split_up, trimmed
 from baco.coclustering.weights import node_weights
 from baco.errors import UserError
 from baco.graph import Biadjacency

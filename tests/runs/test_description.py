@@ -39,6 +39,15 @@ def test_datasets_and_methods_say_what_counts_where_nothing_is_given(backbone, s
     assert proper == {"name": "any"}, "what describes the run is no setting of the method"
 
 
+@pytest.mark.parametrize(
+    ("backbone", "given", "share"), [({}, None, 0.3), ({"num_layers": 2}, None, 0.0), ({}, 0.1, 0.1)]
+)
+def test_codes_into_rows_are_for_backbones_that_do_not_propagate(backbone, given, share):
+    method = {"code_share": given, "mf_code_share": 0.3}
+    _, proper = with_defaults(NULLS, {"budget": 0.3}, backbone, {"score": "cosine"}, method)
+    assert proper == {"code_share": share}
+
+
 def test_what_is_given_counts():
     given = {"budget": 10, "popularity": 0.0, "start": "normal"}
     assert with_defaults(given, {"budget": 0.3}, {}, {}, {"mf_popularity": 0.25, "start": "spectral"}) == (given, {})
