@@ -63,8 +63,8 @@ def cached_assignment(
     details = assignment.details | {"computed_on": processor()}
     if assignment.labels is not None:
         details["clusters"] = cluster_statistics(train, assignment.labels)
-    assignment = replace(assignment, details=details, labels=None)
+    assignment = replace(assignment, details=details)
     header, arrays = assignment.pack()
     header |= {"seconds": seconds, "decides": identity}
-    write_arrays(path, {"header": json_array(header)} | arrays)
+    write_arrays(path, {"header": json_array(header)} | arrays | assignment.clusters())
     return assignment, seconds
