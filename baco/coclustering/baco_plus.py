@@ -12,7 +12,7 @@ from baco.coclustering.cocluster import Settings, cocluster, label_ranks, share_
 from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.solvers.sized import multilevel_of_size
-from baco.coclustering.update import updated_labels
+from baco.coclustering.update import spliced, updated_labels
 from baco.coclustering.weights import ITEM_SCHEMES, USER_SCHEMES, node_weights
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
@@ -92,15 +92,10 @@ class ProfileCompressor(CodeCompressor):
         kept = np.concatenate([side.row_names[side.index].ravel() for side in sides])
         most = old.details["user_codes"], old.details["item_codes"]
         while True:
-            ends, codes = profile_codes(train, labels, weights, most)
-            new_lengths = np.where(changed, np.diff(ends), lengths)
-            new_ends = np.concatenate([[0], np.cumsum(new_lengths)])
-            shifts = np.where(changed, len(kept) + ends[:-1], starts) - new_ends[:-1]
-            places = np.repeat(shifts, new_lengths) + np.arange(new_ends[-1])
+            new = profile_codes(train, labels, weights, most)
             found = coded(
                 train,
-                new_ends,
-                np.concatenate([kept, codes])[places],
+                *spliced((starts, lengths, kept), new, changed),
                 labels,
                 details | {"user_codes": most[0], "item_codes": most[1]},
             )

@@ -45,6 +45,26 @@ def updated_labels(
     return labels, labels != before
 
 
+def spliced(
+    kept: tuple[np.ndarray, np.ndarray, np.ndarray], new: tuple[np.ndarray, np.ndarray], changed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of which some are kept: ends, (num_ids + 1,) int64, and the codes of id x at `codes[ends[x]:ends[x + 1]]`.
+
+    Parameters
+    ----------
+    kept : starts, lengths, codes
+        Those of id x are `codes[starts[x]:][:lengths[x]]`.
+    new : ends, codes
+        For ids that changed.
+    changed : (num_ids,) bool
+    """
+    (starts, lengths, kept_codes), (new_ends, new_codes) = kept, new
+    lengths = np.where(changed, np.diff(new_ends), lengths)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    shifts = np.where(changed, len(kept_codes) + new_ends[:-1], starts) - ends[:-1]
+    return ends, np.concatenate([kept_codes, new_codes])[np.repeat(shifts, lengths) + np.arange(ends[-1])]
+
+
 def update_labels(
     graph: Biadjacency,
     labels: np.ndarray,

@@ -61,7 +61,8 @@ def grown(data: Interactions, interactions: pd.DataFrame) -> tuple[Interactions,
             f"the log has no user and no item of '{data.name}', whose users are such as '{original_ids(data)[0][0]}'; "
             "is it a log of other data?"
         )
-    num_users, num_items = (len(ids) for ids in all_ids)
+    user_ids, item_ids = all_ids
+    num_users, num_items = len(user_ids), len(item_ids)
     there = data.union(SPLITS)
     keys = np.unique(users.astype(np.int64) * num_items + items)
     fresh = np.setdiff1d(keys, there.users.astype(np.int64) * num_items + there.items, assume_unique=True)
@@ -69,7 +70,7 @@ def grown(data: Interactions, interactions: pd.DataFrame) -> tuple[Interactions,
         raise UserError(f"the log has no interaction that '{data.name}' does not have; there is nothing to update with")
     pairs = {split: np.stack([getattr(data, split).users, getattr(data, split).items]) for split in SPLITS}
     pairs["train"] = np.concatenate([pairs["train"], np.stack([fresh // num_items, fresh % num_items])], axis=1)
-    found = Interactions.from_pairs(data.name, pairs, num_users, num_items, *all_ids)
+    found = Interactions.from_pairs(data.name, pairs, num_users, num_items, user_ids, item_ids)
     added = Added(len(fresh), len(interactions) - len(fresh), num_users - data.num_users, num_items - data.num_items)
     return found, added
 

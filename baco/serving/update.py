@@ -27,6 +27,7 @@ from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.files import check_writable, from_json_array
+from baco.losses.loss import Loss
 from baco.registry import backbone_class, loss_class, method_class
 from baco.rng import stream
 from baco.serving.export import check_replaceable, export_model, load_data, load_tables, read_export
@@ -125,8 +126,10 @@ def update(
     old = load_tables(arrays)
     if not isinstance(old, CodebookTables):
         raise UserError(f"tables of method '{method.name}' cannot be updated; train again with all interactions")
-    budget = grown_budget(config["budget"], before, data)
-    config |= {"dataset": data.fingerprint, "budget": config["budget"] | {"limit": budget.limit}}
+    quantizer = quantizer_of(arrays)
+    limit = config["budget"]["limit"] * data.train.num_nodes // before.train.num_nodes
+    budget = Budget(limit, config["budget"]["unit"], config["budget"]["dim"], quantizer)
+    config |= {"dataset": data.fingerprint, "budget": config["budget"] | {"limit": limit}}
     check_replaceable(export, config)
 
     start = time.perf_counter()
@@ -136,11 +139,14 @@ def update(
     new = CodebookTables(scale_items(assignment, scale), budget.dim)
     seconds = [time.perf_counter() - start]
     kept, fresh = continue_rows(new, old, data.train)
-    quantizer = quantizer_of(arrays)
     seed = int(stream(config["seed"], "quantize").integers(2**31))
     result: EmbeddingTables = new if quantizer is None else QuantizedTables(new, quantizer, seed)
-    if method.has_budget:
-        budget.check(result.ledger(), method.name)
+    cost = budget.amount(result.ledger())
+    if method.has_budget and cost > limit:
+        raise UserError(
+            f"{path} would take {cost:,} {budget.unit} with the new users and items, over the {limit:,} that its "
+            "budget comes to for so many; train again with all interactions"
+        )
 
     start = time.perf_counter()
     train(result.to(chosen), data, config, epochs, chosen)
@@ -152,21 +158,15 @@ def update(
     return report
 
 
-def grown_budget(described: dict, before: Interactions, data: Interactions) -> Budget:
-    """The same part of the full model for more users and items, from what a configuration says of the budget."""
-    limit = described["limit"] * data.train.num_nodes // before.train.num_nodes
-    return Budget(limit, described["unit"], described["dim"])
-
-
 def train(tables: EmbeddingTables, data: Interactions, config: dict, epochs: int, device: torch.device) -> None:
     """Train tables, which lie on the device, from the values that they have, as the run of a configuration did."""
     if epochs == 0:
         tables.on_training_end()
         return
-    settings, loss = dict(config["backbone"]), dict(config["loss"])
-    loss_type, backbone_type = loss_class(loss.pop("name")), backbone_class(settings.pop("name"))
-    loss = build_settings(loss_type, loss)
-    backbone = backbone_type(data.train, build_settings(backbone_type.Config, settings), loss.score)
+    settings, losses = dict(config["backbone"]), dict(config["loss"])
+    kind = backbone_class(settings.pop("name"))
+    loss: Loss = build_settings(loss_class(losses.pop("name")), losses)
+    backbone = kind(data.train, build_settings(kind.Config, settings), loss.score)
     protocol = build_settings(Protocol, config["protocol"])
     Trainer(backbone, Evaluator(data), protocol, config["seed"], device, loss=loss).fit(tables, epochs)
 
