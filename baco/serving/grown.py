@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 from baco.data.interactions import SPLITS, Interactions
 from baco.errors import UserError
 from baco.serving.users import COLUMNS, original_ids, positions, texts_of
+
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,19}")  # as they are written when they are made text
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,9 @@ def _joined(side: str, ids: np.ndarray, new: list[str]) -> np.ndarray:
     if ids.dtype.kind not in "iu":
         kind = np.dtypes.StringDType()
         return np.concatenate([ids.astype(kind), np.array(new, kind)])
+    kind = np.dtype(np.uint64 if ids.dtype == np.uint64 else np.int64)
+    least, most = np.iinfo(kind).min, np.iinfo(kind).max
     for text in new:
-        if not text.isascii() or not text.removeprefix("-").isdigit() or str(int(text)) != text:
+        if not INTEGER.fullmatch(text) or not least <= int(text) <= most:
             raise UserError(f"the {side} id '{text}' of the log is no integer, as those of the export are")
-    found = [int(text) for text in new]
-    if found and not np.iinfo(np.int64).min <= min(found) <= max(found) <= np.iinfo(np.int64).max:
-        raise UserError(f"the {side} ids of the log are too large, up to {max(found)}")
-    return np.concatenate([ids.astype(np.int64), np.array(found, np.int64)])
+    return np.concatenate([ids.astype(kind), np.array([int(text) for text in new], kind)])

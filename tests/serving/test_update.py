@@ -24,7 +24,7 @@ from baco.serving.recommender import Recommender
 from baco.serving.update import update
 from tests.conftest import QUICK
 
-NEW_PAIRS = [("ann", 7), ("ann", 10), ("bob", 7), ("bob", 99), ("u3", 99), ("u3", 8), ("eve", 100), ("eve", 100)]
+NEW_PAIRS = [("ann", 7), ("ann", 10), ("bob", 7), ("bob", 99), ("u3", 99), ("u3", 29), ("eve", 100), ("eve", 100)]
 MORE = pd.DataFrame(NEW_PAIRS, columns=["user", "item"])
 
 
