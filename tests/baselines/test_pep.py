@@ -6,6 +6,7 @@ import torch
 
 from baco.backbones.backbone import LightGCN
 from baco.compressors.budget import Budget
+from baco.embedding.codes import Assignment
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
@@ -34,7 +35,7 @@ def trainer_for(data) -> Watched:
 
 
 def test_weights_are_thresholded_softly_and_priorities_say_which_stay():
-    tables = ThresholdedTables(1, 1, 3, most=3, ramp=1)
+    tables = ThresholdedTables(Assignment.of_own_rows(1, 1), 3, most=3, ramp=1)
     with torch.no_grad():
         tables.users.rows.copy_(torch.tensor([[0.5, -2.0, 0.1]]))
         tables.items.rows.copy_(torch.tensor([[-0.3, 0.05, 0.0]]))
