@@ -168,27 +168,29 @@ def evolve(
 ) -> tuple[np.ndarray, float]:
     """The fittest genome of all that were tried, and its fitness.
 
-    The first generation is drawn. Half of each other are mutations, half are crossings at one point, of the better half
-    of all so far.
+    The first generation is drawn. Half of each other are mutations, half crossings, of the better half of all so far.
     """
     tried: list[tuple[float, np.ndarray]] = []
     born = [draw() for _ in range(population)]
     for _ in range(generations):
         tried = sorted([*tried, *((fitness(genome), genome) for genome in born)], key=lambda one: one[0], reverse=True)
         tried = tried[: -(-population // 2)]
+        parents = [genome for _, genome in tried]
+        born = [crossed(parents, rng) if child % 2 else mutated(parents, draw, rng) for child in range(population)]
+    return parents[0], tried[0][0]
 
-        def parent(best: list[tuple[float, np.ndarray]] = tried) -> np.ndarray:
-            return best[rng.integers(len(best))][1]
 
-        born = []
-        for child in range(population):
-            genome, other = parent(), draw() if child % 2 else parent()
-            if child % 2:
-                mixed = rng.random(genome.shape) < MUTATION
-            else:
-                mixed = (np.arange(genome.size) >= rng.integers(1, genome.size)).reshape(genome.shape)
-            born.append(np.where(mixed, other, genome))
-    return tried[0][1], tried[0][0]
+def mutated(parents: list[np.ndarray], draw: Callable[[], np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """A parent of which some numbers are drawn anew."""
+    genome, other = parents[rng.integers(len(parents))], draw()
+    return np.where(rng.random(genome.shape) < MUTATION, other, genome)
+
+
+def crossed(parents: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """The first numbers of a parent and the last ones of another."""
+    first, second = (parents[place] for place in rng.integers(len(parents), size=2))
+    last = np.arange(first.size) >= rng.integers(1, first.size)
+    return np.where(last.reshape(first.shape), second, first)
 
 
 @register_method("optembed")
@@ -203,7 +205,7 @@ class OptEmbed(Compressor):
     of ids by frequency are the fields here (`groups=1`: two). Sizes are scaled to the budget (published: there is
     none). The search may lower the learned thresholds, since under a cosine score the loss of MF does not hold them
     back. Norms are means, so that the estimator suits all widths. Parents are the best of all generations (published:
-    of the last), of fewer generations. The last training starts from new values (published: those of the supernet).
+    of the last). The last training starts from new values (published: those of the supernet).
     """
 
     label = "OptEmbed"
@@ -224,7 +226,7 @@ class OptEmbed(Compressor):
         """
 
         population: int = setting(20, at_least=2)
-        generations: int = setting(5, at_least=1)
+        generations: int = setting(20, at_least=1)
         groups: int = setting(8, at_least=1)
         alpha: float = setting(1e-4, at_least=0)
 

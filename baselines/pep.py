@@ -77,7 +77,7 @@ class MaskedTables(PrunedTables):
 
 
 def learn_mask(tables: EmbeddingTables, thresholded: ThresholdedTables, runner: Runner) -> MaskedTables:
-    """Train the thresholds, and keep what they leave, in tables that `fit` has made, with the first values of then."""
+    """Train `thresholded`, and let the tables that `fit` has made start again as it did, but for what it has lost."""
     assert isinstance(tables, MaskedTables)
     runner.fit(runner.initialize(thresholded))
     tables.densify(None)

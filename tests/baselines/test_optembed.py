@@ -60,7 +60,7 @@ def test_sizes_follow_the_genome_and_spend_the_budget(planted):
     np.testing.assert_array_equal(users == 0, without)
     group = group_by_rank(planted.train.user_degrees, 2)
     ratio = users[~without & (group == 1)].mean() / users[~without & (group == 0)].mean()
-    assert ratio == pytest.approx(4, rel=0.15) and items.min() > 0
+    assert 3 < ratio < 5 and items.min() > 0, "about 4, of whole sizes"
     frequent = planted.train.user_degrees[group == 0].min()
     assert frequent >= planted.train.user_degrees[group == 1].max()
 
