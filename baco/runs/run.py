@@ -34,7 +34,7 @@ from baco.files import check_writable
 from baco.graph import SQUARE, Biadjacency
 from baco.numerics.triples import Batch
 from baco.rng import stream
-from baco.runs.assignment_cache import cached_assignment
+from baco.runs.assignment_cache import cached_assignment, describe_assignment
 from baco.runs.lock import hold_lock
 from baco.runs.provenance import code_version, environment
 from baco.runs.record import (
@@ -352,7 +352,8 @@ def fit_tables(
         start = time.perf_counter()
         with keys_under("method."):
             tables = method.fit(train, budget, stream(config.seed, "assign"))
-        seconds, details = time.perf_counter() - start, {}
+        seconds = time.perf_counter() - start
+        details = {} if tables.assignment is None else describe_assignment(tables.assignment, train)
         check_training_memory((COPIES - 1) * tables.ledger().training_floats, train, config.dim, device)
     share = budget.share(quantized(config, tables).ledger())
     if method.has_budget and share < 0.98:

@@ -73,3 +73,9 @@ def test_the_sizes_are_told_in_words_for_a_large_dataset(monkeypatch):
     )
     with pytest.raises(UserError, match=message):
         runs.check_training_memory(5 * 50_000_000 * 1000, SimpleNamespace(num_nodes=50_000_000), 1000, device.CPU)
+
+
+def test_codes_inside_of_other_tables_are_told_as_those_of_methods_that_only_assign_codes(tmp_path):
+    told = run(plan_in(tmp_path, "method=one_sided", "protocol.max_epochs=1"))["assignment"]
+    assert told["rows"] == "items" and told["resolution"] > 0 and told["most_codes"] == 1
+    assert told["computed_on"]["numba_threads"] == 1 and told["clusters"]["count"] > 1
