@@ -49,8 +49,9 @@ class StochasticGrids(Grids):
         """Round all rows in place; those beyond a grid go to its end."""
         self.unrounded.copy_(rows)
         places, steps, first = self._places(rows, None)
-        up = torch.rand(places.shape, generator=generator, device=places.device)
-        rows.copy_(self._points((places + up).floor(), steps, first))
+        below = places.floor()
+        up = torch.rand(places.shape, generator=generator, device=places.device) < places - below
+        rows.copy_(self._points(below + up, steps, first))
 
 
 class LowPrecisionTables(GridTables):
@@ -105,16 +106,16 @@ class AdaptiveLowPrecisionTraining(Compressor):
     `int2` (Li et al., AAAI 2023, arXiv 2212.05735; from the abstract and the public programs).
 
     An embedding is its stored row: level times step (plus offset). A step of the optimiser moves it to w, which is then
-    rounded stochastically on the new grid: floor((w - offset) / step + u), u uniform in [0, 1), clipped. Steps have the
-    gradient of LSQ (Esser et al., ICLR 2020): that of an embedding, times what rounding w to the nearest level adds to
-    it per step. So nothing but integers, steps and the optimiser's moments goes from one step of training to the next.
-    There is one training, from scratch.
+    rounded stochastically on the new grid: to the level above with the probability that is its distance from the one
+    below, in steps. What is too small to change a level so changes it now and then. Steps have the gradient of LSQ
+    (Esser et al., ICLR 2020): the embedding's, times what rounding w to the nearest level adds to it per step. There is
+    one training, from scratch.
     Parameters: (dim + 1) * (num_users + num_items) at 8 bits, dim + 2 instead of dim + 1 at 4 and 2. What it saves is
     bytes.
 
     Deviations: the gradient of steps is that of the next batch, w being kept for it (published: of a second pass over
-    the same batch). Integers are held as the floats that they stand for. So this training needs more memory than the
-    full model's, where the authors need less: it shows the recall of the method, not its memory. Steps are trained by
+    the same batch), and integers are held as the floats that they stand for. So this training needs more memory than
+    the full model's, where the authors' needs less: it shows the recall, not what training saves. Steps are trained by
     their logarithms, without the published scaling of gradients, which Adam undoes; 4 and 2 bits have an offset; grids
     begin as those on which the first values are packed best.
     """
