@@ -29,7 +29,9 @@ from baco.embedding.quantizers import (
     unpack_export,
 )
 from baco.embedding.rules import AffineHash, Identity
+from baco.embedding.scaled import ScaledTables
 from baco.embedding.tables import EmbeddingTables
+from baco.embedding.wrapped import WrappedTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.registry import METHODS, method_class
@@ -402,4 +404,6 @@ def test_the_full_model_in_few_bits_is_quantized_as_the_choice_of_that_name(name
 
 def test_every_hook_is_handed_on():
     hooks = {name for name, value in vars(EmbeddingTables).items() if callable(value) and not name.startswith("_")}
-    assert hooks - set(vars(QuantizedTables)) == {"quantizable"}, "what is packed already is not packed again"
+    assert hooks - set(vars(WrappedTables)) == {"ledger", "export", "quantizable"}
+    assert {"ledger", "export"} <= set(vars(QuantizedTables)) & set(vars(ScaledTables))
+    assert "quantizable" not in vars(QuantizedTables), "what is packed already is not packed again"
