@@ -136,7 +136,7 @@ def update(
     growth = Growth(before.train, data.train)
     scale = popularity_scale(data.train.item_degrees, config["popularity"])
     assignment = method.update(old.assignment, growth, remaining_budget(scale, budget), threshold)
-    new = CodebookTables(scale_items(assignment, scale), budget.dim)
+    new = CodebookTables(scale_items(assignment, scale), old.users.rows.shape[1])
     seconds = [time.perf_counter() - start]
     kept, fresh = continue_rows(new, old, data.train)
     seed = int(stream(config["seed"], "quantize").integers(2**31))
