@@ -329,6 +329,19 @@ class ProductQuantizer(CodeQuantizer):
             centroids[:, columns], codes[:, block] = self.cluster(rows[:, columns], rng, weights)
         return {"centroids": centroids, "codes": codes}
 
+    def choose(self, rows: np.ndarray, centroids: np.ndarray) -> dict[str, np.ndarray]:
+        """As `learn`, with (2^bits, dim) centroids that are there already."""
+        codes: np.ndarray = np.empty((len(rows), self.blocks), code_dtype(self.bits))
+        blocks = self.block_of_column(rows.shape[1])
+        for block in range(self.blocks):
+            columns = blocks == block
+            near = centroids[:, columns]
+            squares = (near**2).sum(1)
+            for start in range(0, len(rows), CHUNK):
+                some = slice(start, start + CHUNK)
+                codes[some, block] = (squares - 2 * rows[some][:, columns] @ near.T).argmin(1)
+        return {"centroids": centroids, "codes": codes}
+
     def decode(self, learned: dict[str, np.ndarray]) -> np.ndarray:
         centroids, codes = learned["centroids"], learned["codes"].astype(np.int64)
         return np.take_along_axis(centroids, codes[:, self.block_of_column(centroids.shape[1])], axis=0)

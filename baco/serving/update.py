@@ -22,7 +22,7 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.continuation import continue_rows
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import quantizer_of
+from baco.embedding.quantizers import ProductQuantizer, quantizer_of
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
@@ -102,7 +102,7 @@ def update(
     data_dir : folder
         Where the prepared datasets lie, as in training.
     epochs : int
-        0 only gives codes and rows.
+        0 only gives codes and rows; then product codes of rows that are kept stay what they are.
     threshold : float
         What the objective must gain for an old id to move, as a part of the id's interactions; infinite: none moves.
 
@@ -125,7 +125,7 @@ def update(
     data, added = grown(before, interactions)
     old = load_tables(arrays)
     if not isinstance(old, CodebookTables):
-        raise UserError(f"tables of method '{method.name}' cannot be updated; train again with all interactions")
+        raise UserError(f"these tables of method '{method.name}' cannot be updated; train again with all interactions")
     quantizer = quantizer_of(arrays)
     limit = config["budget"]["limit"] * data.train.num_nodes // before.train.num_nodes
     budget = Budget(limit, config["budget"]["unit"], config["budget"]["dim"], quantizer)
@@ -139,8 +139,13 @@ def update(
     new = CodebookTables(scale_items(assignment, scale), old.users.rows.shape[1])
     seconds = [time.perf_counter() - start]
     kept, fresh = continue_rows(new, old, data.train)
-    seed = int(stream(config["seed"], "quantize").integers(2**31))
-    result: EmbeddingTables = new if quantizer is None else QuantizedTables(new, quantizer, seed)
+    result: EmbeddingTables = new
+    if quantizer is not None:
+        seed = int(stream(config["seed"], "quantize").integers(2**31))
+        centroids = {}
+        if epochs == 0 and type(quantizer) is ProductQuantizer:
+            centroids = {name: arrays[f"{name}.centroids"] for name in new.quantizable()}
+        result = QuantizedTables(new, quantizer, seed, centroids=centroids)
     cost = budget.amount(result.ledger())
     if method.has_budget and cost > limit:
         raise UserError(

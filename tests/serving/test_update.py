@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from baco.cli.main import call
+from baco.coclustering.one_sided import OneSided
 from baco.compressors.budget import Budget
+from baco.compressors.compressor import CodeCompressor
 from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
 from baco.data.logs import Log
 from baco.embedding.codebook import CodebookTables
@@ -39,14 +41,17 @@ def log(tmp_path_factory) -> Log:
     return Log(path=str(path))
 
 
-def exported(path, log, name, backbone="mf", quantizer=None, popularity=0.0):
+def exported(path, log, name, backbone="mf", quantizer=None, popularity=0.0, settings=None):
     """An export of random rows with the method's codes."""
     data = log.load(path)
-    method, kind = method_class(name)(), backbone_class(backbone)
+    method, kind = method_class(name)(settings), backbone_class(backbone)
     budget = Budget.parse(0.5, "parameters", data.num_users, data.num_items, 8)
     scale = popularity_scale(data.train.item_degrees, popularity)
-    codes = method.assign(data.train, remaining_budget(scale, budget), stream(0, "assign"))
-    tables = CodebookTables(scale_items(codes, scale), 8)
+    if isinstance(method, CodeCompressor):
+        codes = method.assign(data.train, remaining_budget(scale, budget), stream(0, "assign"))
+        tables = CodebookTables(scale_items(codes, scale), 8)
+    else:
+        tables = method.fit(data.train, budget, stream(0, "assign"))
     tables.reset_parameters(0.1, torch_stream(0, "init"))
     tables = tables if quantizer is None else QuantizedTables(tables, quantizer, 0)
     tables.on_training_end()
@@ -108,6 +113,21 @@ def test_an_update_trains_within_the_budget_and_can_be_updated_again(log, tmp_pa
     assert len(model["updates"]) == 2 and len(tables()[0]) == 44 and len(tables()[1]) == 32
     assert name == "full" or tables.ledger().parameters <= model["config"]["budget"]["limit"] <= 0.5 * 8 * 76
     assert all(torch.isfinite(side).all() for side in tables())
+
+
+@pytest.mark.parametrize("code_share", [None, 0.3])
+def test_one_sided_tables_keep_their_product_codes(log, tmp_path, code_share):
+    path = exported(tmp_path, log, "one_sided", settings=OneSided.Config(code_share=code_share))
+    done = update(path, MORE, tmp_path / "new.npz", tmp_path, epochs=0, threshold=np.inf)
+    assert done.codes_changed == 0 and done.rows_new == 3  # two items, and the co-cluster of eve
+    before, after = codes_by_name(path, tmp_path), codes_by_name(tmp_path / "new.npz", tmp_path / "none")
+    for one in before:
+        np.testing.assert_array_equal(after[one], before[one])
+    update(path, MORE, tmp_path / "new.npz", tmp_path, epochs=1)
+    arrays = read_export(tmp_path / "new.npz")
+    limit = from_json_array(arrays["model"])["config"]["budget"]["limit"]
+    assert load_tables(arrays).assignment.shared and limit == 300
+    assert len(Recommender.load(tmp_path / "new.npz", tmp_path / "none").recommend(["bob"], 9)) == 9
 
 
 @pytest.mark.parametrize(
