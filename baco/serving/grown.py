@@ -90,11 +90,11 @@ def _numbered(texts: list[str], ids: np.ndarray) -> tuple[np.ndarray, list[str]]
 def _joined(side: str, ids: np.ndarray, new: list[str]) -> np.ndarray:
     """Old ids and new ones, which must be of the old ones' kind."""
     if ids.dtype.kind not in "iu":
-        kind = np.dtypes.StringDType()
-        return np.concatenate([ids.astype(kind), np.array(new, kind)])
+        text = np.dtypes.StringDType()
+        return np.concatenate([ids.astype(text), np.array(new, text)])
     kind = np.dtype(np.uint64 if ids.dtype == np.uint64 else np.int64)
     least, most = np.iinfo(kind).min, np.iinfo(kind).max
-    for text in new:
-        if not INTEGER.fullmatch(text) or not least <= int(text) <= most:
-            raise UserError(f"the {side} id '{text}' of the log is no integer, as those of the export are")
-    return np.concatenate([ids.astype(kind), np.array([int(text) for text in new], kind)])
+    for one in new:
+        if not INTEGER.fullmatch(one) or not least <= int(one) <= most:
+            raise UserError(f"the {side} id '{one}' of the log is no integer, as those of the export are")
+    return np.concatenate([ids.astype(kind), np.array([int(one) for one in new], kind)])

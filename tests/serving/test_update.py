@@ -36,8 +36,8 @@ def log(tmp_path_factory) -> Log:
     rng = np.random.default_rng(0)
     users, ranks = rng.integers(40, size=900), (10 * rng.random(900) ** 1.3).astype(int)
     items = 3 * ranks + np.where(rng.random(900) < 0.8, users % 3, rng.integers(3, size=900))
-    path = tmp_path_factory.mktemp("log") / "log.csv"
-    pd.DataFrame({"user": [f"u{user}" for user in users], "item": items}).to_csv(path, index=False)
+    path = tmp_path_factory.mktemp("log") / "log.parquet"
+    pd.DataFrame({"user": [f"u{user}" for user in users], "item": items}).to_parquet(path)
     return Log(path=str(path))
 
 
@@ -45,7 +45,7 @@ def exported(path, log, name, backbone="mf", quantizer=None, popularity=0.0, set
     """An export of random rows with the method's codes."""
     data = log.load(path)
     method, kind = method_class(name)(settings), backbone_class(backbone)
-    budget = Budget.parse(0.5, "parameters", data.num_users, data.num_items, 8)
+    budget = Budget.parse(0.5, "parameters", data.num_users, data.num_items, 8, quantizer)
     scale = popularity_scale(data.train.item_degrees, popularity)
     if isinstance(method, CodeCompressor):
         codes = method.assign(data.train, remaining_budget(scale, budget), stream(0, "assign"))
