@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.2])
     parser.add_argument("--seed", type=int, default=0, help="of the parts")
     parser.add_argument("overrides", nargs="*", help="of the runs")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     log_to_console()
     first, later, test = parts(read(arguments), np.random.default_rng(arguments.seed))
     both = pd.concat([first, later])
