@@ -81,7 +81,8 @@ def draw(found: dict[str, dict[str | int, Placement]]) -> Figure:
         axes.plot(numbers, apart, "o-", color=COLORS[0], label="whole co-clusters")
         for sharder, color in zip(DRAWN, COLORS[1:], strict=False):
             axes.axhline(100 * placements[sharder].share_apart, color=color, ls="--", label=sharder)
-        axes.set(title=name, xlabel="co-clusters", xscale="log", ylim=(0, 100))
+        decades = 10.0 ** np.floor(np.log10(min(numbers))), 10.0 ** np.ceil(np.log10(max(numbers) + 1))
+        axes.set(title=name, xlabel="co-clusters", xscale="log", xlim=decades, ylim=(0, 100))
         axes.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("interactions apart, %")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")

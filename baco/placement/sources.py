@@ -16,7 +16,7 @@ from baco.files import from_json_array, read_arrays
 from baco.placement.rows import Rows
 from baco.rng import stream
 from baco.runs.run import Plan
-from baco.runs.settings import RunConfig, configuration
+from baco.runs.settings import configuration
 from baco.serving.export import load_tables
 from baco.serving.recommender import training_data
 
@@ -41,10 +41,10 @@ def rows_of(source: str, overrides: list[str]) -> tuple[Rows, int]:
         As `configuration`.
     """
     if not source.endswith(".npz"):
-        plan = Plan.of(_configuration([f"dataset={source}", *overrides]))
+        plan = Plan.of(configuration([f"dataset={source}", *overrides]))
         assignment = Assignment.of_own_rows(plan.data.num_users, plan.data.num_items)
         return _rows(plan, assignment, plan.budget.row_format())
-    config, arrays = _configuration(overrides), _read(source)
+    config, arrays = configuration(overrides), _read(source)
     if "model" in arrays:
         model = from_json_array(arrays["model"])
         tables = load_tables(arrays)
@@ -58,25 +58,15 @@ def rows_of(source: str, overrides: list[str]) -> tuple[Rows, int]:
     return _rows(plan, Assignment.unpack(header, arrays), plan.budget.row_format())
 
 
-def co_clusters(plan: Plan) -> np.ndarray:
-    """(num_nodes,) labels, users first: the co-clusters of the method of a plan."""
-    method = plan.config.method
-    assert isinstance(method, CodeCompressor)  # one of COCLUSTERING
-    labels = method.assign(plan.data.train, plan.budget, stream(plan.config.seed, "assign")).labels
-    assert labels is not None
-    return labels
-
-
-def _configuration(overrides: list[str]) -> RunConfig:
-    config = configuration(overrides)
-    if config.method.name not in COCLUSTERING:
-        raise SettingError("method", config.method.name, f"has no co-clusters; take one of {', '.join(COCLUSTERING)}")
-    return config
-
-
 def _rows(plan: Plan, assignment: Assignment, row: RowFormat) -> tuple[Rows, int]:
-    train = plan.data.train
-    return Rows.of(train, assignment, row, co_clusters(plan)), plan.config.seed
+    """The rows of codes, in the co-clusters of a plan's method, and its seed."""
+    method, train, seed = plan.config.method, plan.data.train, plan.config.seed
+    if method.name not in COCLUSTERING:
+        raise SettingError("method", method.name, f"has no co-clusters; take one of {', '.join(COCLUSTERING)}")
+    assert isinstance(method, CodeCompressor)
+    labels = method.assign(train, plan.budget, stream(seed, "assign")).labels
+    assert labels is not None
+    return Rows.of(train, assignment, row, labels), seed
 
 
 def _row_format(arrays: dict[str, np.ndarray], dim: int) -> RowFormat:
