@@ -62,7 +62,7 @@ class Recommender:
         """
         arrays = read_export(path)
         model = from_json_array(arrays["model"])
-        data = _data(model, path, Path(data_dir))
+        data = training_data(model, path, Path(data_dir))
         if "user_ids" in arrays:  # those of the log it was trained on: the same data may be there under other ids, too
             data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
         settings = model["config"]["backbone"]
@@ -126,7 +126,7 @@ class Recommender:
         return FoldIn(self.data, self._trained, self.score)
 
 
-def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
+def training_data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
     """What a model was trained on: the prepared file that holds it, wherever its source is by now, or the source."""
     settings, wanted = model["dataset"], model["config"]["dataset"]
     for prepared in sorted((data_dir / settings["name"]).rglob("*.npz")):
