@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from baco.embedding.cost import Ledger, RowFormat
-from baco.embedding.quantizers import ProductQuantizer, Quantizer, pack_export
+from baco.embedding.quantizers import Quantizer, pack_export
 from baco.embedding.tables import EmbeddingTables
 from baco.embedding.wrapped import WrappedTables
 from baco.errors import UserError
@@ -27,8 +27,6 @@ class QuantizedTables(WrappedTables):
         Of the k-means of product quantization.
     weights : dict, optional
         From names of `inner.quantizable()` to weights of their rows, see `Quantizer.pack`.
-    centroids : dict, optional
-        From these names to centroids of product codes, where they are not to be learned.
 
     Raises
     ------
@@ -42,7 +40,6 @@ class QuantizedTables(WrappedTables):
         quantizer: Quantizer,
         seed: int,
         weights: dict[str, np.ndarray] | None = None,
-        centroids: dict[str, np.ndarray] | None = None,
     ):
         super().__init__(inner)
         if not inner.quantizable():
@@ -52,7 +49,6 @@ class QuantizedTables(WrappedTables):
         self.quantizer = quantizer
         self.seed = seed
         self.weights = weights or {}
-        self.centroids = centroids or {}
         self._packed: dict[str, dict[str, np.ndarray]] = {}
 
     @property
@@ -88,11 +84,7 @@ class QuantizedTables(WrappedTables):
         return pack_export(arrays, packed if kept else self._pack(arrays), self.quantizer)
 
     def _pack(self, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-        rng, packed = np.random.default_rng(self.seed), {}
-        for name in self.inner.quantizable():
-            if name in self.centroids:
-                assert isinstance(self.quantizer, ProductQuantizer)
-                packed[name] = self.quantizer.pack_codes(self.quantizer.choose(arrays[name], self.centroids[name]))
-            else:
-                packed[name] = self.quantizer.pack(arrays[name], rng, self.weights.get(name))
-        return packed
+        rng = np.random.default_rng(self.seed)
+        return {
+            name: self.quantizer.pack(arrays[name], rng, self.weights.get(name)) for name in self.inner.quantizable()
+        }

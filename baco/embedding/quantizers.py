@@ -3,9 +3,9 @@
 A quantizer packs the (n, dim) rows of one codebook into arrays and unpacks them again, row by row, with every row on
 whole bytes of its own, so that a server can read a single one. `HalfQuantizer` stores the upper halves of floats, and
 `UniformQuantizer` small integers and one or two numbers per row that scale them. `ProductQuantizer` stores, for parts
-of a row, which of a few learned vectors is nearest, `RotatedProductQuantizer` the same after a rotation, and
-`ResidualQuantizer` of which learned vectors a row is the sum. None looks at data other than the rows. `conf/quantize`
-has the settings of the first three.
+of a row, which of a few learned vectors is nearest, `RefinedQuantizer` the same and more for some rows,
+`RotatedProductQuantizer` the same after a rotation, and `ResidualQuantizer` of which learned vectors a row is the sum.
+None looks at data other than the rows and their weights. `conf/quantize` has the settings of the first three.
 """
 
 from __future__ import annotations
@@ -329,22 +329,75 @@ class ProductQuantizer(CodeQuantizer):
             centroids[:, columns], codes[:, block] = self.cluster(rows[:, columns], rng, weights)
         return {"centroids": centroids, "codes": codes}
 
-    def choose(self, rows: np.ndarray, centroids: np.ndarray) -> dict[str, np.ndarray]:
-        """As `learn`, with (2^bits, dim) centroids that are there already."""
-        codes: np.ndarray = np.empty((len(rows), self.blocks), code_dtype(self.bits))
-        blocks = self.block_of_column(rows.shape[1])
-        for block in range(self.blocks):
-            columns = blocks == block
-            near = centroids[:, columns]
-            squares = (near**2).sum(1)
-            for start in range(0, len(rows), CHUNK):
-                some = slice(start, start + CHUNK)
-                codes[some, block] = (squares - 2 * rows[some][:, columns] @ near.T).argmin(1)
-        return {"centroids": centroids, "codes": codes}
-
     def decode(self, learned: dict[str, np.ndarray]) -> np.ndarray:
         centroids, codes = learned["centroids"], learned["codes"].astype(np.int64)
         return np.take_along_axis(centroids, codes[:, self.block_of_column(centroids.shape[1])], axis=0)
+
+
+@dataclass(frozen=True)
+class RefinedQuantizer(Validated):
+    """Product codes for all rows, and for those that matter most also product codes of what the first ones leave.
+
+    That is residual quantization of two levels, the second for some rows only. (MGQE, Kang et al., WWW 2020, gives
+    frequent ids more codes, too.) A bit for each row that might be refined tells which are. Parameters by the paper's
+    rule: those of product quantization, fine_blocks per refined row, and dim * 2^fine_bits per codebook.
+
+    Attributes
+    ----------
+    blocks, bits, fine_blocks, fine_bits : int
+        Of the codes of all rows, and of the others; see `ProductQuantizer`.
+    refined : int
+        How many rows are: those of the largest weights, the first among equals.
+    among : int
+        How many rows, the first of the codebook, they are chosen from.
+    """
+
+    blocks: int = setting(16, at_least=1)
+    bits: int = setting(8, at_least=1, at_most=MOST_CODE_BITS)
+    fine_blocks: int = setting(8, at_least=1)
+    fine_bits: int = setting(8, at_least=1, at_most=MOST_CODE_BITS)
+    refined: int = setting(0, at_least=0)
+    among: int = setting(0, at_least=0)
+    name: ClassVar[str] = "refined"
+
+    @property
+    def label(self) -> str:
+        return f"{self.base.label} + {self.fine_blocks}x{self.fine_bits}"
+
+    @property
+    def base(self) -> ProductQuantizer:
+        return ProductQuantizer(self.blocks, self.bits)
+
+    @property
+    def fine(self) -> ProductQuantizer:
+        return ProductQuantizer(self.fine_blocks, self.fine_bits)
+
+    def format(self, dim: int) -> RowFormat:
+        base, fine = self.base.format(dim), self.fine.format(dim)
+        return replace(
+            base,
+            table_parameters=base.table_parameters + fine.table_parameters + self.refined * self.fine_blocks,
+            table_bytes=base.table_bytes + fine.bytes(self.refined) + packed_bytes(self.among, 1),
+        )
+
+    def pack(
+        self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """The weights, of the first rows at least, choose those that are refined; k-means has none."""
+        weights = np.zeros(self.among) if weights is None else weights
+        chosen = np.zeros(self.among, np.bool_)
+        chosen[np.argsort(-weights[: self.among], kind="stable")[: self.refined]] = True
+        base = self.base.pack(rows, rng)
+        left = (rows - self.base.unpack(base, rows.shape[1]))[: self.among][chosen]
+        fine = {f"fine_{part}": array for part, array in self.fine.pack(left, rng).items()}
+        return base | fine | {"chosen": np.packbits(chosen)}
+
+    def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
+        rows = self.base.unpack(arrays, dim)
+        chosen = np.flatnonzero(np.unpackbits(arrays["chosen"], count=self.among))
+        fine = {part.removeprefix("fine_"): array for part, array in arrays.items() if part.startswith("fine_")}
+        rows[chosen] += self.fine.unpack(fine, dim)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -478,7 +531,14 @@ def finest_within(choices: Iterable[Choice], cost: Callable[[Choice], int], limi
 
 QUANTIZERS: dict[str, type] = {
     cls.name: cls
-    for cls in (HalfQuantizer, UniformQuantizer, ProductQuantizer, RotatedProductQuantizer, ResidualQuantizer)
+    for cls in (
+        HalfQuantizer,
+        UniformQuantizer,
+        ProductQuantizer,
+        RefinedQuantizer,
+        RotatedProductQuantizer,
+        ResidualQuantizer,
+    )
 }
 
 

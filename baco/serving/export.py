@@ -124,7 +124,7 @@ def load_data(arrays: dict[str, np.ndarray], path: str | Path, data_dir: Path) -
     """
     model = from_json_array(arrays["model"])
     own = {name.removeprefix(DATA): array for name, array in arrays.items() if name.startswith(DATA)}
-    data = Interactions.from_arrays(model["dataset"]["name"], own) if own else _prepared_data(model, path, data_dir)
+    data = Interactions.from_arrays(model["dataset"]["name"], own) if own else training_data(model, path, data_dir)
     if "user_ids" in arrays:  # the same data may be there under other ids, too
         data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
     return data
@@ -207,7 +207,7 @@ def check_replaceable(path: Path, config: dict) -> None:
         log.warning("%s holds the tables of another run; these will take their place", path)
 
 
-def _prepared_data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
+def training_data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
     """The prepared file that holds what a model was trained on, or its source."""
     settings, wanted = model["dataset"], model["config"]["dataset"]
     for prepared in sorted((data_dir / settings["name"]).rglob("*.npz")):

