@@ -22,11 +22,12 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.continuation import continue_rows
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import RefinedQuantizer, quantizer_of
+from baco.embedding.quantizers import Quantizer, RefinedQuantizer, quantizer_of
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.files import check_writable, from_json_array
+from baco.graph import Biadjacency
 from baco.losses.loss import Loss
 from baco.registry import backbone_class, loss_class, method_class
 from baco.rng import stream
@@ -139,16 +140,7 @@ def update(
     new = CodebookTables(scale_items(assignment, scale), old.users.rows.shape[1])
     seconds = [time.perf_counter() - start]
     kept, fresh = continue_rows(new, old, data.train)
-    result: EmbeddingTables = new
-    if quantizer is not None:
-        seed, weights = int(stream(config["seed"], "quantize").integers(2**31)), None
-        if isinstance(
-            quantizer, RefinedQuantizer
-        ):  # of one-sided tables, of which ids with many interactions have more
-            on_users = assignment.details["rows"] == "users"
-            degrees = data.train.user_degrees if on_users else data.train.item_degrees
-            weights = {name: degrees for name in new.quantizable()}
-        result = QuantizedTables(new, quantizer, seed, weights)
+    result: EmbeddingTables = new if quantizer is None else packed(new, quantizer, config["seed"], data.train)
     cost = budget.amount(result.ledger())
     if method.has_budget and cost > limit:
         raise UserError(
@@ -164,6 +156,16 @@ def update(
     source = build_settings(SOURCES[dataset.pop("source")], dataset)
     export_model(export, result, config, source, data, [*model.get("updates", []), asdict(report)])
     return report
+
+
+def packed(tables: CodebookTables, quantizer: Quantizer, seed: int, graph: Biadjacency) -> QuantizedTables:
+    """Tables whose rows are packed after training; ids with many interactions better, where the quantizer does that."""
+    weights = None
+    if isinstance(quantizer, RefinedQuantizer):  # of one-sided tables
+        on_users = tables.assignment.details["rows"] == "users"
+        degrees = graph.user_degrees if on_users else graph.item_degrees
+        weights = dict.fromkeys(tables.quantizable(), degrees)
+    return QuantizedTables(tables, quantizer, int(stream(seed, "quantize").integers(2**31)), weights)
 
 
 def train(tables: EmbeddingTables, data: Interactions, config: dict, epochs: int, device: torch.device) -> None:
