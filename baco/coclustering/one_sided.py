@@ -12,9 +12,11 @@ from numba import njit, prange
 
 from baco.coclustering.baco_plus import START, BacoPlus
 from baco.coclustering.cocluster import cocluster, share_isolated
+from baco.coclustering.update import spliced, updated_labels
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import Compressor
+from baco.compressors.growth import Growth
 from baco.embedding.bits import code_bits, packed_bytes
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
@@ -111,31 +113,29 @@ class OneSided(Compressor):
         Rows are those of the ids that have rows of their own, and after them those of the other side's labels.
         """
         side = self.config.rows or ("users" if train.num_users < train.num_items else "items")
-        num_own, others = train.num_users, slice(train.num_users, None)
-        degrees, near = train.item_degrees, train.by_item
-        if side == "items":
-            num_own, others = train.num_items, slice(train.num_users)
-            degrees, near = train.user_degrees, train.by_user
-        a_code = 1 if budget.unit == "parameters" else code_bits(num_own + len(degrees)) / 8
+        degrees = np.diff(others_of(train, side).indptr)
+        a_code = 1 if budget.unit == "parameters" else code_bits(train.num_nodes) / 8
         most = largest_cap(degrees, int((self.config.code_share or 0) * budget.limit / a_code))
-        if most:
-            factors = spectral_factors(train, budget.dim, rng)[SIDES.index(side)]
-            ends, picked = herd(near, factors, most)
+        picks = picked_codes(train, side, most, budget.dim, rng)
 
         def encode(labels: np.ndarray, details: dict) -> Assignment:
-            distinct, clusters = np.unique(labels[others], return_inverse=True)
-            first, num_rows = (num_own + clusters).astype(np.int32), num_own + len(distinct)
-            if most:
-                codes = np.insert(picked, ends[:-1], first)
-                rule = ManyCodes.of(ends + np.arange(len(ends)), codes, num_rows)
-                pooled = Codes.from_rule(rule, len(first), num_rows)
-            else:
-                pooled = Codes(first[:, None], num_rows)
-            own = Codes.from_rule(Identity(), num_own, num_rows)
-            users, items = (pooled, own) if side == "items" else (own, pooled)
-            return Assignment(users, items, details | {"rows": side, "most_codes": 1 + most}, labels, shared=True)
+            return coded(train, side, labels, picks, details | {"most_codes": 1 + most})
 
         return encode
+
+    def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
+        labels, changed = updated_labels(old, growth, CLUSTERS, threshold)
+        train, side, most = growth.train, old.details["rows"], old.details["most_codes"] - 1
+        details = {key: old.details[key] for key in ("resolution", "solver_seed", "most_codes")}
+        if most == 0:
+            return coded(train, side, labels, None, details)
+        pooled, rng = (old.users, old.items)[side == "users"], np.random.default_rng(details["solver_seed"])
+        others = slice(train.num_users, None) if side == "users" else slice(train.num_users)
+        starts, lengths = np.zeros((2, train.num_nodes), np.int64)[:, others]  # new ids had none
+        starts[: pooled.num_ids], lengths[: pooled.num_ids] = pooled.bounds[:-1] + 1, np.diff(pooled.bounds) - 1
+        picks = picked_codes(train, side, most, budget.dim, rng)
+        assert picks is not None  # as most > 0
+        return coded(train, side, labels, spliced((starts, lengths, pooled.index), picks, changed[others]), details)
 
     def rows_within(self, budget: Budget, least: Assignment, degrees: np.ndarray) -> Budget:
         """The budget for the finest rows that leave the co-clusters their share, or for the coarsest.
@@ -175,6 +175,41 @@ class OneSided(Compressor):
                 f"{budget.limit:,}; raise the budget or lower code_share"
             )
         return found
+
+
+Picks = tuple[np.ndarray, np.ndarray]  # ends and codes, as `herd` returns them
+
+
+def others_of(train: Biadjacency, side: str) -> Neighbors:
+    """What the ids of the side without rows of their own interacted with; `side` has rows."""
+    return train.by_user if side == "items" else train.by_item
+
+
+def picked_codes(train: Biadjacency, side: str, most: int, dim: int, rng: np.random.Generator) -> Picks | None:
+    """The codes after the first; None where there are none."""
+    if most == 0:
+        return None
+    return herd(others_of(train, side), spectral_factors(train, dim, rng)[SIDES.index(side)], most)
+
+
+def coded(train: Biadjacency, side: str, labels: np.ndarray, picks: Picks | None, details: dict) -> Assignment:
+    """The assignment in which `side` has rows, named -1, -2 and so on, and the other side its labels' and its picks."""
+    num_own, others = train.num_users, labels[train.num_users :]
+    if side == "items":
+        num_own, others = train.num_items, labels[: train.num_users]
+    distinct, clusters = np.unique(others, return_inverse=True)
+    first, num_rows = (num_own + clusters).astype(np.int32), num_own + len(distinct)
+    names = np.concatenate([-1 - np.arange(num_own), distinct])
+    if picks is None:
+        pooled = Codes(first[:, None], num_rows, names=names)
+    else:
+        ends, picked = picks
+        codes = np.insert(picked, ends[:-1], first)
+        rule = ManyCodes.of(ends + np.arange(len(ends)), codes, num_rows)
+        pooled = Codes.from_rule(rule, len(first), num_rows, names=names)
+    own = Codes.from_rule(Identity(), num_own, num_rows, names=names)
+    users, items = (pooled, own) if side == "items" else (own, pooled)
+    return Assignment(users, items, details | {"rows": side}, labels, shared=True)
 
 
 def finest_rows(

@@ -567,19 +567,32 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     UserError
         When the quantizer is unknown.
     """
-    header = from_json_array(arrays["header"])
-    if "quantizer" not in header:
+    header, quantizer = from_json_array(arrays["header"]), quantizer_of(arrays)
+    if quantizer is None:
         return arrays
-    settings = dict(header["quantizer"])
-    name = settings.pop("name")
-    if name not in QUANTIZERS:
-        raise UserError(f"the export uses the quantizer '{name}', which this version does not know")
-    quantizer = QUANTIZERS[name](**settings)
     unpacked = {name: array for name, array in arrays.items() if name.rpartition(".")[0] not in header["widths"]}
     for name, width in header["widths"].items():
         own = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
         unpacked[name] = quantizer.unpack(own, width)
     return unpacked | {"header": json_array(header["header"])}
+
+
+def quantizer_of(arrays: dict[str, np.ndarray]) -> Quantizer | None:
+    """What packed the rows of an export; None where they are in float32.
+
+    Raises
+    ------
+    UserError
+        When the quantizer is unknown.
+    """
+    header = from_json_array(arrays["header"])
+    if "quantizer" not in header:
+        return None
+    settings = dict(header["quantizer"])
+    name = settings.pop("name")
+    if name not in QUANTIZERS:
+        raise UserError(f"the export uses the quantizer '{name}', which this version does not know")
+    return QUANTIZERS[name](**settings)
 
 
 def half_above(values: np.ndarray) -> np.ndarray:
