@@ -54,6 +54,27 @@ def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     return np.packbits(digits, axis=-1).view(whole)[..., 0].astype(code_dtype(bits))
 
 
+def read_bits(packed: np.ndarray, bits: int, places: np.ndarray) -> np.ndarray:
+    """Some of the integers that `pack_bits` packed without gaps, by their places; no other bytes are read.
+
+    Parameters
+    ----------
+    packed : (bytes,) uint8
+    bits : int
+    places : int64 array of any shape
+
+    Returns
+    -------
+    int64 of the same shape
+    """
+    values = np.zeros(places.shape, np.int64)
+    start = places * bits
+    width = (bits + 14) // 8  # the most bytes that an integer lies across, 5 for 31 bits
+    for byte in range(width if bits else 0):
+        values = values << 8 | packed[np.minimum((start >> 3) + byte, len(packed) - 1)]
+    return values >> (8 * width - bits - (start & 7)) & ((1 << bits) - 1)
+
+
 def _whole_dtype(bits: int) -> np.dtype:
     """The smallest unsigned integers of so many bits, their highest byte first in memory."""
     return np.dtype(np.uint8 if bits <= 8 else ">u2" if bits <= 16 else ">u4")

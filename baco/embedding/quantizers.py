@@ -20,7 +20,6 @@ from baco.embedding.bits import code_dtype, pack_bits, packed_bytes, unpack_bits
 from baco.embedding.cost import FLOAT_BYTES, RowFormat
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
-from baco.numerics.kmeans import kmeans, kmeans_seeds
 from baco.validation import Limits, Validated, setting
 
 CHUNK = 4096  # rows at a time: temporaries that stay in the cache
@@ -34,9 +33,16 @@ USUAL_BITS = 8  # the most of codes whose size is left to the budget: a byte
 
 
 class Quantizer(Protocol):
-    """A format of rows, and the way into it and out of it. A frozen dataclass of its settings."""
+    """A format of rows, and the way into it and out of it. A frozen dataclass of its settings.
+
+    Attributes
+    ----------
+    of_rows : tuple of str
+        Those of the packed arrays that have an entry for each row: of some rows, `unpack` needs only theirs.
+    """
 
     name: ClassVar[str]
+    of_rows: ClassVar[tuple[str, ...]]
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
@@ -109,6 +115,7 @@ class UniformQuantizer:
     symmetric: bool = True
     fitted: bool = False
     name: ClassVar[str] = "uniform"
+    of_rows: ClassVar[tuple[str, ...]] = ("levels", "scale", "offset")
 
     def __post_init__(self):
         Limits(at_least=2 if self.symmetric else 1, at_most=8).check("bits", self.bits)
@@ -213,6 +220,7 @@ class CodeQuantizer(Validated):
 
     bits: int
     name: ClassVar[str]
+    of_rows: ClassVar[tuple[str, ...]] = ("codes",)
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
@@ -267,6 +275,8 @@ class CodeQuantizer(Validated):
         self, points: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """(2^bits, width) float32 centres of (n, width) points, and the (n,) centre of each point."""
+        from baco.numerics.kmeans import kmeans, kmeans_seeds  # whoever only unpacks needs no compiler
+
         points, size = np.ascontiguousarray(points, np.float64), 2**self.bits
         seeds = kmeans_seeds(points, min(len(points), size), rng, weights)
         labels, _ = kmeans(points, seeds, weights=weights, most_iterations=KMEANS_ITERATIONS)
@@ -570,16 +580,21 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     header = from_json_array(arrays["header"])
     if "quantizer" not in header:
         return arrays
-    settings = dict(header["quantizer"])
-    name = settings.pop("name")
-    if name not in QUANTIZERS:
-        raise UserError(f"the export uses the quantizer '{name}', which this version does not know")
-    quantizer = QUANTIZERS[name](**settings)
+    quantizer = quantizer_of(header)
     unpacked = {name: array for name, array in arrays.items() if name.rpartition(".")[0] not in header["widths"]}
     for name, width in header["widths"].items():
         own = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
         unpacked[name] = quantizer.unpack(own, width)
     return unpacked | {"header": json_array(header["header"])}
+
+
+def quantizer_of(header: dict) -> Quantizer:
+    """The one that packed an export, from the header that `pack_export` wrote; a `UserError` where it is unknown."""
+    settings = dict(header["quantizer"])
+    name = settings.pop("name")
+    if name not in QUANTIZERS:
+        raise UserError(f"the export uses the quantizer '{name}', which this version does not know")
+    return QUANTIZERS[name](**settings)
 
 
 def half_above(values: np.ndarray) -> np.ndarray:
