@@ -47,6 +47,8 @@ def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     """The inverse of `pack_bits`: (..., count), of `code_dtype(bits)`."""
+    if bits == 8:  # they are what they are packed into
+        return packed[..., :count].copy()
     whole = _whole_dtype(bits)
     digits = np.zeros((*packed.shape[:-1], count, 8 * whole.itemsize), np.uint8)
     stored = np.unpackbits(packed, axis=-1, count=count * bits)
