@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 
 import baco
 from baco.embedding.module import CompressedEmbedding
@@ -20,7 +21,7 @@ from baco.serving.packed import PackedTables
 def test_factors_of_implicit_are_served_packed(planted, tmp_path, kind, method):
     implicit = pytest.importorskip("implicit", reason="needs `implicit`: pip install implicit")
     classes = {"als": implicit.als.AlternatingLeastSquares, "bpr": implicit.bpr.BayesianPersonalizedRanking}
-    matrix = planted.train.to_matrix()
+    matrix = csr_matrix(planted.train.to_matrix())  # it takes no sparse array
     model = classes[kind](factors=15, iterations=10, random_state=0, num_threads=1)
     model.fit(matrix, show_progress=False)
     users = np.arange(planted.num_users)
@@ -43,9 +44,15 @@ def test_factors_of_implicit_are_served_packed(planted, tmp_path, kind, method):
         assert np.mean([len(set(a) & set(b)) for a, b in zip(items, full, strict=True)]) > 9
 
 
+NUMPY_1 = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}  # what RecBole 1.2.1 looks for
+NUMPY_1 |= {"int": int, "float": float, "complex": complex, "object": object, "str": str, "unicode": str}  # and sets
+
+
 @pytest.fixture
 def recbole(planted, tmp_path, monkeypatch):
     """RecBole with the planted data in a file of its kind."""
+    for name, kind in NUMPY_1.items():
+        monkeypatch.setattr(np, name, kind, raising=False)
     pytest.importorskip("recbole.model.general_recommender", reason="needs RecBole: docs/serving.md has how")
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
