@@ -95,7 +95,7 @@ class CodebookTables(EmbeddingTables):
     def fit_rows(self, users: np.ndarray, items: np.ndarray) -> None:
         """Give the rows the values that bring the embeddings closest to (n, dim) given ones, by squared error."""
         targets = [np.concatenate([users, items])] if self.assignment.shared else [users, items]
-        for rows, pooling, target in zip(self.shared_rows(), self._poolings(), targets, strict=True):
+        for rows, pooling, target in zip(self.rows_of_codebooks(), self._poolings(), targets, strict=True):
             rows.copy_(torch.from_numpy(fitted_rows(pooling, target)))
 
     def _widths(self) -> list[Tensor]:

@@ -73,6 +73,7 @@ class HalfQuantizer:
     """
 
     name: ClassVar[str] = "bfloat16"
+    of_rows: ClassVar[tuple[str, ...]] = ("upper",)
 
     @property
     def label(self) -> str:

@@ -25,6 +25,8 @@ from baco.validation import Limits
 
 FORMAT = 2  # of files; 1, from before this number was written, is compressed and has no marks
 KIND = "CodebookTables"  # the tables of all methods whose ids have codes into rows
+SCALED = "ScaledTables"  # other tables, and a scale for each item
+ITEM_SCALE = "item_scale"  # as in baco.embedding.scaled, which needs torch
 
 Rows = Callable[[np.ndarray], np.ndarray]  # from (k,) numbers to the (k, dim) float32 rows
 
@@ -43,13 +45,13 @@ class PackedTables:
 
     def __init__(self, arrays: dict[str, np.ndarray]):
         self._arrays = arrays
-        model, header = from_json_array(arrays["model"]), from_json_array(arrays["header"])
-        codes = header["header"] if "quantizer" in header else header
+        model = from_json_array(arrays["model"])
+        header, packing = unwrapped(model["tables"], from_json_array(arrays["header"]))
         padding = model.get("padding", {})
         self.users, self.items = (
             PackedSide(
-                PackedCodes.of(codes[side], side, arrays),
-                packed_rows("rows" if codes.get("shared", False) else f"{side}/rows", header, arrays),
+                PackedCodes.of(header[side], side, arrays),
+                packed_rows("rows" if header.get("shared", False) else f"{side}/rows", packing, arrays),
                 padding.get(side),
             )
             for side in SIDES
@@ -78,12 +80,10 @@ class PackedTables:
             raise UserError(
                 f"{path} has the format {model['format']}, this version reads {FORMAT} at most; update baco"
             )
-        if model["tables"] != KIND:
-            raise UserError(
-                f"{path} holds {model['tables']}, which are not read by memory map: their ids have no codes into rows; "
-                "baco.serving.export.load_tables reads them"
-            )
-        return cls(arrays)
+        try:
+            return cls(arrays)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     def lookup(self, side: str, ids: ArrayLike) -> np.ndarray:
         """(b, dim) float32: the embeddings of (b,) ids, positions from 0, of 'users' or 'items'.
@@ -121,6 +121,8 @@ class PackedCodes:
     def of(cls, header: dict, side: str, arrays: dict[str, np.ndarray]) -> PackedCodes:
         """From `Codes.header` and what an export has of a side."""
         own = {name.removeprefix(f"{side}."): array for name, array in arrays.items() if name.startswith(f"{side}.")}
+        if side == "items" and ITEM_SCALE in arrays:
+            own["scale"] = arrays[ITEM_SCALE]
         rule, marks = None, np.zeros(0, np.int64)
         if header["rule"] is not None:
             if header["rule"] not in RULES:
@@ -193,11 +195,33 @@ class PackedSide:
         return pooled
 
 
-def packed_rows(name: str, header: dict, arrays: dict[str, np.ndarray]) -> Rows:
+def unwrapped(kind: str, header: dict) -> tuple[dict, dict | None]:
+    """What an export says of codes, and what of packed rows, from its kind of tables and its header.
+
+    Raises
+    ------
+    UserError
+        For tables without codes and rows.
+    """
+    packing = None
+    while "quantizer" in header or kind == SCALED:
+        if "quantizer" in header:
+            packing, header = header, header["header"]
+        else:
+            kind, header = header["tables"], header["header"]
+    if kind != KIND:
+        raise UserError(
+            f"{kind} cannot be read by memory map, as their ids have no codes into rows; "
+            "baco.serving.export.load_tables reads them"
+        )
+    return header, packing
+
+
+def packed_rows(name: str, packing: dict | None, arrays: dict[str, np.ndarray]) -> Rows:
     """The rows of an array of an export, packed or not, each of which is read when it is asked for."""
-    if "quantizer" not in header:
+    if packing is None:
         return arrays[name].__getitem__
-    quantizer, width = quantizer_of(header), header["widths"][name]
+    quantizer, width = quantizer_of(packing), packing["widths"][name]
     parts = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
 
     def rows(numbers: np.ndarray) -> np.ndarray:

@@ -10,7 +10,14 @@ import torch
 from baco.compressors.budget import Budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import ProductQuantizer, ResidualQuantizer, RotatedProductQuantizer, UniformQuantizer
+from baco.embedding.quantizers import (
+    HalfQuantizer,
+    ProductQuantizer,
+    ResidualQuantizer,
+    RotatedProductQuantizer,
+    UniformQuantizer,
+)
+from baco.embedding.scaled import ScaledTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array, map_arrays, read_arrays, write_arrays
 from baco.registry import method_class
@@ -23,6 +30,7 @@ QUANTIZERS = {
     "float32": None,
     "int4": UniformQuantizer(4, symmetric=False),
     "int8": UniformQuantizer(8),
+    "bf16": HalfQuantizer(),
     "pq": ProductQuantizer(3, 2),
     "opq": RotatedProductQuantizer(2, 1),
     "rq": ResidualQuantizer(2, 1),
@@ -95,6 +103,20 @@ def test_the_methods_own_exports_are_read(planted, tmp_path):
             )
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_scales_of_items_around_quantized_tables_and_within_are_read(tmp_path, order):
+    tables = CodebookTables(ASSIGNMENTS["mean"], DIM)
+    tables.reset_parameters(0.5, torch.Generator().manual_seed(0))
+    scale = np.array([1, 2, 0.5], np.float16)
+    for wrap in (lambda t: ScaledTables(t, scale), lambda t: QuantizedTables(t, UniformQuantizer(8), 0))[::order]:
+        tables = wrap(tables)
+    tables.on_training_end()
+    write_tables(tmp_path / "tables.npz", tables, {})
+    packed = PackedTables.open(tmp_path / "tables.npz")
+    for side, output in zip(("users", "items"), tables(), strict=True):
+        np.testing.assert_allclose(packed.lookup(side, range(3)), output.detach()[:3], rtol=1e-6)
+
+
 def test_names_are_those_of_the_log(tmp_path):
     texts = np.array(["b", "äö"], np.dtypes.StringDType())
     tables = CodebookTables(ASSIGNMENTS["mean"], DIM)
@@ -165,7 +187,10 @@ def test_files_that_are_none_of_ours_are_refused(tmp_path):
         PackedTables.open(tmp_path / "other.npz")
     written(tmp_path / "tables.npz", ASSIGNMENTS["mean"])
     arrays = read_arrays(tmp_path / "tables.npz")
-    for change, message in (({"format": 3}, "has the format 3"), ({"tables": "RobeTables"}, "holds RobeTables")):
+    for change, message in (
+        ({"format": 3}, "has the format 3"),
+        ({"tables": "RobeTables"}, "RobeTables cannot be read by"),
+    ):
         model = from_json_array(arrays["model"]) | change
         write_arrays(tmp_path / "tables.npz", arrays | {"model": json_array(model)}, compress=False)
         with pytest.raises(UserError, match=message):
