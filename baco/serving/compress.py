@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.codebook import CodebookTables
+from baco.embedding.codebook import Codebook, CodebookTables
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import FLOAT_BYTES
 from baco.embedding.module import CompressedEmbedding, CompressedEmbeddingBag, without
@@ -65,16 +65,19 @@ class Compression:
     def pack(self) -> Compression:
         """Bring the rows to what they are stored as, once, when training is over; itself.
 
-        It changes rows of methods that store them in fewer bits (`one_sided`, `pq`, `int8`), and no others.
+        It changes rows of methods that store them in fewer bits (`one_sided`, `pq`, `int8`), and no others; a model
+        then gives what the packed tables give.
         """
         self.tables.on_training_end()
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write what a server needs, for `baco.serving.packed.PackedTables`; rows are packed first, as by `pack`."""
+        """Write what a server needs, for `baco.serving.packed.PackedTables`: with packed rows, whether `pack` was
+        called or not.
+        """
         path = Path(path)
         check_writable(path, "path")
-        write_tables(path, self.pack().tables, {"padding": {side: self.padding[side] for side in SIDES}})
+        write_tables(path, self.tables, {"padding": {side: self.padding[side] for side in SIDES}})
 
 
 def compress(
@@ -125,12 +128,8 @@ def compress(
         raise UserError("tables must name one embedding of 'users' and one of 'items'; call again for others")
     layers = {side: _layer(model, names[side]) for side in SIDES}
     padding = {side: padding_idx if layers[side].padding_idx is None else layers[side].padding_idx for side in SIDES}
-    found = _compressed(
-        {side: layer.weight.detach() for side, layer in layers.items()},
-        interactions,
-        padding,
-        *(budget, unit, method, settings, start, seed),
-    )
+    dense = {side: layer.weight.detach() for side, layer in layers.items()}
+    found = _compressed(dense, interactions, padding, budget, unit, method, settings, start, seed)
     codebooks = found.tables.inner if isinstance(found.tables, QuantizedTables) else found.tables
     for side, old in layers.items():
         new = _replacement(old, getattr(codebooks, side), padding[side])
@@ -256,7 +255,7 @@ def _layer(model: nn.Module, name: str) -> nn.Embedding | nn.EmbeddingBag:
     return layer
 
 
-def _replacement(old: nn.Embedding | nn.EmbeddingBag, codebook: nn.Module, padding: int | None) -> CompressedEmbedding:
+def _replacement(old: nn.Embedding | nn.EmbeddingBag, codebook: Codebook, padding: int | None) -> CompressedEmbedding:
     arguments = (old.num_embeddings, old.embedding_dim, codebook, padding)
     options: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype}
     new: CompressedEmbedding

@@ -65,7 +65,7 @@ def test_a_model_trains_with_compressed_tables(planted, model, tmp_path, method)
     budget.check(found.tables.ledger(), method)
     before = train(copy.deepcopy(model), planted.train, 1)
     assert train(model, planted.train) < 0.8 * before
-    found.save(tmp_path / "tables.npz")  # packs
+    found.pack().save(tmp_path / "tables.npz")
     packed = PackedTables.open(tmp_path / "tables.npz")
     for side, layer in (("users", model.user_embedding), ("items", model.same)):
         np.testing.assert_allclose(
