@@ -83,7 +83,10 @@ class CompressedEmbedding(nn.Module):
 
         `freeze` as in `nn.Embedding.from_pretrained`; `options` are further parameters of the layer.
         """
-        layer = cls(*embeddings.shape, codes, **options)
+        if embeddings.ndim != 2:
+            raise UserError(f"embeddings must be a matrix, not of shape {tuple(embeddings.shape)}")
+        num_embeddings, embedding_dim = embeddings.shape
+        layer = cls(num_embeddings, embedding_dim, codes, **options)
         layer.fit_rows(embeddings)
         layer.codebook.rows.requires_grad_(not freeze)
         return layer.to(device=embeddings.device, dtype=embeddings.dtype)

@@ -19,6 +19,7 @@ from baco.embedding.cost import FLOAT_BYTES
 from baco.embedding.module import CompressedEmbedding, CompressedEmbeddingBag, without
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.start import STARTS, first_values
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import SettingError, UserError, keys_under
 from baco.files import check_writable
 from baco.graph import Biadjacency
@@ -36,8 +37,8 @@ class Compression:
 
     Attributes
     ----------
-    tables : CodebookTables, or QuantizedTables of such
-        Where a model was compressed, its layers and these tables have the same rows.
+    tables : EmbeddingTables
+        `CodebookTables`, or `QuantizedTables` of such. Where a model was compressed, its layers and these tables have the same rows.
     method : str
     dense_parameters : int
         Of the dense embeddings.
@@ -45,7 +46,7 @@ class Compression:
         From 'users' and 'items' to an id without embedding, or None.
     """
 
-    tables: CodebookTables | QuantizedTables
+    tables: EmbeddingTables
     method: str
     dense_parameters: int
     padding: Mapping[str, int | None]

@@ -146,5 +146,7 @@ def test_what_does_not_fit_is_refused(arguments, message):
         CompressedEmbedding(*arguments)
     with pytest.raises(UserError, match=r"mode=max must be sum or mean"):
         layer_of(CODES["mean"], cls=CompressedEmbeddingBag, mode="max")
+    with pytest.raises(UserError, match="embeddings must be a matrix"):
+        CompressedEmbedding.from_pretrained(torch.zeros(4), CODES["mean"])
     with pytest.raises(UserError, match=r"embeddings of shape \(3, 6\) do not fit a layer of shape \(4, 6\)"):
         layer_of(CODES["mean"]).fit_rows(torch.zeros(3, DIM))
