@@ -38,7 +38,7 @@ class Compression:
     Attributes
     ----------
     tables : EmbeddingTables
-        `CodebookTables`, or `QuantizedTables` of such. Where a model was compressed, its layers and these tables have the same rows.
+        `CodebookTables`, or `QuantizedTables` of such. Layers of a model that was compressed share their rows.
     method : str
     dense_parameters : int
         Of the dense embeddings.
