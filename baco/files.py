@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import mmap
 import os
 import re
 import secrets
@@ -128,12 +129,17 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.
 def map_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz archive, read-only, as memory maps: what nobody looks at is not read.
 
+    The system is told that places are looked at in any order, so that it does not read ahead.
+
     Members that are compressed, as in exports from before there were maps, are read at once. Texts stay in two arrays,
     for `decode_texts`. Fails on a damaged file as `read_arrays` does.
     """
     found = {}
     with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-        whole = np.memmap(path, np.uint8, "r")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):  # not on Windows
+            mapped.madvise(mmap.MADV_RANDOM)
+        whole = np.frombuffer(mapped, np.uint8)
         for member in archive.infolist():
             with archive.open(member) as stream:
                 first = np.lib.format.read_magic(stream) == (1, 0)
@@ -147,7 +153,7 @@ def map_arrays(path: Path) -> dict[str, np.ndarray]:
                 *_, name_size, extra_size = HEADER.unpack(file.read(HEADER.size))
                 start = member.header_offset + HEADER.size + name_size + extra_size + header_size
                 content = whole[start : start + math.prod(shape) * dtype.itemsize]
-                array = content.view(np.ndarray).view(dtype).reshape(shape, order="F" if by_columns else "C")
+                array = content.view(dtype).reshape(shape, order="F" if by_columns else "C")
             else:
                 with archive.open(member) as stream:
                     array = np.lib.format.read_array(stream, allow_pickle=False)

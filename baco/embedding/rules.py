@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 
-from baco.embedding.bits import code_bits, pack_bits, read_bits, unpack_bits
+from baco.embedding.bits import (
+    bits_and_ranks,
+    code_bits,
+    pack_bits,
+    read_bits,
+    running_sums,
+    unpack_bits,
+    values_and_sums,
+)
 
-BLOCK = 64  # ids, or bytes of one bit for each id, between two marks
 NO_MARKS = np.zeros(0, np.int64)
 
 
@@ -154,9 +160,9 @@ class QuotientAndRemainder(SaltedHash):
         own = AffineHash.draw(1, num_ids, rng)
         return cls(own.multipliers, own.offsets, np.array([num_ids]))
 
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
         nodes, half = int(self.num_nodes[0]), num_rows // 2
-        places = affine(self.multipliers, self.offsets, num_ids, nodes, nodes).astype(np.int64)
+        places = affine(self.multipliers, self.offsets, ids, nodes, nodes).astype(np.int64)
         return Evaluated(np.hstack([places % half, half + places * half // nodes]).astype(np.int32))
 
 
@@ -188,15 +194,11 @@ class OwnRows:
 
     def marks(self) -> np.ndarray:
         """How many ids have an own row, before each block of bytes and in all."""
-        return running_sums(np.bitwise_count(self.own), BLOCK)
+        return running_sums(np.bitwise_count(self.own))
 
     def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
-        _, before = values_and_sums(
-            ids >> 3, lambda places: np.bitwise_count(self.own[places]), marks, len(self.own), BLOCK
-        )
-        digits, place = self.own[ids >> 3].astype(np.int64), ids & 7
-        own, before = digits >> (7 - place) & 1, before + np.bitwise_count(digits >> (8 - place))
-        return self._codes(own.astype(bool), before, int(marks[-1]), ids, num_ids, num_rows)
+        own, before = bits_and_ranks(ids, self.own, marks)
+        return self._codes(own, before, int(marks[-1]), ids, num_ids, num_rows)
 
     def _codes(
         self, own: np.ndarray, own_before: np.ndarray, num_own: int, ids: np.ndarray, num_ids: int, num_rows: int
@@ -260,39 +262,15 @@ class ManyCodes:
 
     def marks(self) -> np.ndarray:
         """How many codes there are before each block of ids, and in all."""
-        return running_sums(self.counts, BLOCK)
+        return running_sums(self.counts)
 
     def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
-        counts, before = values_and_sums(ids, lambda places: self.counts[places], marks, num_ids, BLOCK)
+        counts, before = values_and_sums(ids, self.counts.__getitem__, marks, num_ids)
         ends = np.zeros(len(ids) + 1, np.int64)
         np.cumsum(counts, out=ends[1:])
         places = np.arange(ends[-1]) + np.repeat(before - ends[:-1], counts)
         codes = read_bits(self.codes, code_bits(num_rows), places).astype(np.int32)
         return Evaluated(codes, np.repeat((1 / counts).astype(np.float32), counts), ends)
-
-
-def running_sums(values: np.ndarray, block: int) -> np.ndarray:
-    """int64: the sum of the (n,) values before each block of so many, and of all of them."""
-    return np.concatenate([[0], np.cumsum(np.add.reduceat(values, np.arange(0, len(values), block), dtype=np.int64))])
-
-
-def values_and_sums(
-    ids: np.ndarray, read: Callable[[np.ndarray], np.ndarray], marks: np.ndarray, num_ids: int, block: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(b,) int64 each: the values of some ids, and the sums of the values of all ids before them.
-
-    Parameters
-    ----------
-    read : callable
-        From ids, an array of any shape, to their values.
-    marks : int64
-        The sum before each block of ids.
-    """
-    first = ids - ids % block
-    places = first[:, None] + np.arange(block)
-    values = read(np.minimum(places, num_ids - 1)).astype(np.int64)
-    before = marks[ids // block] + np.where(places < ids[:, None], values, 0).sum(1)
-    return values[np.arange(len(ids)), ids % block], before
 
 
 RULES: dict[str, type] = {

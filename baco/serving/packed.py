@@ -221,11 +221,5 @@ def packed_rows(name: str, packing: dict | None, arrays: dict[str, np.ndarray]) 
     """The rows of an array of an export, packed or not, each of which is read when it is asked for."""
     if packing is None:
         return arrays[name].__getitem__
-    quantizer, width = quantizer_of(packing), packing["widths"][name]
     parts = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
-
-    def rows(numbers: np.ndarray) -> np.ndarray:
-        chosen = {part: array[numbers] for part, array in parts.items() if part in quantizer.of_rows}
-        return quantizer.unpack(parts | chosen, width)
-
-    return rows
+    return quantizer_of(packing).reader(parts, packing["widths"][name])

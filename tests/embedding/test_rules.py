@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from baco.embedding.bits import packed_code_bytes
 from baco.embedding.codes import Codes
-from baco.embedding.rules import RULES, AffineHash, HashAndLabel, Identity, ManyCodes, OwnRows, SaltedHash
+from baco.embedding.rules import (
+    RULES,
+    AffineHash,
+    HashAndLabel,
+    Identity,
+    ManyCodes,
+    OwnRows,
+    QuotientAndRemainder,
+    SaltedHash,
+)
 
 
 @given(st.integers(1, 500), st.integers(1, 40), st.integers(0, 99))
@@ -80,6 +89,7 @@ RULES_AT = {
     "identity": lambda n, rows, rng: (Identity(), n),
     "affine": lambda n, rows, rng: (AffineHash.draw(2, n, rng), rows),
     "salted": lambda n, rows, rng: (SaltedHash.draw(2, 5, n, rng)[1], rows),
+    "quotient and remainder": lambda n, rows, rng: (QuotientAndRemainder.draw_own(n, rng), rows + 1),
     "own rows": lambda n, rows, rng: own_rows(n, rows, rng),
     "hash and label": lambda n, rows, rng: (
         HashAndLabel.of(AffineHash.draw(1, n, rng), rng.integers(rows, size=n), rows),

@@ -13,6 +13,7 @@ from baco.embedding.quantized import QuantizedTables
 from baco.embedding.quantizers import (
     HalfQuantizer,
     ProductQuantizer,
+    RefinedQuantizer,
     ResidualQuantizer,
     RotatedProductQuantizer,
     UniformQuantizer,
@@ -32,6 +33,7 @@ QUANTIZERS = {
     "int8": UniformQuantizer(8),
     "bf16": HalfQuantizer(),
     "pq": ProductQuantizer(3, 2),
+    "refined": RefinedQuantizer(3, 1, 2, 1, refined=1, among=2),
     "opq": RotatedProductQuantizer(2, 1),
     "rq": ResidualQuantizer(2, 1),
 }
