@@ -84,6 +84,8 @@ class PackedTables:
             return cls(arrays)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+        except KeyError as error:
+            raise UserError(f"{path} lacks {error}; write it again") from None
 
     def lookup(self, side: str, ids: ArrayLike) -> np.ndarray:
         """(b, dim) float32: the embeddings of (b,) ids, positions from 0, of 'users' or 'items'.

@@ -197,6 +197,9 @@ def test_files_that_are_none_of_ours_are_refused(tmp_path):
         write_arrays(tmp_path / "tables.npz", arrays | {"model": json_array(model)}, compress=False)
         with pytest.raises(UserError, match=message):
             PackedTables.open(tmp_path / "tables.npz")
+    write_arrays(tmp_path / "less.npz", {name: array for name, array in arrays.items() if name != "items/rows"})
+    with pytest.raises(UserError, match=r"less.npz lacks 'items/rows'"):
+        PackedTables.open(tmp_path / "less.npz")
     content = (tmp_path / "tables.npz").read_bytes()
     (tmp_path / "tables.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"tables.npz cannot be read"):
