@@ -16,11 +16,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from baco.embedding.bits import code_dtype, pack_bits, packed_bytes, unpack_bits
+from baco.embedding.bits import bits_and_ranks, code_dtype, pack_bits, packed_bytes, running_sums, unpack_bits
 from baco.embedding.cost import FLOAT_BYTES, RowFormat
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
-from baco.numerics.kmeans import kmeans, kmeans_seeds
 from baco.validation import Limits, Validated, setting
 
 CHUNK = 4096  # rows at a time: temporaries that stay in the cache
@@ -57,9 +56,31 @@ class Quantizer(Protocol):
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
         """(n, dim) float32: the rows that packed arrays stand for."""
 
+    def reader(self, arrays: dict[str, np.ndarray], dim: int) -> Callable[[np.ndarray], np.ndarray]:
+        """From the numbers of some rows, (k,) int64, to these as `unpack` has them, without unpacking the others."""
+
+
+class RowByRow:
+    """Quantizers that have an entry for each row in some of their arrays, and the others for all rows in common.
+
+    Attributes
+    ----------
+    of_rows : tuple of str
+        The names of the first.
+    """
+
+    of_rows: ClassVar[tuple[str, ...]]
+
+    def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def reader(self, arrays: dict[str, np.ndarray], dim: int) -> Callable[[np.ndarray], np.ndarray]:
+        own = {part: array for part, array in arrays.items() if part in self.of_rows}
+        return lambda numbers: self.unpack(arrays | {part: array[numbers] for part, array in own.items()}, dim)
+
 
 @dataclass(frozen=True)
-class HalfQuantizer:
+class HalfQuantizer(RowByRow):
     """Entries in bfloat16: the upper half of a float32, its sign, exponent and 7 bits of its fraction.
 
     They are rounded to the nearest, to the even one of two: none is off by more than 2^-8 of itself. Parameters by the
@@ -67,6 +88,7 @@ class HalfQuantizer:
     """
 
     name: ClassVar[str] = "bfloat16"
+    of_rows: ClassVar[tuple[str, ...]] = ("upper",)
 
     @property
     def label(self) -> str:
@@ -87,7 +109,7 @@ class HalfQuantizer:
 
 
 @dataclass(frozen=True)
-class UniformQuantizer:
+class UniformQuantizer(RowByRow):
     """Each row as integers q of a few bits: offset + scale q, with a scale (and an offset) in float16 per row.
 
     Parameters by the paper's rule: dim + 1 per row, or dim + 2 with an offset. (Row-wise quantization of embedding
@@ -109,6 +131,7 @@ class UniformQuantizer:
     symmetric: bool = True
     fitted: bool = False
     name: ClassVar[str] = "uniform"
+    of_rows: ClassVar[tuple[str, ...]] = ("levels", "scale", "offset")
 
     def __post_init__(self):
         Limits(at_least=2 if self.symmetric else 1, at_most=8).check("bits", self.bits)
@@ -202,7 +225,7 @@ class UniformQuantizer:
         return ((self._levels(rows, scale, offset) * scale[:, None] + offset[:, None] - rows) ** 2).sum(1)
 
 
-class CodeQuantizer(Validated):
+class CodeQuantizer(RowByRow, Validated):
     """Rows replaced by codes that choose among learned centroids: what product and residual quantization share.
 
     Attributes
@@ -213,6 +236,7 @@ class CodeQuantizer(Validated):
 
     bits: int
     name: ClassVar[str]
+    of_rows: ClassVar[tuple[str, ...]] = ("codes",)
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
@@ -267,6 +291,8 @@ class CodeQuantizer(Validated):
         self, points: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """(2^bits, width) float32 centres of (n, width) points, and the (n,) centre of each point."""
+        from baco.numerics.kmeans import kmeans, kmeans_seeds  # whoever only unpacks needs no compiler
+
         points, size = np.ascontiguousarray(points, np.float64), 2**self.bits
         seeds = kmeans_seeds(points, min(len(points), size), rng, weights)
         labels, _ = kmeans(points, seeds, weights=weights, most_iterations=KMEANS_ITERATIONS)
@@ -395,9 +421,24 @@ class RefinedQuantizer(Validated):
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
         rows = self.base.unpack(arrays, dim)
         chosen = np.flatnonzero(np.unpackbits(arrays["chosen"], count=self.among))
-        fine = {part.removeprefix("fine_"): array for part, array in arrays.items() if part.startswith("fine_")}
-        rows[chosen] += self.fine.unpack(fine, dim)
+        rows[chosen] += self.fine.unpack(_fine_parts(arrays), dim)
         return rows
+
+    def reader(self, arrays: dict[str, np.ndarray], dim: int) -> Callable[[np.ndarray], np.ndarray]:
+        base, fine = self.base.reader(arrays, dim), self.fine.reader(_fine_parts(arrays), dim)
+        chosen, marks = arrays["chosen"], running_sums(np.bitwise_count(arrays["chosen"]))
+
+        def read(numbers: np.ndarray) -> np.ndarray:
+            rows, within = base(numbers), np.flatnonzero(numbers < self.among)
+            refined, places = bits_and_ranks(numbers[within], chosen, marks)
+            rows[within[refined]] += fine(places[refined])
+            return rows
+
+        return read
+
+
+def _fine_parts(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {part.removeprefix("fine_"): array for part, array in arrays.items() if part.startswith("fine_")}
 
 
 @dataclass(frozen=True)
@@ -567,7 +608,8 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     UserError
         When the quantizer is unknown.
     """
-    header, quantizer = from_json_array(arrays["header"]), quantizer_of(arrays)
+    header = from_json_array(arrays["header"])
+    quantizer = quantizer_of(header)
     if quantizer is None:
         return arrays
     unpacked = {name: array for name, array in arrays.items() if name.rpartition(".")[0] not in header["widths"]}
@@ -577,15 +619,14 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return unpacked | {"header": json_array(header["header"])}
 
 
-def quantizer_of(arrays: dict[str, np.ndarray]) -> Quantizer | None:
-    """What packed the rows of an export; None where they are in float32.
+def quantizer_of(header: dict) -> Quantizer | None:
+    """What packed the rows of an export, from its header; None where they are in float32.
 
     Raises
     ------
     UserError
         When the quantizer is unknown.
     """
-    header = from_json_array(arrays["header"])
     if "quantizer" not in header:
         return None
     settings = dict(header["quantizer"])

@@ -127,7 +127,7 @@ def update(
     old = load_tables(arrays)
     if not isinstance(old, CodebookTables):
         raise UserError(f"these tables of method '{method.name}' cannot be updated; train again with all interactions")
-    quantizer = quantizer_of(arrays)
+    quantizer = quantizer_of(from_json_array(arrays["header"]))
     limit = config["budget"]["limit"] * data.train.num_nodes // before.train.num_nodes
     budget = Budget(limit, config["budget"]["unit"], config["budget"]["dim"], quantizer)
     config |= {"dataset": data.fingerprint, "budget": config["budget"] | {"limit": limit}}
