@@ -38,6 +38,7 @@ class ThresholdedTables(CodebookTables):
     """
 
     common: Tensor
+    inherits = False
 
     def __init__(self, num_users: int, num_items: int, dim: int, most: int, ramp: int):
         super().__init__(Assignment.of_own_rows(num_users, num_items), dim)

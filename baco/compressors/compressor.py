@@ -76,13 +76,32 @@ class CodeCompressor(Compressor):
     ----------
     scaled : bool
         See `CodebookTables`; for methods that sum rows.
+    extends : bool
+        Whether `extend` is there.
     """
 
     has_start = True
+    extends: ClassVar[bool] = False
     scaled: bool = False  # an instance may override it
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         """Codes whose ledger fits the budget; the parameters are those of `fit`."""
+        raise NotImplementedError
+
+    def extend(self, train: Biadjacency, budget: Budget, before: Assignment, trained: Biadjacency) -> Assignment:
+        """Codes of a graph that has grown, in which old ids have those that they had wherever possible.
+
+        Only where the method `extends`.
+
+        Parameters
+        ----------
+        train : Biadjacency
+            The graph; its old ids are the first ones of each side.
+        before : Assignment
+            What `assign` or this gave for the old ids.
+        trained : Biadjacency
+            Their graph then.
+        """
         raise NotImplementedError
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CodebookTables:

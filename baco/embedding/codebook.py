@@ -33,6 +33,7 @@ class CodebookTables(EmbeddingTables):
     """
 
     assignment: Assignment
+    inherits = True
 
     def __init__(self, assignment: Assignment, dim: int, scaled: bool = False):
         super().__init__()
@@ -84,6 +85,16 @@ class CodebookTables(EmbeddingTables):
             rows.mul_(widths)
             start_near(rows, pooling, target, rms)
             rows.div_(widths)
+
+    @torch.no_grad()
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Give each row the mean of its ids' embeddings; one that no id has keeps its value."""
+        targets = [np.concatenate([users, items])] if self.assignment.shared else [users, items]
+        for rows, pooling, target in zip(self.shared_rows(), self._poolings(), targets, strict=True):
+            used = np.flatnonzero(pooling.sum(axis=0))
+            rows[torch.as_tensor(used, device=rows.device)] = torch.as_tensor(
+                mean_of_ids(pooling, target)[used], device=rows.device
+            )
 
     def _widths(self) -> list[Tensor]:
         """(num_rows, 1), or () for ones, of each codebook: by how much embeddings would begin wider than its rows.
@@ -199,9 +210,17 @@ class Codebook(nn.Module):
 
 
 def start_near(rows: Tensor, pooling: csr_array, embeddings: np.ndarray, rms: float) -> None:
-    """Add to each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row."""
-    weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)  # a row may have no ids
-    add_scaled(rows, (pooling.T @ embeddings) / weights[:, None], rms)
+    """Add to each row the mean of its ids' (n, dim) embeddings."""
+    add_scaled(rows, mean_of_ids(pooling, embeddings), rms)
+
+
+def mean_of_ids(pooling: csr_array, embeddings: np.ndarray) -> np.ndarray:
+    """(num_rows, dim): of each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row.
+
+    Zeros for a row without ids.
+    """
+    weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)
+    return (pooling.T @ embeddings) / weights[:, None]
 
 
 def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -99,22 +99,22 @@ def comparison(records: list[dict]) -> pd.DataFrame:
     return table[[*varying, *(name for name in table if name in COMPARISON or name in ("settings", "split"))]]
 
 
-def formatted(table: pd.DataFrame) -> pd.DataFrame:
+def formatted(table: pd.DataFrame, formats: dict[str, str] = FORMATS) -> pd.DataFrame:
     """The same table as text: thousands separated, percentages with two decimals, missing values as a dash."""
 
     def text(column: str, value) -> str:
         if pd.isna(value):
             return "—"
-        return FORMATS.get(column, "{:.2f}" if column in RANKING else "{}").format(value)
+        return formats.get(column, "{:.2f}" if column in RANKING else "{}").format(value)
 
     return pd.DataFrame(
         {column: [text(column, value) for value in table[column]] for column in map(str, table)}, dtype=str
     )
 
 
-def to_text(table: pd.DataFrame) -> str:
+def to_text(table: pd.DataFrame, formats: dict[str, str] = FORMATS) -> str:
     """A table for the terminal: words to the left, numbers to the right."""
-    cells = [list(table.columns), *formatted(table).to_numpy().tolist()]
+    cells = [list(table.columns), *formatted(table, formats).to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     words = [not pd.api.types.is_numeric_dtype(table[column]) for column in table]
     lines = [
