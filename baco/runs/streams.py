@@ -184,9 +184,7 @@ def _train_segments(plan: StreamPlan, device: torch.device) -> list[dict]:
     rows = []
     for segment, data in enumerate(plan.steps):
         value = config.budget if config.method.has_budget else None
-        budget = Budget.parse(
-            value, config.budget_unit, data.num_users, data.num_items, config.dim, config.quantize
-        )
+        budget = Budget.parse(value, config.budget_unit, data.num_users, data.num_items, config.dim, config.quantize)
         step = Step(config, data, budget, device, epochs)
         model = begin(step, update) if model is None else UPDATES[update](step, model)
         tables = model.tables if model.folded is None else model.folded

@@ -244,9 +244,7 @@ def _own_codes(step: Step, before: Model | None = None) -> Assignment:
     return scale_items(assignment, scale)
 
 
-def _go_on(
-    step: Step, trainer: Trainer, tables: EmbeddingTables, clustering: float, search: float = 0.0
-) -> Model:
+def _go_on(step: Step, trainer: Trainer, tables: EmbeddingTables, clustering: float, search: float = 0.0) -> Model:
     """Train tables that have learned values for the epochs of an update."""
     tables.learned = True  # no epoch need be better than none
     if step.epochs == 0:
