@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from baco.coclustering.cocluster import Settings, cocluster, label_ranks, share_isolated
+from baco.coclustering.growth import grown_labels
 from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.solvers.sized import multilevel_of_size
@@ -108,6 +109,7 @@ class BacoPlus(ProfileCompressor):
                 raise SettingError("search", self.search, "needs solver=multilevel")
 
     config: Config
+    extends = True
 
     def __init__(self, config: Config | None = None):
         super().__init__(config)
@@ -130,8 +132,7 @@ class BacoPlus(ProfileCompressor):
         encode = self.encoder(train, budget)
 
         def coded(labels: np.ndarray, resolution: float) -> Assignment:
-            value = objective(train, labels, weights, resolution)
-            return encode(labels, {"resolution": resolution, "objective": value, "solver_seed": seed})
+            return encode(labels, self._details(train, labels, resolution, seed))
 
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, seed, self.settings).labels
@@ -151,6 +152,17 @@ class BacoPlus(ProfileCompressor):
         if self.config.search == "size":
             return fill_budget(of_size, budget, start=size_for(encode, train, budget), mend=MEND, splitting=splitting)
         return fill_budget(at, budget, start=START, mend=MEND, smooth=True, splitting=splitting)
+
+    def extend(self, train: Biadjacency, budget: Budget, before: Assignment, trained: Biadjacency) -> Assignment:
+        assert before.labels is not None
+        resolution, seed = before.details["resolution"], before.details["solver_seed"]
+        labels = grown_labels(train, before.labels, trained, resolution, seed, self.settings)
+        return self.encoder(train, budget)(labels, self._details(train, labels, resolution, seed))
+
+    def _details(self, train: Biadjacency, labels: np.ndarray, resolution: float, seed: int) -> dict:
+        weights = node_weights(train, self.config.user_weight, self.config.item_weight)
+        value = objective(train, labels, weights, resolution)
+        return {"resolution": resolution, "objective": value, "solver_seed": seed}
 
 
 def size_for(encode: Callable[[np.ndarray, dict], Assignment], train: Biadjacency, budget: Budget) -> int:

@@ -69,7 +69,8 @@ class Stream:
     def cut(cls, events: Events, first: float, new_ids: float) -> Stream:
         """Cut a new segment before each interaction that would bring more ids than the present one may have.
 
-        An interaction of a new user with a new item brings two ids at once, and may leave a segment one short.
+        An interaction of a new user with a new item brings two ids at once: a segment may end one short, and the next
+        one then has one more.
 
         Parameters
         ----------

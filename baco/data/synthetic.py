@@ -15,7 +15,6 @@ from baco.errors import SettingError
 from baco.rng import stream
 from baco.validation import Validated, setting
 
-
 PERIODS = 20  # of a stream, within which nothing changes
 
 

@@ -215,7 +215,7 @@ def start_near(rows: Tensor, pooling: csr_array, embeddings: np.ndarray, rms: fl
 
 
 def mean_of_ids(pooling: csr_array, embeddings: np.ndarray) -> np.ndarray:
-    """(num_rows, dim): of each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row.
+    """(num_rows, dim): the mean of the (n, dim) embeddings of a row's ids, each with the weight that it gives the row.
 
     Zeros for a row without ids.
     """

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,7 +27,6 @@ from baco.runs.record import record_id, record_name
 from baco.runs.run import describe_size, log_file
 from baco.runs.settings import RunConfig, parse
 from baco.runs.updates import UPDATES, Model, Step, begin
-from baco.training.trainer import Trainer
 from baco.validation import Validated, build_settings, setting
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What becomes of a model when a segment of a stream has come: it is trained anew, goes on, or only takes new ids in."""
+"""What becomes of a model when a segment of a stream has come."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from baco.coclustering.growth import renumbered
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor, Compressor
 from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
@@ -143,14 +144,14 @@ def warm(step: Step, before: Model) -> Model:
 def extend(step: Step, before: Model) -> Model:
     """Old ids keep their codes, as far as nothing speaks against it, new ones find theirs, and some epochs.
 
-    Rows are those of the last model. One that no old id has as its first code begins at the mean of its ids, new ones
-    where `folded_in` puts them.
+    Rows of old co-clusters are those of the last model. Others begin at the mean of their ids, new ones where
+    `folded_in` puts them.
     """
     start = time.perf_counter()
     tables = CodebookTables(_own_codes(step, before), step.config.dim)
     check_budget(step.config, step.budget, tables.ledger())
     tables.inherit(*folded_in(step.data.train, *embeddings(before.tables)))
-    keep_rows(tables, before.tables)
+    keep_rows(tables, step.data.train, before)
     clustering = time.perf_counter() - start
     return _go_on(step, step.trainer, tables.to(step.device), clustering)
 
@@ -211,14 +212,16 @@ def _means_or(default: np.ndarray, matrix: csr_array, rows: np.ndarray, there: n
 
 
 @torch.no_grad()
-def keep_rows(tables: CodebookTables, before: EmbeddingTables) -> None:
-    """Copy the row of each first code from the last model to where the same old ids have theirs now."""
-    assert isinstance(before, CodebookTables)
-    for side in SIDES:
-        old, new = getattr(before.assignment, side).first, getattr(tables.assignment, side).first
-        rows = getattr(before, side).rows
-        values = rows.detach().cpu()[torch.as_tensor(old)]
-        getattr(tables, side).rows[torch.as_tensor(new[: len(old)])] = values
+def keep_rows(tables: CodebookTables, train: Biadjacency, before: Model) -> None:
+    """Give the rows of first codes the values that they had in the last model: those of co-clusters that are old."""
+    assert isinstance(before.tables, CodebookTables)
+    then, now = before.tables.assignment, tables.assignment
+    assert then.labels is not None and now.labels is not None
+    kept = np.split(now.labels == renumbered(then.labels, before.train, train), [train.num_users])
+    for side, stay in zip(SIDES, kept, strict=True):
+        ids = torch.as_tensor(np.flatnonzero(stay))
+        old, new = (torch.as_tensor(getattr(assignment, side).first)[ids] for assignment in (then, now))
+        getattr(tables, side).rows[new] = getattr(before.tables, side).rows.cpu()[old]
 
 
 def _retrained(step: Step, inherits: bool = False) -> Model:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from baco.coclustering.growth import renumbered
+from baco.compressors.budget import Budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.errors import UserError
@@ -17,7 +19,7 @@ from baco.results.streams import per_segment, to_terminal
 from baco.runs.experiments import CONF
 from baco.runs.run import Plan, run
 from baco.runs.streams import StreamPlan, follow
-from baco.runs.updates import folded_in
+from baco.runs.updates import Step, begin, extend, folded_in
 from baco.serving.users import FoldIn, Users
 from baselines.sizes import SizedTables
 from tests.cli.workplace import TINY
@@ -47,20 +49,24 @@ def test_retraining_is_an_ordinary_run_after_each_segment(tmp_path):
         assert row["test_users"] == np.count_nonzero(data.test.user_degrees)
 
 
+UPDATES = "retrain", "warm", "fold_in"
+
+
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
 def test_updates_begin_alike_and_keep_the_budget(tmp_path, backbone):
     records = [
         follow(plan_in(tmp_path, f"method={method}", f"backbone={backbone}", f"update={update}"))
-        for method in ("su", "baco_plus")
-        for update in ("retrain", "warm", "fold_in")
+        for method, updates in (("su", UPDATES), ("baco_plus", (*UPDATES, "extend")))
+        for update in updates
     ]
-    for retrain, warm, fold_in in (records[:3], records[3:]):
+    for retrain, warm, fold_in in (records[:3], records[3:6]):
         assert recalls(retrain)[0] == recalls(warm)[0] == recalls(fold_in)[0]
         assert [row["epochs"] for row in warm["segments"]] == [3, 1, 1]
         assert [row["epochs"] for row in fold_in["segments"]] == [3, 0, 0]
         assert [row["size"]["parameters"] for row in fold_in["segments"]] == 3 * [
             retrain["segments"][0]["size"]["parameters"]
         ]
+    assert recalls(records[-1])[0] == recalls(records[3])[0] and len(set(recalls(records[-1]))) == 3
     assert all(row["size"]["budget_used"] <= 1 for record in records for row in record["segments"])
     table = per_segment(records)
     assert list(table) == ["method", "update", "0", "1", "2", "R@20", "N@20", "budget used", "s per update"]
@@ -98,6 +104,28 @@ def test_methods_that_cannot_go_on_say_so_before_they_train(tmp_path):
         with pytest.raises(UserError, match=message):
             follow(plan_in(tmp_path, f"method={method}", f"update={update}"))
         assert not (tmp_path / "results_dir").exists() or not list((tmp_path / "results_dir").iterdir())
+
+
+@pytest.mark.parametrize("method", ["baco", "baco_plus"])
+def test_old_ids_keep_their_codes_and_rows(tmp_path, method):
+    """Without training, the rows of first codes are those of the first segment."""
+    plan = plan_in(tmp_path, f"method={method}", "backbone=mf", "popularity=0", "epochs=0", "update=extend")
+    config, (before, after) = plan.config, plan.steps[:2]
+    steps = [
+        Step(config, data, Budget.parse(0.5, "parameters", data.num_users, data.num_items, 16), torch.device("cpu"), 0)
+        for data in (before, after)
+    ]
+    first = begin(steps[0], "extend")
+    second = extend(steps[1], first)
+    then, now = first.tables.assignment, second.tables.assignment
+    stayed = now.labels == renumbered(then.labels, before.train, after.train)
+    for side, stay in zip(("users", "items"), np.split(stayed, [after.num_users]), strict=True):
+        ids = np.flatnonzero(stay)
+        assert len(ids) > 0.8 * getattr(before, f"num_{side}")
+        rows = [getattr(model.tables, side).rows.detach() for model in (first, second)]
+        old, new = (rows[k][getattr(assignment, side).first[ids]] for k, assignment in enumerate((then, now)))
+        assert torch.equal(old, new)
+    assert second.epochs == 0 and second.seconds["clustering"] > 0
 
 
 @pytest.fixture
