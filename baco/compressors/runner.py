@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from baco.embedding.tables import EmbeddingTables
@@ -32,11 +33,14 @@ class Runner(Protocol):
         Where tables lie while they train.
     progress : bool
         Whether to show progress bars.
+    memory : dict
+        What methods keep from one segment of a stream for the next, by their names; empty for a single run.
     """
 
     seed: int
     device: torch.device
     progress: bool
+    memory: dict[str, Any]
 
     @property
     def train(self) -> Biadjacency:
@@ -61,3 +65,6 @@ class Runner(Protocol):
 
     def validation_means(self, tables: EmbeddingTables, cutoffs: tuple[int, ...]) -> dict[str, float]:
         """Means over the users of the validation split, by name such as 'recall@20', at some cutoffs."""
+
+    def validation_by_user(self, tables: EmbeddingTables, metric: str, cutoff: int) -> np.ndarray:
+        """(num_users,) float64: the metric of each user of the validation split, NaN for all others."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -305,13 +306,20 @@ def prepare(
     budget: Budget,
     device: torch.device,
     full_checkpoint: Checkpoint | None = None,
+    memory: dict[str, Any] | None = None,
 ) -> Prepared:
-    """Compress, and search where the method does: all that comes before the training proper."""
+    """Compress, and search where the method does: all that comes before the training proper.
+
+    Parameters
+    ----------
+    memory : dict, optional
+        What the method keeps from one segment of a stream for the next.
+    """
     check_training_memory(0, data.train, config.dim, device)  # before a clustering, which may take long
     warm_up(config, device)
     reset_peak_memory(device)
     tables, clustering_seconds, details = fit_tables(config, method, data.train, budget, device)
-    trainer = trainer_of(config, data, device, full_checkpoint)
+    trainer = trainer_of(config, data, device, full_checkpoint, memory)
     start = time.perf_counter()
     with keys_under("method."):
         tables = method.search(trainer.initialize(tables), trainer)
@@ -322,7 +330,11 @@ def prepare(
 
 
 def trainer_of(
-    config: RunConfig, data: Interactions, device: torch.device, full_checkpoint: Checkpoint | None = None
+    config: RunConfig,
+    data: Interactions,
+    device: torch.device,
+    full_checkpoint: Checkpoint | None = None,
+    memory: dict[str, Any] | None = None,
 ) -> Trainer:
     """The trainer that a configuration describes, on its data."""
     return Trainer(
@@ -334,6 +346,7 @@ def trainer_of(
         start=config.start,
         full_checkpoint=full_checkpoint,
         loss=config.loss,
+        memory=memory,
     )
 
 

@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -179,11 +180,12 @@ def _train_segments(plan: StreamPlan, device: torch.device) -> list[dict]:
     config, update = plan.config, plan.settings.update
     epochs = _epochs(config, plan.settings)
     model: Model | None = None
+    memory: dict[str, Any] = {}
     rows = []
     for segment, data in enumerate(plan.steps):
         value = config.budget if config.method.has_budget else None
         budget = Budget.parse(value, config.budget_unit, data.num_users, data.num_items, config.dim, config.quantize)
-        step = Step(config, data, budget, device, epochs)
+        step = Step(config, data, budget, device, epochs, memory)
         model = begin(step, update) if model is None else UPDATES[update](step, model)
         tables = model.tables if model.folded is None else model.folded
         start = time.perf_counter()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class Step:
     device : torch.device
     epochs : int
         Of a training that goes on from the last model.
+    memory : dict
+        What the method keeps from one segment for the next.
     """
 
     config: RunConfig
@@ -49,6 +52,7 @@ class Step:
     budget: Budget
     device: torch.device
     epochs: int
+    memory: dict[str, Any] = field(default_factory=dict)
 
     @property
     def method(self) -> Compressor:
@@ -133,7 +137,7 @@ def warm(step: Step, before: Model) -> Model:
     Deviation from SCALL: the training is on all interactions, where the authors mix a fifth of the old ones with those
     of the newest segment.
     """
-    prepared = prepare(step.config, step.method, step.data, step.budget, step.device)
+    prepared = prepare(step.config, step.method, step.data, step.budget, step.device, memory=step.memory)
     tables = prepared.tables
     start = time.perf_counter()
     tables.inherit(*folded_in(step.data.train, *embeddings(before.tables)))
@@ -225,7 +229,7 @@ def keep_rows(tables: CodebookTables, train: Biadjacency, before: Model) -> None
 
 
 def _retrained(step: Step, inherits: bool = False) -> Model:
-    prepared = prepare(step.config, step.method, step.data, step.budget, step.device)
+    prepared = prepare(step.config, step.method, step.data, step.budget, step.device, memory=step.memory)
     if inherits and not prepared.tables.inherits:
         raise SettingError("update", "warm", f"does not work with method={step.method.name}; take retrain or fold_in")
     seconds = prepared.clustering_seconds, prepared.search_seconds

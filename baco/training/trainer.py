@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -49,6 +51,8 @@ class Trainer:
         For the full model, where a method trains it before the training proper.
     loss : Loss
         With the backbone's score.
+    memory : dict, optional
+        See `Runner`.
 
     Attributes
     ----------
@@ -67,6 +71,7 @@ class Trainer:
         start: str = "normal",
         full_checkpoint: Checkpoint | None = None,
         loss: Loss = BPR(),
+        memory: dict[str, Any] | None = None,
     ):
         self.backbone = backbone
         self.evaluator = evaluator
@@ -77,6 +82,7 @@ class Trainer:
         self.progress = progress
         self.start = start
         self.full_checkpoint = full_checkpoint
+        self.memory = {} if memory is None else memory
         self.continued_seconds = 0.0
 
     @property
@@ -147,6 +153,13 @@ class Trainer:
     def validation_means(self, tables: EmbeddingTables, cutoffs: tuple[int, ...]) -> dict[str, float]:
         """Means over the users of the validation split, by name such as 'recall@20', at some cutoffs."""
         return self.evaluate(tables, "val", max(cutoffs)).means(cutoffs)
+
+    def validation_by_user(self, tables: EmbeddingTables, metric: str, cutoff: int) -> np.ndarray:
+        """(num_users,) float64: the metric of each user of the validation split, NaN for all others."""
+        report = self.evaluate(tables, "val", cutoff)
+        values = np.full(self.train.num_users, np.nan)
+        values[report.users] = report.per_user(cutoff)[metric]
+        return values
 
     @torch.no_grad()
     def evaluate(self, tables: EmbeddingTables, split: str, k: int = max(CUTOFFS)) -> RankingReport:

@@ -90,6 +90,9 @@ class Proposer:
         """An action, from all that were probed so far, in their order."""
         raise NotImplementedError
 
+    def observe(self, tables: EmbeddingTables, runner: Runner) -> None:
+        """The trained tables of each probe, before `learn`; first of all, once, the full model."""
+
     def learn(self, probed: list[Probed]) -> None:
         """After each probe, which is the last of the list."""
 
@@ -192,6 +195,7 @@ class SizeSearch(Compressor):
         config = self.config
         proposer = self.proposer(space, stream(runner.seed, "search"))
         start, reference = torch.cat(full()).detach().flatten(), score(runner, full) or 1.0
+        proposer.observe(full, runner)
         probed: list[Probed] = []
         disable = None if runner.progress else True
         for number in tqdm(range(config.probes), desc="probing", unit="probe", disable=disable, leave=False):
@@ -202,6 +206,7 @@ class SizeSearch(Compressor):
             runner.fit(tables, max_epochs=self.epochs_of_probe(runner))
             probed.append(Probed(action, score(runner, tables) / reference))
             log.debug("%s: probe %d: fitness %.4f", self.name, number + 1, probed[-1].fitness)
+            proposer.observe(tables, runner)
             proposer.learn(probed)
         return probed
 

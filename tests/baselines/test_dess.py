@@ -1,0 +1,94 @@
+"""DESS: a bandit that forgets, and groups whose sizes spend the budget."""
+
+import numpy as np
+import torch
+
+from baco.backbones.backbone import LightGCN
+from baco.compressors.budget import Budget
+from baco.evaluation.evaluator import Evaluator
+from baco.rng import stream
+from baco.training.trainer import Trainer
+from baselines.dess import RIDGE, Bandit, Dess, Groups
+from tests.conftest import QUICK
+
+
+def test_the_bandit_is_ridge_regression_with_weights_that_fade():
+    """The recursion, against sums over the whole past; what it forgot is regularised again."""
+    rng = np.random.default_rng(0)
+    bandit, past = Bandit(3, 4, forgetting=0.8, exploration=0.7), []
+    for _ in range(6):
+        step = rng.standard_normal((5, 4)), rng.integers(3, size=5), rng.random(5)
+        bandit.learn(*step)
+        past.append(step)
+    contexts = rng.standard_normal((7, 4))
+    scores = bandit.scores(contexts)
+    for arm in range(3):
+        gram, moments = RIDGE * np.eye(4), np.zeros(4)  # g^t lambda I + (1 - g^t) lambda I
+        for age, (x, arms, rewards) in enumerate(reversed(past)):
+            for context, chosen, reward in zip(x, arms, rewards, strict=True):
+                if chosen == arm:
+                    gram += 0.8**age * np.outer(context, context)
+                    moments += 0.8**age * reward * context
+        for place, context in enumerate(contexts):
+            bound = 0.7 * np.sqrt(context @ np.linalg.solve(gram, context))
+            np.testing.assert_allclose(scores[arm, place], np.linalg.solve(gram, moments) @ context + bound)
+    assert (bandit.choose(contexts, rng) == scores.argmax(axis=0)).all()
+
+
+def test_the_bandit_follows_a_change_that_one_without_forgetting_misses():
+    rng, contexts = np.random.default_rng(1), np.ones((1, 1))
+    chosen = {}
+    for forgetting in (0.8, 1.0):
+        bandit = Bandit(2, 1, forgetting, exploration=0.3)
+        for step in range(130):
+            arms = bandit.choose(contexts, rng)
+            bandit.learn(contexts, arms, (arms == (step >= 100)).astype(float))
+        chosen[forgetting] = bandit.choose(contexts, rng)[0]
+    assert chosen == {0.8: 1, 1.0: 0}
+
+
+def test_sizes_of_groups_spend_the_budget(planted):
+    groups = Groups(planted.train, 700 * 4, 24, 5)
+    assert groups.arms.tolist() == [1, 2, 4, 8, 16, 24] and len(groups.contexts) == 10
+    degrees = planted.train.joint_degrees
+    for users in (slice(0, 400), slice(400, 700)):
+        order = groups.group[users][np.argsort(-degrees[users], kind="stable")]
+        assert (np.diff(order) >= 0).all() and np.ptp(np.bincount(order - order[0])) == 0
+    action = groups.of_arms(np.array([4, 3, 2, 1, 0] * 2))
+    sizes = np.concatenate(action)
+    means = groups.means(sizes.astype(float))
+    assert sizes.sum() == 2800 and (np.diff(means[:5]) < 0).all() and (np.abs(means[:5] - means[5:]) < 1).all()
+    equal = np.concatenate(groups.of_arms(np.full(10, 2)))
+    assert (equal == 4).all(), "one size for all is what all have"
+    quality = np.full(400, np.nan)
+    quality[[3, 8]] = 0.2, 0.6
+    of_item = [
+        np.mean(quality[[u for u in planted.train.by_item.indices[a:b] if u in (3, 8)]])
+        for a, b in zip(planted.train.by_item.indptr, planted.train.by_item.indptr[1:], strict=False)
+    ]
+    with np.errstate(invalid="ignore"):
+        expected = [
+            np.nanmean(np.append(np.array(of_item)[groups.group[400:] == group], np.nan)) for group in range(5, 10)
+        ]
+    np.testing.assert_allclose(groups.quality(quality)[5:], expected)
+
+
+def test_the_bandit_goes_on_from_segment_to_segment(planted):
+    memory = {}
+    budget = Budget.parse(0.25, "bytes", planted.num_users, planted.num_items, 16)
+    method = Dess(Dess.Config(probes=2, probe_epochs=1, probe_steps=0, retrained=1))
+    for searches in (1, 2):
+        trainer = Trainer(
+            LightGCN(planted.train, LightGCN.Config()),
+            Evaluator(planted),
+            QUICK,
+            0,
+            torch.device("cpu"),
+            progress=False,
+            memory=memory,
+        )
+        tables = method.search(method.fit(planted.train, budget, stream(0, "assign")), trainer)
+        assert budget.limit - 4 < tables.ledger().bytes <= budget.limit
+        learned = memory["dess"].gram[:, 0, 0].sum() - len(memory["dess"].gram) * RIDGE
+        expected = sum(20 * 0.95**age for age in range(2 * searches))  # all groups have validated users
+        np.testing.assert_allclose(learned, expected)
