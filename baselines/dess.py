@@ -6,13 +6,13 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from baco.compressors.runner import Runner
 from baco.embedding.tables import EmbeddingTables
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.validation import setting
+from baselines.ciess import GroupSizes, mean_of
 from baselines.sizes import allocate, assign_by_rank
 from baselines.support.size_search import (
     Action,
@@ -74,50 +74,36 @@ class Bandit:
         self.moments += (chosen * rewards) @ contexts
 
 
-class Groups(SizeSpace):
-    """Ids of a side in groups of about as many, by frequency; an action gives each group a size, up to one factor.
+class Groups(GroupSizes):
+    """The actions of arms that groups choose: an id has the size of its group's arm, up to one factor for all ids.
 
     Attributes
     ----------
     arms : (num_arms,) float64
         The sizes: powers of two, and the largest.
-    group : (num_nodes,) int64
-        Of each id, users first.
-    contexts : (num_groups, 4) float64
-        1; the frequency of the group's ids and that of the ids they interact with, mean logarithms as parts of the
-        largest; whether they are users.
+    contexts : (num_groups, 4) float64, users first
+        1; the frequency of the group's ids and that of the ids they interact with, logarithms as parts of the largest;
+        whether they are users.
     """
 
     def __init__(self, train: Biadjacency, total: int, largest: int, groups: int):
-        super().__init__(train, total, largest)
-        self.arms = np.unique(np.append(2.0 ** np.arange(np.floor(np.log2(largest)) + 1), largest))
-        sides = []
-        for degrees in (train.user_degrees, train.item_degrees):
-            size, count = len(degrees), min(groups, len(degrees))
-            sides.append(assign_by_rank(np.arange(size) * count // size, degrees))
-        num_user_groups = int(sides[0].max()) + 1
-        self.group = np.concatenate([sides[0], num_user_groups + sides[1]])
-        matrix = train.to_matrix()
-        logs = np.log1p(train.user_degrees), np.log1p(train.item_degrees)
-        near = mean_over(matrix, logs[1]), mean_over(csr_array(matrix.T), logs[0])
-        own, others = (self.means(np.nan_to_num(np.concatenate(side))) for side in (logs, near))
-        users = np.arange(len(own)) < num_user_groups
-        parts = [values / max(values.max(), 1e-12) for values in (own, others)]
-        self.contexts = np.stack([np.ones(len(own)), *parts, users], axis=1)
-
-    def means(self, values: np.ndarray) -> np.ndarray:
-        """(num_groups,): of each group, over those of its ids whose value is a number; NaN without any."""
-        there = ~np.isnan(values)
-        counts = np.bincount(self.group[there], minlength=self.group.max() + 1)
-        sums = np.bincount(self.group[there], values[there], minlength=len(counts))
-        return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-
-    def quality(self, users: np.ndarray) -> np.ndarray:
-        """(num_groups,) from that of each user, NaN where it is not known: of an item, the mean of its users'."""
-        return self.means(np.concatenate([users, mean_over(csr_array(self.train.to_matrix().T), users)]))
+        super().__init__(train, total, largest, groups)
+        self.arms = np.unique(np.append(2.0 ** np.arange(int(np.log2(largest)) + 1), largest))
+        frequencies = self.frequencies()
+        users, items = self.by_id
+        logs = [np.log1p(degrees) for degrees in self.degrees]
+        near = [
+            mean_of(logs[1][train.items], users[train.users], len(frequencies[0])),
+            mean_of(logs[0][train.users], items[train.items], len(frequencies[1])),
+        ]
+        columns = np.log1p(np.concatenate(frequencies)), np.concatenate(near)
+        parts = [column / max(column.max(), 1e-12) for column in columns]
+        of_users = np.arange(len(parts[0])) < len(frequencies[0])
+        self.contexts = np.stack([np.ones(len(of_users)), *parts, of_users], axis=1)
+        self.group = np.concatenate([users, items + len(frequencies[0])])  # of each id
 
     def of_arms(self, arms: np.ndarray) -> Action:
-        """The sizes of all ids, in their order, that spend the budget in proportion to the arms of their groups."""
+        """The sizes of all ids in their own order; `tables` leaves them there, as frequent ids may have small ones."""
         shares = self.arms[arms][self.group]
         sizes = assign_by_rank(allocate(shares, self.total, self.largest), shares)
         return Action(*np.split(sizes, [self.train.num_users]))
@@ -138,10 +124,11 @@ class Choosing(Proposer):
         self.groups, self.config, self.rng = groups, config, rng
         self.bandit: Bandit | None = None
 
-    def observe(self, tables: EmbeddingTables, runner: Runner) -> None:
-        quality = self.groups.quality(runner.validation_by_user(tables, METRIC, CUTOFF))
+    def observe(self, runner: Runner, tables: EmbeddingTables) -> None:
+        ranking = runner.evaluate(tables, "val", CUTOFF)
+        quality = np.concatenate(self.groups.qualities(ranking.users, ranking.per_user(CUTOFF)[METRIC]))
         if self.bandit is not None:
-            self.seen = quality
+            self.kept = quality
             return
         sizes = len(self.groups.arms), self.groups.contexts.shape[1]
         own = Bandit(*sizes, self.config.forgetting, self.config.exploration)
@@ -154,8 +141,8 @@ class Choosing(Proposer):
 
     def learn(self, probed: list[Probed]) -> None:
         assert self.bandit is not None
-        known = (self.reference > 0) & ~np.isnan(self.seen)
-        rewards = np.minimum(self.seen[known] / self.reference[known], MOST_REWARD)
+        known = self.reference > 0
+        rewards = np.minimum(self.kept[known] / self.reference[known], MOST_REWARD)
         self.bandit.learn(self.groups.contexts[known], self.arms[known], rewards)
         log.debug("dess: sizes %s", self.groups.arms[self.arms].astype(int).tolist())
 
@@ -200,11 +187,3 @@ class Dess(SizeSearch):
     def proposer(self, space: SizeSpace, rng: np.random.Generator) -> Choosing:
         assert isinstance(space, Groups)
         return Choosing(space, self.config, rng)
-
-
-def mean_over(matrix: csr_array, values: np.ndarray) -> np.ndarray:
-    """(n,): of each line of a matrix of zeros and ones, the mean of those values that are numbers; NaN without any."""
-    there = ~np.isnan(values)
-    counts = matrix @ there.astype(np.float64)
-    sums = matrix @ np.where(there, values, 0.0)
-    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)

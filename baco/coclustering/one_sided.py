@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product, starmap
 
 import numpy as np
@@ -23,6 +23,7 @@ from baco.embedding.cost import code_ledger
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.quantizers import USUAL_BITS, ProductQuantizer, finest_within
 from baco.embedding.rules import Identity, ManyCodes
+from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.graph import SQUARE, Biadjacency, Neighbors
 from baco.numerics.kmeans import compile_kmeans
@@ -47,6 +48,9 @@ class OneSided(Compressor):
     All rows lie in one codebook, which one product quantizer packs after training, as finely as the budget allows. What
     is left of it goes to co-clusters of users, those of BACO's objective.
     Parameters: dim * 2^bits + (blocks - 1) * (items + co-clusters of users) + codes of users after the first.
+
+    Without `product_codes`, the control for them, rows are stored in the run's format, float32 or that of `quantize`,
+    and have as many columns as the budget allows, dim at most; so have the embeddings of both sides.
     """
 
     label = "One-sided"
@@ -60,11 +64,13 @@ class OneSided(Compressor):
         code_share : the most that codes after the first may take; None: nothing. A run has `mf_code_share` of its YAML
             in place of None where the backbone does not propagate.
         cluster_share : the least that rows of co-clusters take, if the budget is that large.
+        product_codes : whether rows are packed as product codes.
         """
 
         rows: str | None = setting(None, one_of=SIDES)
         code_share: float | None = setting(None, at_least=0, below=1)
         cluster_share: float = setting(0.05, at_least=0, below=1)
+        product_codes: bool = True
 
     config: Config
 
@@ -73,20 +79,22 @@ class OneSided(Compressor):
         cocluster(SQUARE, 1.0, 0, CLUSTERS)
         herd(SQUARE.by_user, np.zeros((2, 1), np.float32), 1)
 
-    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuantizedTables:
+    def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> EmbeddingTables:
         solver_seed, quantizer_seed = (int(seed) for seed in rng.integers(2**31, size=2))
         encode = self.encoder(train, budget, rng)
-        quantizer = self.quantizer_within(budget, encode(np.zeros(train.num_nodes, np.int32), {}))
+        within = self.rows_within(budget, encode(np.zeros(train.num_nodes, np.int32), {}))
 
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, solver_seed, CLUSTERS).labels
             return encode(share_isolated(train, labels), {"resolution": resolution, "solver_seed": solver_seed})
 
-        within = replace(budget, quantizer=quantizer)
         assignment = fill_budget(at, within, start=START, smooth=True, splitting=Splitting(train, encode))
-        blocks, bits = astuple(quantizer)
-        log.info("one_sided: %d rows, each of %d codes of %d bits", assignment.users.num_rows, blocks, bits)
-        return QuantizedTables(CodebookTables(assignment, budget.dim), quantizer, quantizer_seed)
+        tables, quantizer = CodebookTables(assignment, within.dim), within.quantizer
+        packed = "float32" if quantizer is None else quantizer.label
+        log.info("one_sided: %d rows of %d columns in %s", assignment.users.num_rows, within.dim, packed)
+        if self.config.product_codes and quantizer is not None:
+            return QuantizedTables(tables, quantizer, quantizer_seed)
+        return tables  # the run packs them
 
     def encoder(
         self, train: Biadjacency, budget: Budget, rng: np.random.Generator
@@ -122,8 +130,10 @@ class OneSided(Compressor):
 
         return encode
 
-    def quantizer_within(self, budget: Budget, least: Assignment) -> ProductQuantizer:
-        """The finest one, of eight bits a code at most, that leaves the co-clusters their share; or the coarsest.
+    def rows_within(self, budget: Budget, least: Assignment) -> Budget:
+        """The budget for the finest rows that leave the co-clusters their share, or for the coarsest.
+
+        With product codes, those of the most bits, eight a code at most; without, those of the most columns.
 
         Parameters
         ----------
@@ -136,17 +146,26 @@ class OneSided(Compressor):
             When not even that and the coarsest rows are within the budget.
         """
 
-        def cost(quantizer: ProductQuantizer) -> int:
-            return budget.amount(code_ledger(least, budget.dim, quantizer.format(budget.dim)))
+        def cost(within: Budget) -> int:
+            return budget.amount(code_ledger(least, within.dim, within.row_format()))
 
-        choices = starmap(ProductQuantizer, product(range(1, budget.dim + 1), range(1, USUAL_BITS + 1)))
-        coarsest = ProductQuantizer(1, 1)
-        if cost(coarsest) > budget.limit:
+        def packed(quantizer: ProductQuantizer) -> Budget:
+            return replace(budget, quantizer=quantizer)
+
+        share = (1 - self.config.cluster_share) * budget.limit
+        if self.config.product_codes:
+            choices = starmap(ProductQuantizer, product(range(1, budget.dim + 1), range(1, USUAL_BITS + 1)))
+            finest = finest_within(choices, lambda quantizer: cost(packed(quantizer)), share)
+            found = packed(finest or ProductQuantizer(1, 1))
+        else:
+            fitting = (dim for dim in range(budget.dim, 0, -1) if cost(replace(budget, dim=dim)) <= share)
+            found = replace(budget, dim=next(fitting, 1))
+        if cost(found) > budget.limit:
             raise UserError(
-                f"method '{self.name}' needs {cost(coarsest):,} {budget.unit} at least, over the budget of "
+                f"method '{self.name}' needs {cost(found):,} {budget.unit} at least, over the budget of "
                 f"{budget.limit:,}; raise the budget or lower code_share"
             )
-        return finest_within(choices, cost, (1 - self.config.cluster_share) * budget.limit) or coarsest
+        return found
 
 
 def largest_cap(degrees: np.ndarray, num_codes: int) -> int:

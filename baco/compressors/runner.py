@@ -22,6 +22,17 @@ class TrainingReport(Protocol):
     history: list[tuple[int, float, float]]  # an entry per validation
 
 
+class Ranking(Protocol):
+    """What a ranking was worth, user by user."""
+
+    @property
+    def users(self) -> np.ndarray:
+        """(m,) int64: the users with relevant items."""
+
+    def per_user(self, k: int) -> dict[str, np.ndarray]:
+        """Metrics at cut-off k by name, such as 'recall', each (m,) float64."""
+
+
 class Runner(Protocol):
     """Trains and validates tables on the run's data and backbone.
 
@@ -63,8 +74,8 @@ class Runner(Protocol):
     def fit_full(self, tables: EmbeddingTables) -> TrainingReport:
         """The same for the full model; if the run is interrupted, this training continues from its own checkpoint."""
 
+    def evaluate(self, tables: EmbeddingTables, split: str, k: int) -> Ranking:
+        """The ranking of a split, which for a method is 'val', down to rank k."""
+
     def validation_means(self, tables: EmbeddingTables, cutoffs: tuple[int, ...]) -> dict[str, float]:
         """Means over the users of the validation split, by name such as 'recall@20', at some cutoffs."""
-
-    def validation_by_user(self, tables: EmbeddingTables, metric: str, cutoff: int) -> np.ndarray:
-        """(num_users,) float64: the metric of each user of the validation split, NaN for all others."""

@@ -49,13 +49,16 @@ class CodebookTables(EmbeddingTables):
         return self
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        return self.users(), self.items()
+        rows = self.shared_rows()
+        return self.users(rows=rows[0]), self.items(rows=rows[-1])
 
     def lookup(self, side: str, ids: Tensor) -> Tensor:
-        return getattr(self, side)(ids)
+        rows = self.shared_rows()
+        return getattr(self, side)(ids, rows[0 if side == "users" else -1])
 
     def shared_rows(self) -> tuple[Tensor, ...]:
-        return tuple(self.quantizable().values())
+        """The rows of each codebook; a subclass may make others of those that are trained."""
+        return tuple(self.rows_of_codebooks())
 
     def pooling(self) -> csr_array | None:
         if self.users.identity and self.items.identity and not self.assignment.shared:
@@ -80,7 +83,7 @@ class CodebookTables(EmbeddingTables):
         if self.assignment.shared:
             targets = [np.concatenate(targets)]
         for rows, pooling, target, widths in zip(
-            self.shared_rows(), self._poolings(), targets, self._widths(), strict=True
+            self.rows_of_codebooks(), self._poolings(), targets, self._widths(), strict=True
         ):
             rows.mul_(widths)
             start_near(rows, pooling, target, rms)
@@ -90,7 +93,7 @@ class CodebookTables(EmbeddingTables):
     def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
         """Give each row the mean of its ids' embeddings; one that no id has keeps its value."""
         targets = [np.concatenate([users, items])] if self.assignment.shared else [users, items]
-        for rows, pooling, target in zip(self.shared_rows(), self._poolings(), targets, strict=True):
+        for rows, pooling, target in zip(self.rows_of_codebooks(), self._poolings(), targets, strict=True):
             used = np.flatnonzero(pooling.sum(axis=0))
             rows[torch.as_tensor(used, device=rows.device)] = torch.as_tensor(
                 mean_of_ids(pooling, target)[used], device=rows.device
@@ -102,7 +105,7 @@ class CodebookTables(EmbeddingTables):
         That of a row is the root of the mean square over its ids. Ones where first values are not `scaled`.
         """
         if not self.scaled:
-            return [rows.new_ones(()) for rows in self.shared_rows()]
+            return [rows.new_ones(()) for rows in self.rows_of_codebooks()]
         users, items = self.users.squared_weights(), self.items.squared_weights()
         both = [(users[0] + items[0], users[1] + items[1])] if self.assignment.shared else [users, items]
         widths = [np.sqrt(np.divide(sums, ids, out=np.ones_like(sums), where=ids > 0)) for sums, ids in both]
@@ -113,6 +116,10 @@ class CodebookTables(EmbeddingTables):
 
     def quantizable(self) -> dict[str, nn.Parameter]:
         return {name: codebook.rows for name, codebook in self._codebooks().items()}
+
+    def rows_of_codebooks(self) -> list[nn.Parameter]:
+        """The (num_rows, dim) rows that are trained: those of users and of items, or those that both share."""
+        return [codebook.rows for codebook in self._codebooks().values()]
 
     def _codebooks(self) -> dict[str, Codebook]:
         """The different ones, by the names that their rows have in `export`."""
@@ -159,10 +166,17 @@ class Codebook(nn.Module):
             and np.array_equal(codes.index, np.arange(codes.num_ids, dtype=np.int32)[:, None])
         )
 
-    def forward(self, ids: Tensor | None = None) -> Tensor:
-        """(n, dim), or (len(ids), dim) for some ids only."""
+    def forward(self, ids: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+        """(n, dim), or (len(ids), dim) for some ids only.
+
+        Parameters
+        ----------
+        rows : (num_rows, dim), optional
+            What is made of the codebook's own, in their place.
+        """
+        rows = self.rows if rows is None else rows
         if self.identity and ids is None:
-            return self.rows
+            return rows
         codes, weights, starts = self.codes, self.weights, None
         if self.ends is not None:
             places, starts = (slice(None), self.ends[:-1]) if ids is None else _places(self.ends, ids)
@@ -171,10 +185,10 @@ class Codebook(nn.Module):
         elif ids is not None:
             codes, weights = codes[ids], weights if weights is None or weights.ndim == 1 else weights[ids]
         if weights is None:
-            pooled = embedding_bag(codes, self.rows, mode="mean")
+            pooled = embedding_bag(codes, rows, mode="mean")
         else:
             weights = weights.expand(codes.shape)
-            pooled = embedding_bag(codes, self.rows, starts, mode="sum", per_sample_weights=weights)
+            pooled = embedding_bag(codes, rows, starts, mode="sum", per_sample_weights=weights)
         if self.scale is None:
             return pooled
         return pooled * (self.scale if ids is None else self.scale[ids])

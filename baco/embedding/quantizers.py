@@ -1,10 +1,11 @@
 """Quantization of trained rows: what a codebook becomes when it is stored in fewer bits than float32.
 
 A quantizer packs the (n, dim) rows of one codebook into arrays and unpacks them again, row by row, with every row on
-whole bytes of its own, so that a server can read a single one. `UniformQuantizer` stores small integers and one or two
-numbers per row that scale them; `ProductQuantizer` stores, for parts of a row, which of a few learned vectors is
-nearest, `RotatedProductQuantizer` the same after a rotation, and `ResidualQuantizer` of which learned vectors a row is
-the sum. None looks at data other than the rows. `conf/quantize` has the settings of the first two.
+whole bytes of its own, so that a server can read a single one. `HalfQuantizer` stores the upper halves of floats, and
+`UniformQuantizer` small integers and one or two numbers per row that scale them. `ProductQuantizer` stores, for parts
+of a row, which of a few learned vectors is nearest, `RotatedProductQuantizer` the same after a rotation, and
+`ResidualQuantizer` of which learned vectors a row is the sum. None looks at data other than the rows. `conf/quantize`
+has the settings of the first three.
 """
 
 from __future__ import annotations
@@ -55,6 +56,34 @@ class Quantizer(Protocol):
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
         """(n, dim) float32: the rows that packed arrays stand for."""
+
+
+@dataclass(frozen=True)
+class HalfQuantizer:
+    """Entries in bfloat16: the upper half of a float32, its sign, exponent and 7 bits of its fraction.
+
+    They are rounded to the nearest, to the even one of two: none is off by more than 2^-8 of itself. Parameters by the
+    paper's rule: dim per row, as in float32.
+    """
+
+    name: ClassVar[str] = "bfloat16"
+
+    @property
+    def label(self) -> str:
+        return "bf16"
+
+    def format(self, dim: int) -> RowFormat:
+        return RowFormat(dim, 2 * dim)
+
+    def pack(
+        self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        whole = np.ascontiguousarray(rows, np.float32).view(np.uint32)
+        odd = whole >> 16 & 1
+        return {"upper": (whole + 0x7FFF + odd >> 16).astype(np.uint16)}  # a carry goes into the exponent, as it should
+
+    def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
+        return (arrays["upper"].astype(np.uint32) << 16).view(np.float32)
 
 
 @dataclass(frozen=True)
@@ -435,7 +464,8 @@ def finest_within(choices: Iterable[Choice], cost: Callable[[Choice], int], limi
 
 
 QUANTIZERS: dict[str, type] = {
-    cls.name: cls for cls in (UniformQuantizer, ProductQuantizer, RotatedProductQuantizer, ResidualQuantizer)
+    cls.name: cls
+    for cls in (HalfQuantizer, UniformQuantizer, ProductQuantizer, RotatedProductQuantizer, ResidualQuantizer)
 }
 
 

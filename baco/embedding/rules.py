@@ -113,6 +113,28 @@ class SaltedHash:
 
 
 @dataclass(frozen=True, eq=False)
+class QuotientAndRemainder(SaltedHash):
+    """Two codes from the place h(x) = (a x + b) mod N of an id among the N users and items together, or of its side.
+
+    The first half of the rows is for the place modulo their number, the other half for the place divided by the number
+    of places that share such a row. No two ids have both rows in common where there are sqrt(N) rows of each kind.
+    """
+
+    name: ClassVar[str] = "quotient and remainder"
+
+    @classmethod
+    def draw_own(cls, num_ids: int, rng: np.random.Generator) -> QuotientAndRemainder:
+        """That of a side by itself."""
+        own = AffineHash.draw(1, num_ids, rng)
+        return cls(own.multipliers, own.offsets, np.array([num_ids]))
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        nodes, half = int(self.num_nodes[0]), num_rows // 2
+        places = affine(self.multipliers, self.offsets, num_ids, nodes, nodes).astype(np.int64)
+        return Evaluated(np.hstack([places % half, half + places * half // nodes]).astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)
 class OwnRows:
     """Some ids have a row each, the last rows; all others share the first ones by affine hashes of their rank.
 
@@ -196,5 +218,6 @@ class ManyCodes:
 
 
 RULES: dict[str, type] = {
-    rule.name: rule for rule in (Identity, AffineHash, SaltedHash, OwnRows, HashAndLabel, ManyCodes)
+    rule.name: rule
+    for rule in (Identity, AffineHash, SaltedHash, QuotientAndRemainder, OwnRows, HashAndLabel, ManyCodes)
 }

@@ -47,30 +47,17 @@ def test_the_bandit_follows_a_change_that_one_without_forgetting_misses():
     assert chosen == {0.8: 1, 1.0: 0}
 
 
-def test_sizes_of_groups_spend_the_budget(planted):
+def test_sizes_of_groups_spend_the_budget_in_the_order_of_the_arms(planted):
     groups = Groups(planted.train, 700 * 4, 24, 5)
-    assert groups.arms.tolist() == [1, 2, 4, 8, 16, 24] and len(groups.contexts) == 10
-    degrees = planted.train.joint_degrees
-    for users in (slice(0, 400), slice(400, 700)):
-        order = groups.group[users][np.argsort(-degrees[users], kind="stable")]
-        assert (np.diff(order) >= 0).all() and np.ptp(np.bincount(order - order[0])) == 0
-    action = groups.of_arms(np.array([4, 3, 2, 1, 0] * 2))
-    sizes = np.concatenate(action)
-    means = groups.means(sizes.astype(float))
-    assert sizes.sum() == 2800 and (np.diff(means[:5]) < 0).all() and (np.abs(means[:5] - means[5:]) < 1).all()
+    assert groups.arms.tolist() == [1, 2, 4, 8, 16, 24] and groups.contexts.shape == (10, 4)
+    assert (np.diff(groups.contexts[:5, 1]) < 0).all() and (np.diff(groups.contexts[5:, 1]) < 0).all()
+    arms = np.array([0, 1, 2, 3, 4, 4, 3, 2, 1, 0])  # users: the rarer, the larger
+    sizes = np.concatenate(groups.of_arms(arms))
+    means = np.bincount(groups.group, weights=sizes) / np.bincount(groups.group)
+    assert sizes.sum() == 2800 and (np.diff(means[:5]) > 0).all() and (np.abs(means[:5] - means[:4:-1]) < 1).all()
     equal = np.concatenate(groups.of_arms(np.full(10, 2)))
-    assert (equal == 4).all(), "one size for all is what all have"
-    quality = np.full(400, np.nan)
-    quality[[3, 8]] = 0.2, 0.6
-    of_item = [
-        np.mean(quality[[u for u in planted.train.by_item.indices[a:b] if u in (3, 8)]])
-        for a, b in zip(planted.train.by_item.indptr, planted.train.by_item.indptr[1:], strict=False)
-    ]
-    with np.errstate(invalid="ignore"):
-        expected = [
-            np.nanmean(np.append(np.array(of_item)[groups.group[400:] == group], np.nan)) for group in range(5, 10)
-        ]
-    np.testing.assert_allclose(groups.quality(quality)[5:], expected)
+    assert (equal == 4).all(), "one arm for all is one size for all"
+    np.testing.assert_array_equal(groups.tables(groups.of_arms(arms)).sizes, sizes)
 
 
 def test_the_bandit_goes_on_from_segment_to_segment(planted):

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from baco.coclustering.one_sided import OneSided, herd, largest_cap
 from baco.compressors.budget import Budget
-from baco.embedding.quantizers import ProductQuantizer, finest_within
+from baco.embedding.bits import packed_code_bytes
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.quantized import QuantizedTables
+from baco.embedding.quantizers import ProductQuantizer, UniformQuantizer, finest_within
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
@@ -49,9 +52,34 @@ def test_codes_are_the_own_cluster_and_then_neighbours():
     assert users.extra_codes == extra <= 0.4 * 0.9 * TALL.num_nodes * 16
 
 
+@pytest.mark.parametrize(
+    ("unit", "quantizer"), [("parameters", None), ("bytes", None), ("bytes", UniformQuantizer(4, symmetric=False))]
+)
+def test_without_product_codes_rows_are_as_wide_as_the_budget_allows(unit, quantizer):
+    budget = Budget.parse(0.06 if quantizer else 0.3, unit, TALL.num_users, TALL.num_items, 16, quantizer)
+    tables = OneSided(OneSided.Config(product_codes=False)).fit(TALL, budget, stream(0, "assign"))
+    assert isinstance(tables, CodebookTables)  # a run packs them
+    users, items = tables()
+    width = users.shape[1]
+    assert items.shape[1] == width and 1 < width < 16
+
+    def cost(width: int, num_rows: int) -> int:
+        codes = packed_code_bytes(TALL.num_users, num_rows) if unit == "bytes" else 0
+        row = budget.row_format(width)
+        return (row.parameters if unit == "parameters" else row.bytes)(num_rows) + codes
+
+    least = TALL.num_items + 1
+    assert cost(width, least) <= 0.95 * budget.limit < cost(width + 1, least)
+    num_rows = tables.assignment.users.num_rows
+    assert cost(width, num_rows) <= budget.limit < cost(width, num_rows + 2)
+    packed = tables if quantizer is None else QuantizedTables(tables, quantizer, 0)
+    assert budget.amount(packed.ledger()) == cost(width, num_rows)
+
+
 def test_a_budget_that_buys_nothing_is_refused():
-    with pytest.raises(UserError, match=r"needs .* at least, over the budget of .*; raise the budget"):
-        fitted(TALL, value=0.005)
+    for product_codes in (True, False):
+        with pytest.raises(UserError, match=r"needs .* at least, over the budget of .*; raise the budget"):
+            fitted(TALL, value=0.005, product_codes=product_codes)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 100))
