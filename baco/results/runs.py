@@ -78,9 +78,9 @@ def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = Fa
         table["budget"] = table["budget"].astype("Int64")
     for column in table.columns.intersection(list(RANKING)):
         table[column] *= 100
-    variants = _variants(records, hide_defaults)
-    if any(variants):
-        table.insert(list(table.columns).index("method") + 1, "settings", variants)
+    settings = variants(records, hide_defaults)
+    if any(settings):
+        table.insert(list(table.columns).index("method") + 1, "settings", settings)
     splits = {(record["names"]["dataset"], record["dataset"]["fingerprint"]) for record in records}
     if "split" not in columns and len({name for name, _ in splits}) < len(splits):
         table.insert(0, "split", [record["dataset"]["fingerprint"][:8] for record in records])
@@ -127,7 +127,7 @@ def to_text(table: pd.DataFrame, formats: dict[str, str] = FORMATS) -> str:
     return "\n".join(lines)
 
 
-def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
+def variants(records: list[dict], hide_defaults: bool = False) -> list[str]:
     """For each record the settings in which it differs from others of its method, backbone and so on."""
     settings = [_settings(record["config"]) for record in records]
     alike: dict[tuple[str, str], list[dict]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from baco.results.runs import FORMATS, to_text
+from baco.results.runs import FORMATS, to_text, variants
 from baco.runs.record import lookup
 
 PHASES = ("clustering", "search", "training", "validation")  # of an update
@@ -21,7 +21,10 @@ def per_segment(records: list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             **{key: [record["names"][key] for record in records] for key in ("dataset", "backbone")},
+            **{key: [record["config"][key]["name"] for record in records] for key in ("protocol", "loss")},
+            "budget": [" ".join(map(str, record["config"]["budget"] or ["none"])) for record in records],
             "seed": [record["config"]["seed"] for record in records],
+            "settings": variants(records),
             "method": [record["labels"]["method"] for record in records],
             "update": [_update(record) for record in records],
         }
