@@ -9,24 +9,38 @@ import numpy as np
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import UniformQuantizer
+from baco.embedding.quantizers import HalfQuantizer, Quantizer, UniformQuantizer
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baselines.full import full_tables
 
 
-class Integers(Compressor):
-    """The full model, trained in float32, its rows then stored as integers with a scale each (`UniformQuantizer`).
+class Rounded(Compressor):
+    """The full model, trained in float32, its rows then stored in another format.
 
-    The same as `method=full quantize=<name>`. What it saves is bytes: an integer is a parameter, and so are scales.
+    The same as `method=full quantize=<name>`. What it saves is bytes: each number that is stored is a parameter.
     """
 
     has_budget = False
     has_start = True
-    quantizer: ClassVar[UniformQuantizer]
+    quantizer: ClassVar[Quantizer]
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuantizedTables:
         return QuantizedTables(full_tables(train, budget.dim), self.quantizer, seed=0)
+
+
+@register_method("bf16")
+class Bf16(Rounded):
+    """16 bits per entry (`HalfQuantizer`): half of the bytes. Parameters: dim * (num_users + num_items)."""
+
+    label = "Full, bf16"
+    quantizer = HalfQuantizer()
+
+
+class Integers(Rounded):
+    """Rows of integers with a scale each (`UniformQuantizer`). An integer is a parameter, and so are scales."""
+
+    quantizer: ClassVar[UniformQuantizer]
 
 
 @register_method("int8")

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.compressors.runner import Runner
 from baco.embedding.codebook import CodebookTables
-from baco.embedding.codes import SIDES, Assignment
+from baco.embedding.codes import Assignment
 from baco.embedding.cost import Ledger
 from baco.embedding.tables import EmbeddingTables, FinalEmbeddings
 from baco.graph import Biadjacency
@@ -24,13 +23,14 @@ START = -15.0  # of the common part of the thresholds: they are 3e-7, as in the 
 
 
 class ThresholdedTables(CodebookTables):
-    """The full model's rows V, of whose entries the thresholds are subtracted: sign(V) relu(|V| - exp(s + c)).
+    """Codebooks V, of whose entries the thresholds are subtracted: sign(V) relu(|V| - exp(s + c)).
 
     s, an entry for each of V's, is trained; c is common to all. After each epoch c rises until only as many entries are
     left as the schedule says, which ends with the budget.
 
     Parameters
     ----------
+    assignment, dim, scaled : as in `CodebookTables`
     most : int
         Entries that are left at the end.
     ramp : int
@@ -39,35 +39,23 @@ class ThresholdedTables(CodebookTables):
 
     common: Tensor
 
-    def __init__(self, num_users: int, num_items: int, dim: int, most: int, ramp: int):
-        super().__init__(Assignment.of_own_rows(num_users, num_items), dim)
-        self.own = nn.ParameterList(torch.zeros(size, dim) for size in (num_users, num_items))  # s
+    def __init__(self, assignment: Assignment, dim: int, most: int, ramp: int, scaled: bool = False):
+        super().__init__(assignment, dim, scaled)
+        self.own = nn.ParameterList(torch.zeros_like(rows) for rows in self.rows_of_codebooks())  # s
         self.register_buffer("common", torch.tensor(START))  # c
         self.most, self.ramp = most, ramp
         self.finished = False
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        users, items = (self._thresholded(rows, own) for rows, own in self._sides())
-        return users, items
-
-    def lookup(self, side: str, ids: Tensor) -> Tensor:
-        rows, own = self._sides()[SIDES.index(side)]
-        return self._thresholded(embedding(ids, rows), embedding(ids, own))
-
     def shared_rows(self) -> tuple[Tensor, ...]:
-        return self()
-
-    def _sides(self) -> list[tuple[Tensor, Tensor]]:
-        return [(self.users.rows, self.own[0]), (self.items.rows, self.own[1])]
-
-    def _thresholded(self, rows: Tensor, own: Tensor) -> Tensor:
-        return rows.sign() * (rows.abs() - (own + self.common).exp()).relu()
+        return tuple(
+            rows.sign() * (rows.abs() - (own + self.common).exp()).relu()
+            for rows, own in zip(self.rows_of_codebooks(), self.own, strict=True)
+        )
 
     @torch.no_grad()
-    def priorities(self) -> tuple[Tensor, Tensor]:
-        """(n, dim) of each side: |V| / exp(s). An entry is not zero where it is above exp(c)."""
-        users, items = (rows.abs() / own.exp() for rows, own in self._sides())
-        return users, items
+    def priorities(self) -> list[Tensor]:
+        """(rows, dim) of each codebook: |V| / exp(s). An entry is not zero where it is above exp(c)."""
+        return [rows.abs() / own.exp() for rows, own in zip(self.rows_of_codebooks(), self.own, strict=True)]
 
     def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> None:
         priorities = torch.cat(self.priorities()).flatten()
@@ -88,6 +76,16 @@ class MaskedTables(PrunedTables):
         return replace(super().ledger(), training_floats=2 * self.kept.numel())
 
 
+def learn_mask(tables: EmbeddingTables, thresholded: ThresholdedTables, runner: Runner) -> MaskedTables:
+    """Train `thresholded`, and let the tables that `fit` has made start again as it did, but for what it has lost."""
+    assert isinstance(tables, MaskedTables)
+    runner.fit(runner.initialize(thresholded))
+    tables.densify(None)
+    tables = runner.initialize(tables)
+    tables.keep_largest(thresholded.priorities())
+    return tables
+
+
 @register_method("pep")
 class Pep(Compressor):
     """Plug-in embedding pruning (PEP: Liu et al., ICLR 2021, arXiv 2101.07577).
@@ -106,15 +104,9 @@ class Pep(Compressor):
     has_start = True
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> MaskedTables:
-        return MaskedTables(train.num_users, train.num_items, budget, Selection("both", 0))
+        return MaskedTables(Assignment.of_own_rows(train.num_users, train.num_items), budget, Selection("both", 0))
 
     def search(self, tables: EmbeddingTables, runner: Runner) -> MaskedTables:
-        """Learn the mask, and give it to the tables that `fit` has made, with the first values of that training."""
         assert isinstance(tables, MaskedTables)  # those of `fit`
-        sizes = len(tables.users), len(tables.items)
-        thresholded = ThresholdedTables(*sizes, tables.budget.dim, tables.most, runner.max_epochs)
-        runner.fit(runner.initialize(thresholded))
-        tables.densify(None)
-        tables = runner.initialize(tables)
-        tables.keep_largest(thresholded.priorities())
-        return tables
+        dim, most = tables.budget.dim, tables.most
+        return learn_mask(tables, ThresholdedTables(tables.assignment, dim, most, runner.max_epochs), runner)

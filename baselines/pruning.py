@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.compressors.runner import Runner
-from baco.embedding.cost import FLOAT_BYTES, Ledger
-from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings, add_scaled
+from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import Assignment
+from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
+from baco.embedding.tables import Embeddings, EmbeddingTables, FinalEmbeddings
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
@@ -37,10 +40,10 @@ class Selection:
     scope: str
     protect: int
 
-    def keep(self, sides: tuple[Tensor, Tensor], count: int) -> Tensor:
-        """(num_users + num_items, dim) bool with `count` true entries, from the (n, dim) weights of the two sides."""
+    def keep(self, sides: Sequence[Tensor], count: int) -> Tensor:
+        """(rows of all, dim) bool with `count` true entries, from the (rows, dim) weights of the codebooks."""
         if self.scope == "both":
-            return self._keep(torch.cat(sides), count)
+            return self._keep(torch.cat([*sides]), count)
         users = round(count * len(sides[0]) / sum(map(len, sides)))
         return torch.cat([self._keep(side, part) for side, part in zip(sides, (users, count - users), strict=True)])
 
@@ -62,8 +65,8 @@ def cubic(epoch: int, ramp: int, size: int, most: int) -> int:
 
 
 @register_tables("PrunedTables")
-class PrunedTables(EmbeddingTables):
-    """Rows of which some entries are zero and are not stored. Parameters: the number of the others.
+class PrunedTables(CodebookTables):
+    """Codebooks of which some entries are zero and are not stored. Parameters: the other entries, and extra codes.
 
     A server stores the values, and for each row the cheaper of a bitmap and one byte per position, with one byte that
     tells which.
@@ -73,9 +76,12 @@ class PrunedTables(EmbeddingTables):
 
     Parameters
     ----------
-    num_users, num_items : int
+    assignment : Assignment
+        A row for every id, but for methods that share rows.
     budget : Budget
     selection : Selection
+    scaled : bool
+        As in `CodebookTables`.
 
     Raises
     ------
@@ -85,26 +91,28 @@ class PrunedTables(EmbeddingTables):
 
     kept: Tensor
 
-    def __init__(self, num_users: int, num_items: int, budget: Budget, selection: Selection):
-        super().__init__()
-        num_rows, size = num_users + num_items, (num_users + num_items) * budget.dim
+    def __init__(self, assignment: Assignment, budget: Budget, selection: Selection, scaled: bool = False):
+        super().__init__(assignment, budget.dim, scaled)
+        num_rows = sum(assignment.rows_of_codebooks)
         if budget.dim > LARGEST_DIM:
             raise UserError(f"dim={budget.dim} is more than {LARGEST_DIM}, the positions that one byte can tell")
         self.least = max(1, selection.protect * num_rows)  # entries that are kept
+        self.cost_of_codes = code_ledger(assignment, 0)
+        limit = budget.limit - budget.amount(self.cost_of_codes)
         cost = self.least
         if budget.unit == "bytes":
-            listed = self.least if selection.protect == 0 else num_rows * min(selection.protect, _bitmap(budget.dim))
+            protect = min(selection.protect, bitmap_bytes(budget.dim))
+            listed = self.least if protect == 0 else num_rows * protect
             cost = FLOAT_BYTES * self.least + num_rows + listed
-        if budget.limit < cost:
+        if limit < cost:
+            least = cost + budget.amount(self.cost_of_codes)
             raise UserError(
-                f"the budget of {budget.limit:,} {budget.unit} is below the least that this method needs, {cost:,}; "
+                f"the budget of {budget.limit:,} {budget.unit} is below the least that this method needs, {least:,}; "
                 "raise the budget or lower protect"
             )
-        affordable = (budget.limit - num_rows) // FLOAT_BYTES if budget.unit == "bytes" else budget.limit
-        self.most = min(affordable, size)  # with bytes, positions leave room for fewer
+        affordable = (limit - num_rows) // FLOAT_BYTES if budget.unit == "bytes" else limit
+        self.most = min(affordable, num_rows * budget.dim)  # with bytes, positions leave room for fewer
         self.budget, self.selection = budget, selection
-        self.users = nn.Parameter(torch.zeros(num_users, budget.dim))
-        self.items = nn.Parameter(torch.zeros(num_items, budget.dim))
         self.register_buffer("kept", torch.ones(num_rows, budget.dim, dtype=torch.bool))
         self.finished = True  # kept has its final size
         self.ramp: int | None = None
@@ -122,31 +130,27 @@ class PrunedTables(EmbeddingTables):
         self.finished = state["finished"]
 
     @property
-    def sides(self) -> tuple[Tensor, Tensor]:
-        """The weights, without their gradient."""
-        return self.users.detach(), self.items.detach()
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.users, self.items
+    def sides(self) -> list[Tensor]:
+        """The weights of each codebook, without their gradient."""
+        return [rows.detach() for rows in self.rows_of_codebooks()]
 
     @torch.no_grad()
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
-        for rows in (self.users, self.items):
-            rows.copy_(torch.randn(rows.shape, generator=generator) * std)
+        super().reset_parameters(std, generator)
         if self.finished:
             self._prune(self._fitting())
 
     def start_near(self, embeddings: Embeddings, rms: float) -> None:
         """The whole tables start there, of which what is pruned stays zero."""
-        for rows, added in zip(self.sides, embeddings(self.budget.dim), strict=True):
-            add_scaled(rows, added, rms)
+        super().start_near(embeddings, rms)
         self.on_step_end()
 
     def selectable(self) -> bool:
         return self.finished or self.ramp is None
 
     def on_step_end(self) -> None:
-        for rows, kept in zip(self.sides, self.kept.split([len(self.users), len(self.items)]), strict=True):
+        sides = self.sides
+        for rows, kept in zip(sides, self.kept.split([len(rows) for rows in sides]), strict=True):
             rows.mul_(kept)
 
     def on_epoch_end(self, epoch: int, final_embeddings: FinalEmbeddings) -> None:
@@ -161,8 +165,8 @@ class PrunedTables(EmbeddingTables):
         kept, self.finished = self.stored(), True
         self._prune(kept)
 
-    def keep_largest(self, priorities: tuple[Tensor, Tensor]) -> None:
-        """Prune to the budget by the (n, dim) priorities of the two sides, none negative, not by the weights."""
+    def keep_largest(self, priorities: list[Tensor]) -> None:
+        """Prune to the budget by the (rows, dim) priorities of the codebooks, none negative, not by the weights."""
         self._prune(self._fitting(priorities))
         self.finished = True
 
@@ -170,30 +174,39 @@ class PrunedTables(EmbeddingTables):
         self.kept.copy_(kept)
         self.on_step_end()
 
-    def _fitting(self, priorities: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """(num_users + num_items, dim) bool: the most entries that the budget can hold, largest weights first."""
+    def _fitting(self, priorities: list[Tensor] | None = None) -> Tensor:
+        """(rows of all, dim) bool: the most entries that the budget can hold, largest weights first."""
         sides, count = priorities or self.sides, self.most
         if self.budget.unit == "bytes":
             counts = range(self.least, self.most + 1)
-            fits = bisect_right(counts, self.budget.limit, key=lambda n: _bytes(self.selection.keep(sides, n)))
+            limit = self.budget.limit - self.cost_of_codes.bytes
+            fits = bisect_right(counts, limit, key=lambda n: _bytes(self.selection.keep(sides, n)))
             count = counts[fits - 1]
         return self.selection.keep(sides, count)
 
     def stored(self) -> Tensor:
-        """(num_users + num_items, dim) bool: the entries that a server gets."""
+        """(rows of all, dim) bool: the entries that a server gets."""
         return self.kept if self.finished else self._fitting()
 
     def ledger(self) -> Ledger:
         stored = self.stored()
-        return Ledger(parameters=int(stored.sum()), bytes=_bytes(stored), training_floats=stored.numel())
+        return replace(
+            self.cost_of_codes,
+            parameters=int(stored.sum()) + self.cost_of_codes.parameters,
+            bytes=_bytes(stored) + self.cost_of_codes.bytes,
+            training_floats=stored.numel(),
+        )
+
+    def quantizable(self) -> dict[str, nn.Parameter]:
+        return {}
 
     def export(self) -> dict[str, np.ndarray]:
         stored, rows = self.stored().cpu().numpy(), torch.cat(self.sides).cpu().numpy()
-        layout = np.minimum(stored.sum(1), _bitmap(self.budget.dim)).astype(np.uint8)
-        listed = layout < _bitmap(self.budget.dim)
-        header = {"num_users": len(self.users), "dim": self.budget.dim}
-        return {
-            "header": json_array(header),
+        layout = np.minimum(stored.sum(1), bitmap_bytes(self.budget.dim)).astype(np.uint8)
+        listed = layout < bitmap_bytes(self.budget.dim)
+        header, arrays = self.assignment.pack()
+        return arrays | {
+            "header": json_array(header | {"dim": self.budget.dim}),
             "layout": layout,  # of each row: so many positions, or a bitmap where those would not be shorter
             "positions": np.nonzero(stored[listed])[1].astype(np.uint8),
             "bitmaps": np.packbits(stored[~listed], axis=1),
@@ -204,22 +217,27 @@ class PrunedTables(EmbeddingTables):
     def from_export(cls, arrays: dict[str, np.ndarray]) -> PrunedTables:
         """The tables whose `export` these arrays are; their budget is what they hold."""
         header, layout, values = from_json_array(arrays["header"]), arrays["layout"], arrays["values"]
-        num_users, dim = header["num_users"], header["dim"]
+        dim = header["dim"]
+        if "num_users" in header:  # an export from before rows could be shared
+            assignment = Assignment.of_own_rows(header["num_users"], len(layout) - header["num_users"])
+        else:
+            assignment = Assignment.unpack(header, arrays)
         kept = np.zeros((len(layout), dim), np.bool_)
-        listed = layout < _bitmap(dim)
+        listed = layout < bitmap_bytes(dim)
         kept[np.repeat(np.flatnonzero(listed), layout[listed]), arrays["positions"]] = True
         kept[~listed] = np.unpackbits(arrays["bitmaps"], axis=1, count=dim)
         rows = np.zeros(kept.shape, np.float32)
         rows[kept] = values
-        budget = Budget(len(values), "parameters", dim)
-        tables = cls(num_users, len(layout) - num_users, budget, Selection("both", 0))
-        for parameter, part in zip(tables.sides, np.split(rows, [num_users]), strict=True):
-            parameter.copy_(torch.as_tensor(part))
+        budget = Budget(len(values) + code_ledger(assignment, 0).parameters, "parameters", dim)
+        tables = cls(assignment, budget, Selection("both", 0))
+        sides = tables.sides
+        for side, part in zip(sides, torch.as_tensor(rows).split([len(side) for side in sides]), strict=True):
+            side.copy_(part)
         tables.kept.copy_(torch.as_tensor(kept))
         return tables
 
 
-def _bitmap(dim: int) -> int:
+def bitmap_bytes(dim: int) -> int:
     """Bytes of a row's bitmap."""
     return -(-dim // 8)
 
@@ -227,7 +245,7 @@ def _bitmap(dim: int) -> int:
 def _bytes(stored: Tensor) -> int:
     """Bytes of tables with these (n, dim) entries: values, layout, and positions or bitmaps."""
     counts = stored.sum(1)
-    return int(FLOAT_BYTES * counts.sum() + len(counts) + counts.clamp(max=_bitmap(stored.shape[1])).sum())
+    return int(FLOAT_BYTES * counts.sum() + len(counts) + counts.clamp(max=bitmap_bytes(stored.shape[1])).sum())
 
 
 @register_method("prune")
@@ -272,7 +290,7 @@ class Prune(Compressor):
         if self.config.protect > budget.dim:
             raise SettingError("protect", self.config.protect, f"is more than dim={budget.dim}; lower it")
         selection = Selection(self.config.scope, self.config.protect)
-        return PrunedTables(train.num_users, train.num_items, budget, selection)
+        return PrunedTables(Assignment.of_own_rows(train.num_users, train.num_items), budget, selection)
 
     def search(self, tables: EmbeddingTables, runner: Runner) -> PrunedTables:
         """Nothing is searched: the tables become dense again, and learn how long the training is."""

@@ -56,14 +56,17 @@ class Grids(nn.Module):
         Their gradient is that of rows within a grid's range; of the step, of how far rounding and clipping go.
         """
         places, steps, first = self._places(rows, ids)
-        levels = places.detach().round() + (places - places.detach())
-        return (levels - self.quantizer.top // 2) * steps if self.offsets is None else levels * steps + first
+        return self._points(places.detach().round() + (places - places.detach()), steps, first)
 
     @torch.no_grad()
     def packed(self, rows: Tensor) -> dict[str, np.ndarray]:
         """What stands for `forward` of all rows."""
         places, steps, first = (part.cpu().numpy() for part in self._places(rows, None))
         return self.quantizer.pack_levels(places.round(), steps[:, 0], first[:, 0])
+
+    def _points(self, levels: Tensor, steps: Tensor, first: Tensor) -> Tensor:
+        """(n, dim): what levels stand for, as `unpack` of the quantizer has it."""
+        return (levels - self.quantizer.top // 2) * steps if self.offsets is None else levels * steps + first
 
     def _places(self, rows: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """(n, dim) places of the rows on their grids, between levels; (n, 1) steps, and where the first levels are."""
@@ -81,26 +84,22 @@ def as_half(values: Tensor) -> Tensor:
     return values.detach().half().float() + (values - values.detach())
 
 
-class QuantizationAwareTables(QuantizedTables):
-    """The full model's tables, whose embeddings are those of the packed rows while these are trained, too.
+class GridTables(QuantizedTables):
+    """The full model's tables, with grids that are trained and that the rows are packed on.
 
     Parameters
     ----------
     inner : CodebookTables
         A row for each id.
-    quantizer : UniformQuantizer
-    rate : float
-        The part of the protocol's learning rate at which rows and grids are trained.
+    users, items : Grids
+        Of each side.
     """
 
     inner: CodebookTables
-    quantizer: UniformQuantizer
 
-    def __init__(self, inner: CodebookTables, quantizer: UniformQuantizer, rate: float):
-        super().__init__(inner, quantizer, seed=0)
-        self.rate = rate
-        self.users = Grids(quantizer, len(inner.users.rows))
-        self.items = Grids(quantizer, len(inner.items.rows))
+    def __init__(self, inner: CodebookTables, users: Grids, items: Grids):
+        super().__init__(inner, users.quantizer, seed=0)
+        self.users, self.items = users, items
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.users(self.inner.users.rows), self.items(self.inner.items.rows)
@@ -115,21 +114,15 @@ class QuantizationAwareTables(QuantizedTables):
         super().reset_parameters(std, generator)
         self.fit_grids()
 
-    def take_over(self, full: CodebookTables) -> None:
-        """Start from the rows of a trained full model, on the grids on which they are packed best."""
-        self.inner.load_state_dict(full.state_dict())
-        self.fit_grids()
-        self.learned = True
-
     def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
+        """Those of the rows, and last that of the grids."""
         grids = [*self.users.parameters(), *self.items.parameters()]
-        own = {"params": grids, "lr": lr * self.rate, "weight_decay": 0.0}
-        return [*super().param_groups(lr * self.rate, weight_decay), own]
+        return [*super().param_groups(lr, weight_decay), {"params": grids, "lr": lr, "weight_decay": 0.0}]
 
     def ledger(self) -> Ledger:
-        ledger, numbers = super().ledger(), 1 if self.quantizer.symmetric else 2
-        num_rows = ledger.user_rows + ledger.item_rows
-        return replace(ledger, training_floats=ledger.training_floats + numbers * num_rows)
+        ledger = super().ledger()
+        floats = sum(value.numel() for grids in (self.users, self.items) for value in grids.state_dict().values())
+        return replace(ledger, training_floats=ledger.training_floats + floats)
 
     def fit_grids(self) -> None:
         """Choose grids that suit the rows as they are."""
@@ -138,6 +131,48 @@ class QuantizationAwareTables(QuantizedTables):
 
     def _pack(self, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         return {f"{side}/rows": getattr(self, side).packed(getattr(self.inner, side).rows) for side in SIDES}
+
+
+class QuantizationAwareTables(GridTables):
+    """Tables whose embeddings are those of the packed rows while these are trained, too.
+
+    Parameters
+    ----------
+    inner : CodebookTables
+    quantizer : UniformQuantizer
+    rate : float
+        The part of the protocol's learning rate at which rows and grids are trained.
+    """
+
+    def __init__(self, inner: CodebookTables, quantizer: UniformQuantizer, rate: float):
+        super().__init__(inner, *(Grids(quantizer, len(side.rows)) for side in (inner.users, inner.items)))
+        self.rate = rate
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict]:
+        return super().param_groups(lr * self.rate, weight_decay)
+
+    def take_over(self, full: CodebookTables) -> None:
+        """Start from the rows of a trained full model, on the grids on which they are packed best."""
+        self.inner.load_state_dict(full.state_dict())
+        self.fit_grids()
+        self.learned = True
+
+
+@dataclass(frozen=True)
+class Bits(Validated):
+    """bits : of an entry, 8, 4 or 2."""
+
+    bits: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bits not in QUANTIZERS:
+            raise SettingError("bits", self.bits, "must be 8, 4 or 2")
+
+    @property
+    def quantizer(self) -> UniformQuantizer:
+        """That of `int8`, `int4` or `int2`."""
+        return QUANTIZERS[self.bits]
 
 
 @register_method("qat")
@@ -153,8 +188,8 @@ class QuantizationAwareTraining(Compressor):
     bytes; training needs the memory of the full model and more.
 
     Deviations: steps are trained by their logarithms, and the published scaling of their gradients, which Adam undoes,
-    is left out; 4 and 2 bits have an offset; rows are kept in float32 while they train (Li et al. hold integers, which
-    they round stochastically after each step, and train from scratch).
+    is left out; 4 and 2 bits have an offset; rows are kept in float32 while they train (Li et al. hold integers and
+    train from scratch: `alpt`).
     """
 
     label = "QAT"
@@ -162,26 +197,16 @@ class QuantizationAwareTraining(Compressor):
     has_start = True
 
     @dataclass(frozen=True)
-    class Config(Validated):
-        """Settings.
+    class Config(Bits):
+        """rate : the part of the protocol's learning rate at which the second training goes."""
 
-        bits : of an entry, 8, 4 or 2.
-        rate : the part of the protocol's learning rate at which the second training goes.
-        """
-
-        bits: int = 4
         rate: float = setting(0.1, above=0)
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            if self.bits not in QUANTIZERS:
-                raise SettingError("bits", self.bits, "must be 8, 4 or 2")
 
     config: Config
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> QuantizationAwareTables:
         inner = full_tables(train, budget.dim)
-        return QuantizationAwareTables(inner, QUANTIZERS[self.config.bits], self.config.rate)
+        return QuantizationAwareTables(inner, self.config.quantizer, self.config.rate)
 
     def search(self, tables: EmbeddingTables, runner: Runner) -> EmbeddingTables:
         """Train the full model, and let the tables that `fit` has made go on from it."""

@@ -114,6 +114,7 @@ class SizedTables(EmbeddingTables):
     Parameters
     ----------
     user_sizes, item_sizes : (n,) integers of [1, dim]
+        Also 0, for ids without an embedding, where `dim` is below 256.
     dim : int
     """
 
@@ -166,7 +167,7 @@ class SizedTables(EmbeddingTables):
         header = {"num_users": self.num_ids[0], "dim": self.dim}
         return {
             "header": json_array(header),
-            "sizes": (self.sizes - 1).astype(np.uint8),
+            "sizes": (self.sizes - 1).astype(np.uint8),  # 0 wraps around to 255
             "values": self.values.detach().cpu().numpy(),
         }
 
@@ -175,6 +176,7 @@ class SizedTables(EmbeddingTables):
         """The tables whose `export` these arrays are."""
         header = from_json_array(arrays["header"])
         sizes = arrays["sizes"].astype(np.int64) + 1
+        sizes[sizes > header["dim"]] = 0
         tables = cls.from_joint_sizes(sizes, header["num_users"], header["dim"])
         with torch.no_grad():
             tables.values.copy_(torch.as_tensor(arrays["values"]))

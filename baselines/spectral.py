@@ -10,10 +10,10 @@ import numpy as np
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codes import Assignment, Codes
+from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.graph import Biadjacency
 from baco.numerics.kmeans import compile_kmeans, fill_empty, kmeans, kmeans_seeds
-from baco.numerics.spectral import singular_vectors
+from baco.numerics.spectral import singular_vectors, spectral_factors
 from baco.registry import register_method
 from baselines.support.clustering import Clustering
 from baselines.support.connected import Connected
@@ -101,6 +101,31 @@ class SpectralBiclustering(CodeCompressor):
             _, distances = kmeans(points, kmeans_seeds(points, k, rng))
             errors.append(distances.sum())
         return vectors[:, np.argsort(errors, kind="stable")[: self.NUM_BEST]]
+
+
+@register_method("spectral_kmeans")
+class SpectralKMeans(CodeCompressor):
+    """k-means of users, and of items, in the space of the largest singular vectors of D_U^(-1/2) B D_V^(-1/2), the
+    matrix of GF-CF (Shen et al., CIKM 2021).
+
+    A point is an id's `spectral_factors`, `budget.dim` of them, near which `start=spectral` begins its row: this is
+    what these vectors give by themselves as clusters, a control for methods that cluster by other means and start
+    there. Clusters are shared between the sides in proportion to their numbers of nodes. Users and items without
+    interactions share one row per side. Parameters: dim * rows.
+    """
+
+    label = "Spectral k-means"
+
+    def warm_up(self) -> None:
+        compile_kmeans()
+
+    def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
+        connected = Connected(train)
+        points = spectral_factors(connected.graph, budget.dim, rng)
+        sides = zip(points, connected.clusters_within(budget), SIDES, strict=True)
+        clusters = [_partition(own.astype(np.float64), k, rng, side) for own, k, side in sides]
+        labels = connected.restore(np.concatenate(clusters))
+        return Assignment(Codes.from_labels(labels[: train.num_users]), Codes.from_labels(labels[train.num_users :]))
 
 
 def _partition(points: np.ndarray, k: int, rng: np.random.Generator, side: str) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_the_file_of_a_loss_names_each_setting(name):
     assert built == loss() or name == "bpr_authors"
 
 
-@pytest.mark.parametrize("name", ["int8", "int4", "int2"])
+@pytest.mark.parametrize("name", ["bf16", "int8", "int4", "int2"])
 def test_the_methods_in_few_bits_are_the_full_model_under_the_quantization_of_that_name(name):
     section = settings_of(files("quantize")[name])
     assert method_class(name).quantizer == build_settings(QUANTIZERS[section.pop("name")], section)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from baco.coclustering.cocluster import CoClusters, Settings, cocluster, of_labels
+from baco.coclustering.update import updated_labels
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
+from baco.compressors.growth import Growth
 from baco.embedding.codes import Assignment
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
@@ -69,6 +71,16 @@ class Baco(CodeCompressor):
             )
         splitting = None if self.config.profile == "reference" else Splitting(train, encode)
         return fill_budget(at, budget, start=1.0, mend=mend, splitting=splitting)
+
+    def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
+        labels, changed = updated_labels(old, growth, self.settings, threshold)
+        resolution = old.details["resolution"]
+        clusters = of_labels(growth.train, labels, resolution, self.settings)
+        second = clusters.second.copy()
+        kept = np.flatnonzero(~changed[: growth.before.num_users])
+        second[kept] = old.users.row_names[old.users.index[kept, -1]]
+        details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": old.details["solver_seed"]}
+        return replace(replace(clusters, second=second).assignment, details=details)
 
     @property
     def settings(self) -> Settings:

@@ -1,4 +1,4 @@
-"""Fold-in: the co-clusters of users who were not there when co-clusters were found."""
+"""Fold-in: the co-clusters of users, or items, that were not there when co-clusters were found."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numba import get_num_threads, get_thread_id, njit, prange
 from baco.coclustering.cocluster import Settings, label_ranks
 from baco.coclustering.objective import best_label, relabel, volumes
 from baco.coclustering.weights import integer_weights, node_weights
+from baco.embedding.codes import SIDES
 from baco.graph import Biadjacency
 
 NO_LABEL = -1
@@ -17,7 +18,7 @@ NO_LABEL = -1
 
 @dataclass(frozen=True, eq=False)
 class FoldIn:
-    """The item side of a co-clustering, which is all that a user's score of a label reads (`objective.py`).
+    """One side of a co-clustering, say items, which is all that a user's score of a label reads (`objective.py`).
 
     One half-round of the alternating solver, with items as they are, gives each user the label that maximises
 
@@ -28,75 +29,101 @@ class FoldIn:
     matrix has no label to stay at. Candidates are the labels of its items that some user holds, so that there is a row
     of the users' codebook for each, and the best one is taken, however low its score is, as for second labels.
 
+    All of this holds for items with the sides swapped.
+
     Attributes
     ----------
+    side : str
+        Whose labels are found, 'users' or 'items'.
     names : (L,) int64
         The labels, as the co-clustering has them; below they are 0..L-1.
-    item_labels : (num_items,) int32
-    item_volume : (L,) int64
+    fixed : (n,) int32
+        Those of the other side; -1 for a node without one.
+    volume : (L,) int64
+        Of the other side.
     ranks : (L,) int64
         The lowest wins among equal scores.
-    offered : (num_items,) bool
-        Whether a user holds the item's label.
-    user_weight : str
-        The scheme of users' weights.
+    offered : (n,) bool
+        Of the other side: whether its label is held by a node of this side.
+    weight : str
+        The scheme of this side's weights.
     penalty : float
         gamma, in the units of the integer weights.
     """
 
+    side: str
     names: np.ndarray
-    item_labels: np.ndarray
-    item_volume: np.ndarray
+    fixed: np.ndarray
+    volume: np.ndarray
     ranks: np.ndarray
     offered: np.ndarray
-    user_weight: str
+    weight: str
     penalty: float
 
     @classmethod
-    def of(cls, graph: Biadjacency, labels: np.ndarray, resolution: float, seed: int, settings: Settings) -> FoldIn:
-        """From labels, (num_nodes,) int32 in [0, num_nodes), users first, and what `cocluster` was given."""
+    def of(
+        cls,
+        graph: Biadjacency,
+        labels: np.ndarray,
+        resolution: float,
+        seed: int,
+        settings: Settings,
+        side: str = "users",
+    ) -> FoldIn:
+        """From what `cocluster` was given, and labels, (num_nodes,) int32 in [0, num_nodes), users first.
+
+        -1 is a node without a label: it is no candidate, and in no volume.
+        """
         weights = node_weights(graph, settings.user_weight, settings.item_weight)
-        names, labels = relabel(labels, graph.num_nodes)
-        users, items = np.split(labels, [graph.num_users])
-        held = np.bincount(users, minlength=len(names)) > 0
+        labelled = labels != NO_LABEL
+        names, numbers = relabel(labels[labelled], graph.num_nodes)
+        joint = np.full(graph.num_nodes, NO_LABEL, np.int32)
+        joint[labelled] = numbers
+        own, fixed = np.split(joint, [graph.num_users])
+        heavy, scheme = weights.items, settings.user_weight
+        if side == "items":
+            own, fixed, heavy, scheme = fixed, own, weights.users, settings.item_weight
+        held = np.zeros(len(names) + 1, np.bool_)  # the last one is that of -1
+        held[own] = True
+        held[NO_LABEL] = False
+        there = fixed != NO_LABEL
         return cls(
+            side,
             names,
-            items,
-            volumes(items, weights.items, len(names)),
+            fixed,
+            volumes(fixed[there], heavy[there], len(names)),
             label_ranks(graph.num_nodes, seed)[names],
-            held[items],
-            settings.user_weight,
+            held[fixed],
+            scheme,
             resolution / weights.normaliser,
         )
 
-    def labels(self, users: Biadjacency) -> np.ndarray:
-        """(num_users,) int32: the label of each user, -1 where there is no candidate. Time O(E / threads).
+    def labels(self, graph: Biadjacency) -> np.ndarray:
+        """(n,) int32: the label of each node of this side, -1 where there is no candidate. Time O(E / threads).
 
         Parameters
         ----------
-        users : Biadjacency
-            Of any users, and the items that were co-clustered.
+        graph : Biadjacency
+            Of any nodes of this side, and those of the other side that were co-clustered.
         """
-        scales = self.penalty * integer_weights(self.user_weight, users.user_degrees)
+        near = graph.by_user if self.side == SIDES[0] else graph.by_item
+        scales = self.penalty * integer_weights(self.weight, np.diff(near.indptr))
         links = np.zeros((get_num_threads(), len(self.names)), np.int32)
-        offered = self.offered[users.items]
-        indptr = np.concatenate([[0], np.cumsum(offered)])[users.by_user.indptr]
+        offered = self.offered[near.indices]
+        indptr = np.concatenate([[0], np.cumsum(offered)])[near.indptr]
         scratch = links, np.empty_like(links)
-        found = _best_labels(
-            indptr, users.items[offered], self.item_labels, scales, self.item_volume, self.ranks, *scratch
-        )
-        return np.where(found == NO_LABEL, NO_LABEL, self.names[found]).astype(np.int32)
+        found = _best_labels(indptr, near.indices[offered], self.fixed, scales, self.volume, self.ranks, *scratch)
+        names = np.append(self.names, NO_LABEL)
+        return names[found].astype(np.int32)
 
 
 @njit(cache=True, parallel=True)
-def _best_labels(indptr, neighbors, item_labels, scales, item_volume, ranks, links, touched):
+def _best_labels(indptr, neighbors, fixed, scales, volume, ranks, links, touched):
     """Rows of `links` and `touched` are the scratch of a thread; `links` must come, and is left, all zero."""
     found = np.full(len(scales), NO_LABEL, np.int32)
     for x in prange(len(scales)):
         near = neighbors[indptr[x] : indptr[x + 1]]
         if len(near) > 0:
-            first, thread = item_labels[near[0]], get_thread_id()
-            found[x] = best_label(
-                first, near, item_labels, scales[x], item_volume, ranks, links[thread], touched[thread]
-            )[0]
+            first, thread = fixed[near[0]], get_thread_id()
+            found[x] = best_label(first, near, fixed, scales[x], volume, ranks, links[thread], touched[thread])[0]
     return found

@@ -79,17 +79,17 @@ def count_labels(near, labels, links, touched):
 
 
 @njit(cache=True)
-def best_label(own, neighbors, labels, scale, opposite_volume, ranks, links, touched):
+def best_label(own, neighbors, labels, scale, opposite_volume, ranks, links, touched, margin=0.0):
     """The label, among a node's own and those of its neighbours, that gives the objective the most; and its lead.
 
     A label scores its links to the node minus `scale` (gamma times the node's weight) times its volume on the opposite
-    side; among equal scores the lowest rank wins. The lead is the distance of its score to the next best one, infinite
-    without another candidate. `links` and `touched` are scratch of one entry per label; `links` must come, and is left,
-    all zero.
+    side; the own one scores `margin` more. Among equal scores the lowest rank wins. The lead is the distance of its
+    score to the next best one, infinite without another candidate. `links` and `touched` are scratch of one entry per
+    label; `links` must come, and is left, all zero.
     """
     num_touched = count_labels(neighbors, labels, links, touched)
     best = own
-    best_score = links[own] - scale * opposite_volume[own]
+    best_score = links[own] - scale * opposite_volume[own] + margin
     next_score = -np.inf
     for i in range(num_touched):
         label = touched[i]

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from baco.compressors.budget import Budget
+from baco.compressors.growth import Growth
 from baco.compressors.runner import Runner
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
 from baco.embedding.tables import EmbeddingTables
+from baco.errors import UserError
 from baco.graph import Biadjacency
 
 
@@ -67,6 +69,25 @@ class Compressor:
     def search(self, tables: EmbeddingTables, runner: Runner) -> EmbeddingTables:
         """Choose other tables by short trainings before the final one (BET). The default keeps the given ones."""
         return tables
+
+    def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
+        """Codes for interactions that have grown, in which a row keeps what it stands for, its name or else its number.
+
+        Parameters
+        ----------
+        old : Assignment
+            The codes of before, with their labels and names.
+        budget : Budget
+            Of all users and items.
+        threshold : float
+            What the objective must gain for an old id's codes to change, see `baco.coclustering.update.update_labels`.
+
+        Raises
+        ------
+        UserError
+            When the method cannot; the default.
+        """
+        raise UserError(f"codes of method '{self.name}' cannot be updated; train again with all interactions")
 
 
 class CodeCompressor(Compressor):

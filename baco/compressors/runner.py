@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from baco.embedding.tables import EmbeddingTables
@@ -19,6 +20,17 @@ class TrainingReport(Protocol):
     training_seconds: float
     validation_seconds: float
     history: list[tuple[int, float, float]]  # an entry per validation
+
+
+class Ranking(Protocol):
+    """What a ranking was worth, user by user."""
+
+    @property
+    def users(self) -> np.ndarray:
+        """(m,) int64: the users with relevant items."""
+
+    def per_user(self, k: int) -> dict[str, np.ndarray]:
+        """Metrics at cut-off k by name, such as 'recall', each (m,) float64."""
 
 
 class Runner(Protocol):
@@ -58,6 +70,9 @@ class Runner(Protocol):
 
     def fit_full(self, tables: EmbeddingTables) -> TrainingReport:
         """The same for the full model; if the run is interrupted, this training continues from its own checkpoint."""
+
+    def evaluate(self, tables: EmbeddingTables, split: str, k: int) -> Ranking:
+        """The ranking of a split, which for a method is 'val', down to rank k."""
 
     def validation_means(self, tables: EmbeddingTables, cutoffs: tuple[int, ...]) -> dict[str, float]:
         """Means over the users of the validation split, by name such as 'recall@20', at some cutoffs."""

@@ -6,15 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.sparse import block_diag, csr_array, vstack
+from scipy.sparse import block_diag, csr_array, diags_array, vstack
+from scipy.sparse.linalg import lsmr
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding, embedding_bag
 
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import Ledger, code_ledger
 from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.files import from_json_array, json_array
 from baco.registry import register_tables
+
+FIT = 1e-7  # of fitted rows: relative, far below what any code leaves of an embedding
 
 
 @register_tables("CodebookTables")
@@ -48,13 +51,16 @@ class CodebookTables(EmbeddingTables):
         return self
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        return self.users(), self.items()
+        rows = self.shared_rows()
+        return self.users(rows=rows[0]), self.items(rows=rows[-1])
 
     def lookup(self, side: str, ids: Tensor) -> Tensor:
-        return getattr(self, side)(ids)
+        rows = self.shared_rows()
+        return getattr(self, side)(ids, rows[0 if side == "users" else -1])
 
     def shared_rows(self) -> tuple[Tensor, ...]:
-        return tuple(self.quantizable().values())
+        """The rows of each codebook; a subclass may make others of those that are trained."""
+        return tuple(self.rows_of_codebooks())
 
     def pooling(self) -> csr_array | None:
         if self.users.identity and self.items.identity and not self.assignment.shared:
@@ -79,11 +85,18 @@ class CodebookTables(EmbeddingTables):
         if self.assignment.shared:
             targets = [np.concatenate(targets)]
         for rows, pooling, target, widths in zip(
-            self.shared_rows(), self._poolings(), targets, self._widths(), strict=True
+            self.rows_of_codebooks(), self._poolings(), targets, self._widths(), strict=True
         ):
             rows.mul_(widths)
             start_near(rows, pooling, target, rms)
             rows.div_(widths)
+
+    @torch.no_grad()
+    def fit_rows(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Give the rows the values that bring the embeddings closest to (n, dim) given ones, by squared error."""
+        targets = [np.concatenate([users, items])] if self.assignment.shared else [users, items]
+        for rows, pooling, target in zip(self.rows_of_codebooks(), self._poolings(), targets, strict=True):
+            rows.copy_(torch.from_numpy(fitted_rows(pooling, target)))
 
     def _widths(self) -> list[Tensor]:
         """(num_rows, 1), or () for ones, of each codebook: by how much embeddings would begin wider than its rows.
@@ -91,7 +104,7 @@ class CodebookTables(EmbeddingTables):
         That of a row is the root of the mean square over its ids. Ones where first values are not `scaled`.
         """
         if not self.scaled:
-            return [rows.new_ones(()) for rows in self.shared_rows()]
+            return [rows.new_ones(()) for rows in self.rows_of_codebooks()]
         users, items = self.users.squared_weights(), self.items.squared_weights()
         both = [(users[0] + items[0], users[1] + items[1])] if self.assignment.shared else [users, items]
         widths = [np.sqrt(np.divide(sums, ids, out=np.ones_like(sums), where=ids > 0)) for sums, ids in both]
@@ -103,6 +116,10 @@ class CodebookTables(EmbeddingTables):
     def quantizable(self) -> dict[str, nn.Parameter]:
         return {name: codebook.rows for name, codebook in self._codebooks().items()}
 
+    def rows_of_codebooks(self) -> list[nn.Parameter]:
+        """The (num_rows, dim) rows that are trained: those of users and of items, or those that both share."""
+        return [codebook.rows for codebook in self._codebooks().values()]
+
     def _codebooks(self) -> dict[str, Codebook]:
         """The different ones, by the names that their rows have in `export`."""
         if self.assignment.shared:
@@ -111,7 +128,7 @@ class CodebookTables(EmbeddingTables):
 
     def export(self) -> dict[str, np.ndarray]:
         header, arrays = self.assignment.pack()
-        arrays |= {name: rows.detach().cpu().numpy() for name, rows in self.quantizable().items()}
+        arrays |= {name: rows.detach().float().cpu().numpy() for name, rows in self.quantizable().items()}
         return {"header": json_array(header)} | arrays
 
     @classmethod
@@ -148,25 +165,36 @@ class Codebook(nn.Module):
             and np.array_equal(codes.index, np.arange(codes.num_ids, dtype=np.int32)[:, None])
         )
 
-    def forward(self, ids: Tensor | None = None) -> Tensor:
-        """(n, dim), or (len(ids), dim) for some ids only."""
+    def forward(self, ids: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+        """(n, dim), or (len(ids), dim) for some ids only.
+
+        Parameters
+        ----------
+        rows : (num_rows, dim), optional
+            What is made of the codebook's own, in their place.
+        """
+        rows = self.rows if rows is None else rows
         if self.identity and ids is None:
-            return self.rows
+            return rows
         codes, weights, starts = self.codes, self.weights, None
         if self.ends is not None:
             places, starts = (slice(None), self.ends[:-1]) if ids is None else _places(self.ends, ids)
             assert weights is not None  # see `Codes.ends`
             codes, weights, starts = codes[places], weights[places], starts.to(codes.dtype)
         elif ids is not None:
-            codes, weights = codes[ids], weights if weights is None or weights.ndim == 1 else weights[ids]
+            codes, weights = embedding(ids, codes), weights if weights is None or weights.ndim == 1 else weights[ids]
         if weights is None:
-            pooled = embedding_bag(codes, self.rows, mode="mean")
+            pooled = embedding_bag(codes, rows, mode="mean")
         else:
             weights = weights.expand(codes.shape)
-            pooled = embedding_bag(codes, self.rows, starts, mode="sum", per_sample_weights=weights)
+            pooled = embedding_bag(codes, rows, starts, mode="sum", per_sample_weights=weights)
         if self.scale is None:
             return pooled
         return pooled * (self.scale if ids is None else self.scale[ids])
+
+    @property
+    def num_ids(self) -> int:
+        return len(self.codes) if self.ends is None else len(self.ends) - 1
 
     def pooling(self) -> csr_array:
         """(n, num_rows) float32: the weight of each row in each id's embedding."""
@@ -204,9 +232,23 @@ def start_near(rows: Tensor, pooling: csr_array, embeddings: np.ndarray, rms: fl
     add_scaled(rows, (pooling.T @ embeddings) / weights[:, None], rms)
 
 
+def fitted_rows(pooling: csr_array, embeddings: np.ndarray) -> np.ndarray:
+    """(num_rows, dim) float32: rows whose sums, with the weights (n, num_rows), are closest to (n, dim) embeddings.
+
+    The least squared error over all entries; of equally good rows short ones, and zeros for rows without ids. Where
+    each id has one row of weight 1, means of the embeddings of a row's ids.
+    """
+    norms = np.sqrt(pooling.multiply(pooling).sum(axis=0, dtype=np.float64))
+    scale = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    scaled = (pooling @ diags_array(scale)).tocsr()  # rows of a length of 1 are found in fewer steps
+    columns = [lsmr(scaled, column, atol=FIT, btol=FIT)[0] * scale for column in embeddings.T.astype(np.float64)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
 def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Where the codes of some ids are, one id after the other, and where those of each begin among them."""
-    counts = ends[ids + 1] - ends[ids]
+    first = ends.index_select(0, ids)
+    counts = ends.index_select(0, ids + 1) - first
     starts = counts.cumsum(0) - counts
-    shifts = torch.repeat_interleave(ends[ids] - starts, counts)
-    return shifts + torch.arange(len(shifts), device=ends.device), starts
+    shifts = torch.repeat_interleave(first - starts, counts)
+    return shifts + torch.arange(shifts.shape[0], device=ends.device), starts  # len() would stop torch.export

@@ -18,7 +18,7 @@ def embeddings(tables: EmbeddingTables) -> Pair:
 
 
 def distances(found: Pair, full: Pair) -> dict[str, float]:
-    """Mean Euclidean distances of embeddings to the full model's, id by id.
+    """Mean Euclidean distances of embeddings to the full model's, id by id. Narrower ones are as if zeros followed.
 
     Two trainings of one and the same model agree at best up to a rotation of all embeddings, which changes no score. So
     there are two kinds: as the embeddings are, which is what the paper gives; and after the rotation (or reflection) of
@@ -29,6 +29,7 @@ def distances(found: Pair, full: Pair) -> dict[str, float]:
     dict : `users`, `items`, `all` and, after the rotation, `rotated_users`, `rotated_items`, `rotated_all`.
     """
     ours, theirs = np.concatenate(found), np.concatenate(full)
+    ours = np.pad(ours, ((0, 0), (0, theirs.shape[1] - ours.shape[1])))
     rotation, _ = orthogonal_procrustes(ours, theirs)
     means: dict[str, float] = {}
     for prefix, moved in (("", ours), ("rotated_", ours @ rotation)):

@@ -17,8 +17,7 @@ from baco.placement.rows import Rows
 from baco.rng import stream
 from baco.runs.run import Plan
 from baco.runs.settings import configuration
-from baco.serving.export import load_tables
-from baco.serving.recommender import training_data
+from baco.serving.export import load_data, load_tables
 
 COCLUSTERING = ("baco", "baco_plus")  # the methods that cluster users and items together
 
@@ -46,11 +45,10 @@ def rows_of(source: str, overrides: list[str]) -> tuple[Rows, int]:
         return _rows(plan, assignment, plan.budget.row_format())
     config, arrays = configuration(overrides), _read(source)
     if "model" in arrays:
-        model = from_json_array(arrays["model"])
         tables = load_tables(arrays)
         if not isinstance(tables, CodebookTables):
             raise UserError(f"{source} has no codebooks; only rows that codes name can be placed")
-        plan = Plan.of(config, training_data(model, source, config.data_dir))
+        plan = Plan.of(config, load_data(arrays, source, config.data_dir))
         return _rows(plan, tables.assignment, _row_format(arrays, tables.users.rows.shape[1]))
     header, plan = from_json_array(arrays["header"]), Plan.of(config)
     if header["decides"]["graph"] != plan.data.train.fingerprint:

@@ -31,8 +31,7 @@ def cached_assignment(
 ) -> tuple[Assignment, float]:
     """The compressor's codes and the seconds it took to compute them, then or now.
 
-    `details["computed_on"]` is the machine that it took them on. Where there are joint clusters, `details["clusters"]`
-    describes them (`cluster_statistics`); those seconds are not counted.
+    Its details are those of `describe_assignment`, whose seconds are not counted.
 
     Parameters
     ----------
@@ -60,11 +59,19 @@ def cached_assignment(
     start = time.perf_counter()
     assignment = compressor.assign(train, budget, stream(seed, "assign"))
     seconds = time.perf_counter() - start
+    assignment = replace(assignment, details=describe_assignment(assignment, train))
+    header, arrays = assignment.pack()
+    header |= {"seconds": seconds, "decides": identity}
+    write_arrays(path, {"header": json_array(header)} | arrays | assignment.clusters())
+    return assignment, seconds
+
+
+def describe_assignment(assignment: Assignment, train: Biadjacency) -> dict:
+    """What a record says of codes that have just been computed: their details, and two more.
+
+    `computed_on` is this machine. Where there are joint clusters, `clusters` describes them (`cluster_statistics`).
+    """
     details = assignment.details | {"computed_on": processor()}
     if assignment.labels is not None:
         details["clusters"] = cluster_statistics(train, assignment.labels)
-    assignment = replace(assignment, details=details, labels=None)
-    header, arrays = assignment.pack()
-    header |= {"seconds": seconds, "decides": identity}
-    write_arrays(path, {"header": json_array(header)} | arrays)
-    return assignment, seconds
+    return details

@@ -24,6 +24,7 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment
 from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
 from baco.embedding.quantized import QuantizedTables
+from baco.embedding.scaled import ScaledTables
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UnrecordedError, keys_under
 from baco.evaluation.distance import distances, embeddings
@@ -34,7 +35,7 @@ from baco.files import check_writable
 from baco.graph import SQUARE, Biadjacency
 from baco.numerics.triples import Batch
 from baco.rng import stream
-from baco.runs.assignment_cache import cached_assignment
+from baco.runs.assignment_cache import cached_assignment, describe_assignment
 from baco.runs.lock import hold_lock
 from baco.runs.provenance import code_version, environment
 from baco.runs.record import (
@@ -246,7 +247,8 @@ def train_and_test(
     check_training_memory(0, data.train, config.dim, device)  # before a clustering, which may take long
     warm_up(config, device)
     reset_peak_memory(device)
-    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget, device)
+    scale = item_scale(config, method, data.train)
+    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget, device, scale)
     backbone = config.backbone(data.train, config.backbone_config, config.loss.score)
     trainer = Trainer(
         backbone,
@@ -257,12 +259,13 @@ def train_and_test(
         start=config.start,
         full_checkpoint=full_checkpoint,
         loss=config.loss,
+        item_scale=scale,
     )
     start = time.perf_counter()
     with keys_under("method."):
         tables = method.search(trainer.initialize(tables), trainer)
     search_seconds = time.perf_counter() - start + trainer.continued_seconds
-    tables = quantized(config, tables)
+    tables = trainer.scaled(quantized(config, tables))
     check_budget(config, budget, tables.ledger())
     report = trainer.fit(tables, checkpoint=checkpoint)
     check_budget(config, budget, tables.ledger())
@@ -334,11 +337,16 @@ def warm_up(config: RunConfig, device: torch.device) -> None:
 
 
 def fit_tables(
-    config: RunConfig, method: Compressor, train: Biadjacency, budget: Budget, device: torch.device
+    config: RunConfig,
+    method: Compressor,
+    train: Biadjacency,
+    budget: Budget,
+    device: torch.device,
+    scale: np.ndarray | None,
 ) -> tuple[EmbeddingTables, float, dict]:
     """Tables before their first values, the seconds the compressor took, and what it says of its assignment.
 
-    The tables lie on the host; `device` is where they will train.
+    The tables lie on the host; `device` is where they will train. They leave room in the budget for a `scale` of items.
     """
     if isinstance(method, CodeCompressor):
         assignment, seconds = codes(config, method, train, budget)
@@ -351,13 +359,20 @@ def fit_tables(
         method.warm_up()
         start = time.perf_counter()
         with keys_under("method."):
-            tables = method.fit(train, budget, stream(config.seed, "assign"))
-        seconds, details = time.perf_counter() - start, {}
+            tables = method.fit(train, remaining_budget(scale, budget), stream(config.seed, "assign"))
+        seconds = time.perf_counter() - start
+        details = {} if tables.assignment is None else describe_assignment(tables.assignment, train)
         check_training_memory((COPIES - 1) * tables.ledger().training_floats, train, config.dim, device)
-    share = budget.share(quantized(config, tables).ledger())
+    finished = quantized(config, tables)
+    share = budget.share((finished if scale is None else ScaledTables(finished, scale)).ledger())
     if method.has_budget and share < 0.98:
         log.warning("%s uses %.1f %% of its budget only", method.name, 100 * share)
     return tables, seconds, details
+
+
+def item_scale(config: RunConfig, method: Compressor, train: Biadjacency) -> np.ndarray | None:
+    """The scale of items of a method's tables, where it is asked for and not a part of their codes."""
+    return None if isinstance(method, CodeCompressor) else popularity_scale(train.item_degrees, config.popularity)
 
 
 def codes(config: RunConfig, method: CodeCompressor, train: Biadjacency, budget: Budget) -> tuple[Assignment, float]:

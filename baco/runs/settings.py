@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from baco.backbones.backbone import Backbone
-from baco.compressors.compressor import CodeCompressor, Compressor
+from baco.compressors.compressor import Compressor
 from baco.compressors.scoring import ScoringMethod
 from baco.data.interactions import Interactions
 from baco.data.sources import SOURCES, Source
@@ -108,8 +108,8 @@ def parse(cfg: DictConfig) -> RunConfig:
     plain, sections["method"] = with_defaults(plain, *groups)
     run = build_settings(RunSettings, plain)
     Limits(one_of=STARTS).check("start", run.start)
-    if run.popularity and not issubclass(method_type, CodeCompressor):
-        raise UserError(f"popularity={run.popularity} is for methods that assign codes; '{method_type.name}' does not")
+    if run.popularity and not issubclass(method_type, Compressor):
+        raise UserError(f"popularity={run.popularity} is for methods that are trained; '{method_type.name}' is not")
     if run.popularity and not scales_count(sections["backbone"], sections["loss"]):
         raise UserError(
             f"popularity={run.popularity} changes no cosine of backbone={backbone.name}; take loss.score=dot or "

@@ -6,6 +6,7 @@ import logging
 import time
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from baco.backbones.backbone import Backbone
 from baco.compressors.runner import Tables
 from baco.device import synchronize
+from baco.embedding.scaled import ScaledTables
 from baco.embedding.start import first_values
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
@@ -49,6 +51,8 @@ class Trainer:
         For the full model, where a method trains it before the training proper.
     loss : Loss
         With the backbone's score.
+    item_scale : (num_items,) float16, optional
+        Of all tables that are trained or ranked, those within a search included, see `ScaledTables`.
 
     Attributes
     ----------
@@ -67,6 +71,7 @@ class Trainer:
         start: str = "normal",
         full_checkpoint: Checkpoint | None = None,
         loss: Loss = BPR(),
+        item_scale: np.ndarray | None = None,
     ):
         self.backbone = backbone
         self.evaluator = evaluator
@@ -77,6 +82,7 @@ class Trainer:
         self.progress = progress
         self.start = start
         self.full_checkpoint = full_checkpoint
+        self.item_scale = item_scale
         self.continued_seconds = 0.0
 
     @property
@@ -114,6 +120,7 @@ class Trainer:
             When the training diverges.
         """
         max_epochs = self.max_epochs if max_epochs is None else max_epochs
+        tables = self.scaled(tables)
         state = self._begin(tables, max_epochs, checkpoint)
         with self._progress_bar(state.report.epochs, max_epochs) as bar:
             for epoch in range(state.report.epochs, max_epochs):
@@ -140,6 +147,12 @@ class Trainer:
         first_values(tables, self.train, self.protocol.init_std, self.start, self.seed)
         return tables.to(self.device)
 
+    def scaled(self, tables: EmbeddingTables) -> EmbeddingTables:
+        """The tables, which lie on the trainer's device, as they are trained and ranked: with scaled items or not."""
+        if self.item_scale is None or isinstance(tables, ScaledTables):
+            return tables
+        return ScaledTables(tables, self.item_scale).to(self.device)
+
     def validate(self, tables: EmbeddingTables) -> float:
         """Validation recall@20, a fraction."""
         return self.validation_means(tables, (SELECTION_CUTOFF,))[f"recall@{SELECTION_CUTOFF}"]
@@ -158,7 +171,7 @@ class Trainer:
             When an embedding is not finite.
         """
         try:
-            return self.evaluator.evaluate(*self.backbone.final_embeddings(tables), split, k)
+            return self.evaluator.evaluate(*self.backbone.final_embeddings(self.scaled(tables)), split, k)
         except FloatingPointError as error:
             raise UserError(f"{error}; lower the protocol's learning_rate={self.protocol.learning_rate}") from None
 

@@ -1,4 +1,4 @@
-"""The search for embedding sizes by short trainings, whatever proposes them (BET, SCALL)."""
+"""The search for embedding sizes by short trainings, whatever proposes them (BET, SCALL, CIESS)."""
 
 from __future__ import annotations
 
@@ -89,6 +89,9 @@ class Proposer:
     def propose(self, probed: list[Probed]) -> Action:
         """An action, from all that were probed so far, in their order."""
         raise NotImplementedError
+
+    def observe(self, runner: Runner, tables: EmbeddingTables) -> None:
+        """The trained full model, and then the tables of each probe, before `learn`."""
 
     def learn(self, probed: list[Probed]) -> None:
         """After each probe, which is the last of the list."""
@@ -192,6 +195,7 @@ class SizeSearch(Compressor):
         config = self.config
         proposer = self.proposer(space, stream(runner.seed, "search"))
         start, reference = torch.cat(full()).detach().flatten(), score(runner, full) or 1.0
+        proposer.observe(runner, full)
         probed: list[Probed] = []
         disable = None if runner.progress else True
         for number in tqdm(range(config.probes), desc="probing", unit="probe", disable=disable, leave=False):
@@ -202,6 +206,7 @@ class SizeSearch(Compressor):
             runner.fit(tables, max_epochs=self.epochs_of_probe(runner))
             probed.append(Probed(action, score(runner, tables) / reference))
             log.debug("%s: probe %d: fitness %.4f", self.name, number + 1, probed[-1].fitness)
+            proposer.observe(runner, tables)
             proposer.learn(probed)
         return probed
 

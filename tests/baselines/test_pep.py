@@ -6,6 +6,7 @@ import torch
 
 from baco.backbones.backbone import LightGCN
 from baco.compressors.budget import Budget
+from baco.embedding.codes import Assignment
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream
 from baco.training.trainer import Trainer
@@ -34,7 +35,7 @@ def trainer_for(data) -> Watched:
 
 
 def test_weights_are_thresholded_softly_and_priorities_say_which_stay():
-    tables = ThresholdedTables(1, 1, 3, most=3, ramp=1)
+    tables = ThresholdedTables(Assignment.of_own_rows(1, 1), 3, most=3, ramp=1)
     with torch.no_grad():
         tables.users.rows.copy_(torch.tensor([[0.5, -2.0, 0.1]]))
         tables.items.rows.copy_(torch.tensor([[-0.3, 0.05, 0.0]]))
@@ -69,3 +70,10 @@ def test_the_mask_is_what_the_first_training_leaves_and_starts_from_the_same_val
     assert budget.limit - (1 if unit == "parameters" else 5) < budget.amount(tables.ledger()) <= budget.limit
     magnitudes = torch.cat(thresholded.priorities())
     assert not torch.equal(magnitudes, torch.cat([thresholded.users.rows, thresholded.items.rows]).abs())
+
+
+def test_rows_under_thresholds_start_near_embeddings():
+    tables = ThresholdedTables(Assignment.of_own_rows(2, 3), 4, most=10, ramp=1)
+    tables.start_near(lambda dim: (np.ones((2, dim), np.float32), -np.ones((3, dim), np.float32)), 3.0)
+    for output, value in zip(tables(), (3.0, -3.0), strict=True):
+        torch.testing.assert_close(output, torch.full_like(output, value))

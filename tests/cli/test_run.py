@@ -303,7 +303,7 @@ def test_records_of_methods_without_training_are_listed_beside_others(workplace)
         (["method=ease", "export=out.npz"], "export is for embedding tables, and method=ease has none"),
         (["method=ease", "full_export=out.npz"], "full_export is for embedding tables, and method=ease has none"),
         (["method=ease", "start=spectral"], "start=spectral does not work with method=ease; take start=normal"),
-        (["method=ease", "popularity=0.5"], "popularity=0.5 is for methods that assign codes; 'ease' does not"),
+        (["method=ease", "popularity=0.5"], "popularity=0.5 is for methods that are trained; 'ease' is not"),
         (["method=ease", "method.trained=true"], r"method\.trained=True is not true of method=ease"),
         (["method=itemknn", "method.k=0"], r"method\.k=0 must be 1 or more"),
         (["method=int8", "quantize=int4"], "cannot be packed as int4; train them without a quantizer"),
@@ -551,14 +551,13 @@ def test_baco_plus_starts_near_singular_vectors_and_others_can(workplace):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["method=pq", "popularity=0.25"], "popularity=0.25 is for methods that assign codes; 'pq' does not"),
         (["method=baco", "popularity=2"], "popularity=2.0 must lie between 0 and 1"),
         (
             ["method=baco_plus", "backbone=mf", "loss=bpr", "method.mf_popularity=much"],
             "popularity=much must be a number",
         ),
         (
-            ["method=baco", "backbone=mf", "loss=ssm", "popularity=0.25"],
+            ["method=pq", "backbone=mf", "loss=ssm", "popularity=0.25"],
             "popularity=0.25 changes no cosine of backbone=mf; take loss.score=dot or popularity=0",
         ),
         (["method=cce", "start=spectral"], "start=spectral does not work with method=cce; take start=normal"),

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from baco.backbones.backbone import LightGCN
+from baco.backbones.backbone import MF, LightGCN
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor, Compressor
+from baco.compressors.popularity import popularity_scale, remaining_budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.quantizers import UniformQuantizer, unpack_export
@@ -43,6 +44,8 @@ def pairs(users, items, num_users, num_items) -> Biadjacency:
 SHORTER = {  # of searches whose length proves nothing here
     "bet": {"probes": 4, "candidates": 10, "retrained": 1},
     "scall": {"probes": 4, "retrained": 1},
+    "ciess": {"probes": 4, "retrained": 1},
+    "optembed": {"population": 4, "generations": 2},
 }
 DEGENERATE = {
     "one pair": pairs([0], [0], 1, 1),
@@ -69,6 +72,7 @@ def those_that(condition) -> pytest.MarkDecorator:
 with_budget = those_that(lambda method: method.has_budget)
 with_start = those_that(lambda method: method.has_start)
 with_codes_only = those_that(lambda method: isinstance(method, CodeCompressor))
+with_tables_of_its_own = those_that(lambda method: not isinstance(method, CodeCompressor))
 
 
 def budget_of(graph, value=0.5, unit="parameters") -> Budget:
@@ -203,6 +207,31 @@ def test_an_export_recommends_as_the_tables_do(method, planted, tmp_path):
         served = Recommender.load(tmp_path / "tables.npz", tmp_path)
         for final, again in zip(backbone.final_embeddings(tables), (served.users, served.items), strict=True):
             torch.testing.assert_close(final, again, rtol=0, atol=0)
+
+
+@with_tables_of_its_own
+def test_items_can_be_scaled_within_the_budget(method, planted):
+    """By their popularity, those of models within a search, too. Codes store such a scale themselves."""
+    scale, budget = popularity_scale(planted.train.item_degrees, 0.25), budget_of(planted)
+    backbone, protocol = MF(planted.train, MF.Config()), replace(QUICK, max_epochs=1)
+    trainer = Trainer(backbone, Evaluator(planted), protocol, 0, torch.device("cpu"), False, item_scale=scale)
+    tables = method.fit(planted.train, remaining_budget(scale, budget), stream(0, "assign"))
+    tables = trainer.scaled(method.search(trainer.initialize(tables), trainer))
+    trainer.fit(tables)
+    ledger, arrays = tables.ledger(), tables.export()
+    if method.has_budget:
+        budget.check(ledger, method.name)
+    assert ledger.parameters == tables.inner.ledger().parameters + planted.num_items
+    assert sum(array.nbytes for name, array in arrays.items() if name != "header") == ledger.bytes
+    users, items = tables()
+    torch.testing.assert_close(items, tables.inner()[1] * torch.from_numpy(scale).float()[:, None])
+    ids = torch.tensor([3, 1, 3])
+    torch.testing.assert_close(tables.lookup("items", ids), items[ids])
+    torch.testing.assert_close(tables.lookup("users", ids), users[ids])
+    again = tables_class(tables.kind).from_export(unpack_export(arrays))
+    for output, restored, ranked in zip((users, items), again(), backbone.final_embeddings(again), strict=True):
+        torch.testing.assert_close(output, restored, rtol=0, atol=0)
+        torch.testing.assert_close(output, ranked)
 
 
 def test_state_and_pickle_restore_the_output(method, planted):

@@ -20,9 +20,19 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.cost import RowFormat, code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import QUANTIZERS, ProductQuantizer, UniformQuantizer, half_above, unpack_export
+from baco.embedding.quantizers import (
+    QUANTIZERS,
+    HalfQuantizer,
+    ProductQuantizer,
+    RefinedQuantizer,
+    UniformQuantizer,
+    half_above,
+    unpack_export,
+)
 from baco.embedding.rules import AffineHash, Identity
+from baco.embedding.scaled import ScaledTables
 from baco.embedding.tables import EmbeddingTables
+from baco.embedding.wrapped import WrappedTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.registry import METHODS, method_class
@@ -70,6 +80,16 @@ def test_half_above_is_the_next_float16(value):
     (above,) = half_above(np.array([value]))
     assert above >= value and float(np.float16(above)) == above
     assert float(np.nextafter(np.float16(above), np.float16(-np.inf))) < value
+
+
+# bfloat16 ------------------------------------------------------------------------------------------------------------
+
+
+@given(arrays(np.float32, (3, 5), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
+def test_bfloat16_is_torchs(rows):
+    found = restored(HalfQuantizer(), rows)
+    np.testing.assert_array_equal(found, torch.from_numpy(rows).bfloat16().float().numpy())
+    assert (np.abs(found - rows) <= np.abs(rows) * 2.0**-8 + np.finfo(np.float32).tiny).all()
 
 
 # Uniform -------------------------------------------------------------------------------------------------------------
@@ -171,6 +191,18 @@ def test_blocks_need_not_divide_the_width():
     assert error(quantizer, normal_rows(dim=12)) < error(ProductQuantizer(4, 4), normal_rows(dim=12))
 
 
+def test_refined_rows_are_those_of_the_largest_weights_and_nearer():
+    rows, weights = normal_rows(n=300, dim=8), np.random.default_rng(3).permutation(200)
+    coarse, quantizer = ProductQuantizer(2, 4), RefinedQuantizer(2, 4, 4, 3, refined=50, among=200)
+    before, after = restored(coarse, rows), restored(quantizer, rows, weights)
+    chosen = np.append(weights >= 150, np.zeros(100, bool))
+    np.testing.assert_array_equal(after[~chosen], before[~chosen])
+    errors = [((found - rows)[chosen] ** 2).sum() for found in (before, after)]
+    assert errors[1] < 0.4 * errors[0]
+    assert quantizer.format(8).table_parameters == 8 * (16 + 8) + 50 * 4
+    assert quantizer.format(8).row_parameters == coarse.format(8).row_parameters
+
+
 def test_weights_draw_the_centroids_to_where_they_lie():
     rows = normal_rows(n=400, dim=8)
     weights = np.where(np.arange(400) < 40, 100.0, 1.0)
@@ -199,6 +231,7 @@ def test_impossible_settings_are_named(make, message):
 @pytest.mark.parametrize(
     ("choice", "expected"),
     [
+        ("bf16", RowFormat(64, 128)),
         ("int8", RowFormat(65, 66)),
         ("int4", RowFormat(66, 36)),
         ("int2", RowFormat(66, 20)),
@@ -376,7 +409,7 @@ def test_training_is_that_of_the_tables_within(backbone, planted, tmp_path):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["int8", "int4", "int2"])
+@pytest.mark.parametrize("name", ["bf16", "int8", "int4", "int2"])
 def test_the_full_model_in_few_bits_is_quantized_as_the_choice_of_that_name(name, planted):
     tables = method_class(name)().fit(planted.train, Budget(1, "bytes", DIM), rng())
     assert asdict(tables.quantizer) == asdict(quantizer_of(name))
@@ -384,4 +417,6 @@ def test_the_full_model_in_few_bits_is_quantized_as_the_choice_of_that_name(name
 
 def test_every_hook_is_handed_on():
     hooks = {name for name, value in vars(EmbeddingTables).items() if callable(value) and not name.startswith("_")}
-    assert hooks - set(vars(QuantizedTables)) == {"quantizable"}, "what is packed already is not packed again"
+    assert hooks - set(vars(WrappedTables)) == {"ledger", "export", "quantizable"}
+    assert {"ledger", "export"} <= set(vars(QuantizedTables)) & set(vars(ScaledTables))
+    assert "quantizable" not in vars(QuantizedTables), "what is packed already is not packed again"

@@ -29,3 +29,10 @@ def test_users_and_items_rotate_together():
     users, items = pair(np.random.default_rng(0))
     found = distances((users, -items), (users, items))
     assert found["users"] == 0 and found["rotated_all"] > 0.1, "scores have changed their signs"
+
+
+def test_narrower_embeddings_are_as_if_zeros_followed():
+    users, items = pair(np.random.default_rng(0))
+    narrow = users[:, :3], items[:, :3]
+    padded = [np.pad(side, ((0, 0), (0, 1))) for side in narrow]
+    assert distances(narrow, (users, items)) == distances((padded[0], padded[1]), (users, items))

@@ -3,15 +3,18 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
 from baco import device
+from baco.compressors.popularity import popularity_scale
 from baco.errors import UnrecordedError, UserError
 from baco.runs import run as runs
 from baco.runs.experiments import CONF
 from baco.runs.run import Plan, run
 from baco.runs.settings import parse
+from baco.serving.export import load_tables, read_export
 from tests.cli.workplace import TINY
 
 
@@ -73,3 +76,23 @@ def test_the_sizes_are_told_in_words_for_a_large_dataset(monkeypatch):
     )
     with pytest.raises(UserError, match=message):
         runs.check_training_memory(5 * 50_000_000 * 1000, SimpleNamespace(num_nodes=50_000_000), 1000, device.CPU)
+
+
+def test_codes_inside_of_other_tables_are_told_as_those_of_methods_that_only_assign_codes(tmp_path):
+    told = run(plan_in(tmp_path, "method=one_sided", "protocol.max_epochs=1"))["assignment"]
+    assert told["rows"] == "items" and told["resolution"] > 0 and told["most_codes"] == 1
+    assert told["computed_on"]["numba_threads"] == 1 and told["clusters"]["count"] > 1
+
+
+def test_scaled_items_of_any_tables_are_paid_for_packed_and_exported(tmp_path):
+    export = tmp_path / "tables.npz"
+    scaled = ("backbone=mf", "loss=bpr", "popularity=0.25", "quantize=int8", "budget_unit=bytes", f"export={export}")
+    plan = plan_in(tmp_path, "method=memrec", "budget=0.2", "protocol.max_epochs=1", *scaled)
+    size, arrays = run(plan)["size"], read_export(export)
+    assert 0.95 < size["budget_used"] <= 1
+    held = sum(array.nbytes for name, array in arrays.items() if name not in ("header", "model"))
+    assert size["bytes"] == held > arrays["item_scale"].nbytes == 2 * plan.data.num_items
+    tables = load_tables(arrays)
+    scale = popularity_scale(plan.data.train.item_degrees, 0.25).astype(np.float32)
+    items, inner = (of[1].detach().numpy() for of in (tables(), tables.inner()))
+    np.testing.assert_array_equal(items, inner * scale[:, None])

@@ -18,6 +18,10 @@ all others is used up: by the rise of its own label's volume and the fall of ano
 by more than the one that falls the most. So a node notes the limit, in units of volume, that its label's volume plus
 the sum of those greatest falls would have to reach (as in Hamerly's k-means, SDM 2010), and is visited only then, or
 when a neighbour has moved. Labels are those of visits to all.
+
+A node may have a margin, by which a label has to score more than its own before it moves. All of this holds with it:
+F rises by the margin at least, and a lead that the margin was part of when the node moved is too small, never too
+large, for the label where it is now.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ def alternating(
     num_rounds: int,
     ranks: np.ndarray,
     labels: np.ndarray | None = None,
+    margins: np.ndarray | None = None,
 ) -> np.ndarray:
     """Label propagation on the objective, one side at a time. Time O(num_rounds E / threads), memory O(E + N threads).
 
@@ -50,6 +55,8 @@ def alternating(
         Rank of each label; the lowest wins among equal scores.
     labels : (num_nodes,) int32, optional
         Where to start from, changed in place; None: every node has a label of its own.
+    margins : (num_nodes,) float64, optional
+        What the objective must gain for a node to move, infinite for one that stays; None: nothing.
 
     Returns
     -------
@@ -58,6 +65,8 @@ def alternating(
     num_nodes = graph.num_nodes
     penalty = resolution / weights.normaliser
     labels = np.arange(num_nodes, dtype=np.int32) if labels is None else labels
+    margins = np.zeros(num_nodes) if margins is None else margins
+    user_margins, item_margins = margins[: graph.num_users], margins[graph.num_users :]
     users, items = labels[: graph.num_users], labels[graph.num_users :]  # views
     user_volume, item_volume = volumes(users, weights.users, num_nodes), volumes(items, weights.items, num_nodes)
     user_limits, item_limits = np.full(graph.num_users, -np.inf), np.full(graph.num_items, -np.inf)
@@ -67,12 +76,30 @@ def alternating(
     scratch = penalty, ranks, links, touched
     for _ in range(num_rounds):
         moved = _assign(
-            *graph.by_item, weights.items, items, item_limits, users, user_limits, user_volume, user_falls, *scratch
+            *graph.by_item,
+            weights.items,
+            item_margins,
+            items,
+            item_limits,
+            users,
+            user_limits,
+            user_volume,
+            user_falls,
+            *scratch,
         )
         before, item_volume = item_volume, volumes(items, weights.items, num_nodes)
         item_falls += (before - item_volume).max()
         moved += _assign(
-            *graph.by_user, weights.users, users, user_limits, items, item_limits, item_volume, item_falls, *scratch
+            *graph.by_user,
+            weights.users,
+            user_margins,
+            users,
+            user_limits,
+            items,
+            item_limits,
+            item_volume,
+            item_falls,
+            *scratch,
         )
         before, user_volume = user_volume, volumes(users, weights.users, num_nodes)
         user_falls += (before - user_volume).max()
@@ -86,6 +113,7 @@ def _assign(
     indptr,
     neighbors,
     weights,
+    margins,
     labels,
     limits,
     other_labels,
@@ -110,7 +138,9 @@ def _assign(
         near = neighbors[indptr[x] : indptr[x + 1]]
         scale = penalty * weights[x]
         thread = get_thread_id()
-        best, lead = best_label(own, near, other_labels, scale, other_volume, ranks, links[thread], touched[thread])
+        best, lead = best_label(
+            own, near, other_labels, scale, other_volume, ranks, links[thread], touched[thread], margins[x]
+        )
         limits[x] = np.inf
         if scale > 0:
             lead = (lead - CAUTION * len(near)) / scale
