@@ -219,9 +219,7 @@ def _means_or(default: np.ndarray, matrix: csr_array, rows: np.ndarray, there: n
 def _retrained(step: Step, inherits: bool = False) -> Model:
     prepared = prepare(step.config, step.method, step.data, step.budget, step.device, memory=step.memory)
     if inherits and not prepared.tables.inherits:
-        raise SettingError(
-            "update", "warm", f"does not work with these tables of method={step.method.name}; take another"
-        )
+        raise SettingError("update", "warm", f"does not work with method={step.method.name}; take retrain or fold_in")
     seconds = prepared.clustering_seconds, prepared.search_seconds
     return _trained(step, prepared.trainer, prepared.tables, None, *seconds)
 
