@@ -129,7 +129,7 @@ class AdaptiveLowPrecisionTraining(Compressor):
         """rate : the part of the protocol's learning rate at which steps and offsets are trained."""
 
         bits: int = 8
-        rate: float = setting(0.1, above=0)
+        rate: float = setting(0.02, above=0)
 
     config: Config
 

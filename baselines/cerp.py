@@ -61,7 +61,7 @@ class Cerp(Compressor):
     seeded affine map permutes ids (published: h(x) = x), and the ids of Q's rows differ by one at most in number, so
     that all rows are in use; the budget pays for second codes; b is what makes the budget the part 1 - sparsity of all
     codebooks (published: chosen by hand); the regulariser is the mean over all ids (published: the sum over those of
-    the batch), and halves with the length of the training (published: with each epoch).
+    the batch, with the weight 1), and halves with the length of the training (published: with each epoch).
     """
 
     label = "CERP"
@@ -77,13 +77,13 @@ class Cerp(Compressor):
             The part of the codebooks' entries that is pruned; 0: none. Where codebooks would have more rows than there
             are ids, it is less.
         gamma : float
-            The first weight of the regulariser.
+            The first weight of the regulariser, which begins about as large as the loss with the default.
         share_sides : bool
             Whether users and items have the same codebooks.
         """
 
         sparsity: float = setting(0.5, at_least=0, below=1)
-        gamma: float = setting(1.0, at_least=0)
+        gamma: float = setting(0.01, at_least=0)
 
     config: Config
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor
+from baco.compressors.growth import Growth
 from baco.compressors.runner import Runner, TrainingReport
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
@@ -22,6 +23,9 @@ class Full(CodeCompressor):
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         return Assignment.of_own_rows(train.num_users, train.num_items)
+
+    def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
+        return Assignment.of_own_rows(growth.train.num_users, growth.train.num_items)
 
 
 def full_tables(train: Biadjacency, dim: int) -> CodebookTables:

@@ -90,7 +90,7 @@ class PrunedTables(CodebookTables):
     """
 
     kept: Tensor
-    inherits = False
+    fits_rows = False
 
     def __init__(self, assignment: Assignment, budget: Budget, selection: Selection, scaled: bool = False):
         super().__init__(assignment, budget.dim, scaled)
@@ -98,15 +98,15 @@ class PrunedTables(CodebookTables):
         if budget.dim > LARGEST_DIM:
             raise UserError(f"dim={budget.dim} is more than {LARGEST_DIM}, the positions that one byte can tell")
         self.least = max(1, selection.protect * num_rows)  # entries that are kept
-        self.codes = code_ledger(assignment, 0)
-        limit = budget.limit - budget.amount(self.codes)
+        self.cost_of_codes = code_ledger(assignment, 0)
+        limit = budget.limit - budget.amount(self.cost_of_codes)
         cost = self.least
         if budget.unit == "bytes":
             protect = min(selection.protect, bitmap_bytes(budget.dim))
             listed = self.least if protect == 0 else num_rows * protect
             cost = FLOAT_BYTES * self.least + num_rows + listed
         if limit < cost:
-            least = cost + budget.amount(self.codes)
+            least = cost + budget.amount(self.cost_of_codes)
             raise UserError(
                 f"the budget of {budget.limit:,} {budget.unit} is below the least that this method needs, {least:,}; "
                 "raise the budget or lower protect"
@@ -180,7 +180,7 @@ class PrunedTables(CodebookTables):
         sides, count = priorities or self.sides, self.most
         if self.budget.unit == "bytes":
             counts = range(self.least, self.most + 1)
-            limit = self.budget.limit - self.codes.bytes
+            limit = self.budget.limit - self.cost_of_codes.bytes
             fits = bisect_right(counts, limit, key=lambda n: _bytes(self.selection.keep(sides, n)))
             count = counts[fits - 1]
         return self.selection.keep(sides, count)
@@ -192,9 +192,9 @@ class PrunedTables(CodebookTables):
     def ledger(self) -> Ledger:
         stored = self.stored()
         return replace(
-            self.codes,
-            parameters=int(stored.sum()) + self.codes.parameters,
-            bytes=_bytes(stored) + self.codes.bytes,
+            self.cost_of_codes,
+            parameters=int(stored.sum()) + self.cost_of_codes.parameters,
+            bytes=_bytes(stored) + self.cost_of_codes.bytes,
             training_floats=stored.numel(),
         )
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from baco.data.interactions import Interactions
 from baco.errors import UserError
-from baco.runs.experiments import CONF
 from baco.runs.hydra_errors import reword
-from baco.runs.settings import RunConfig, parse
+from baco.runs.settings import configuration
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -23,12 +21,6 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(f"error: {reword(error)}")
     except UserError as error:
         sys.exit(f"error: {error}")
-
-
-def configuration(overrides: list[str]) -> RunConfig:
-    """The configuration of `baco run` with these overrides."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return parse(compose("config", overrides))
 
 
 def load(name: str) -> Interactions:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from baco.coclustering.cocluster import CoClusters, Settings, cocluster, of_labels
-from baco.coclustering.growth import grown_labels
+from baco.coclustering.update import updated_labels
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
+from baco.compressors.growth import Growth
 from baco.embedding.codes import Assignment
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
@@ -43,20 +44,22 @@ class Baco(CodeCompressor):
 
     config: Config
 
-    extends = True
-
     def warm_up(self) -> None:
         cocluster(SQUARE, 1.0, 0, self.settings)
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         seed = int(rng.integers(2**31)) if self.config.seed is None else self.config.seed
 
+        def coded(clusters: CoClusters, resolution: float) -> Assignment:
+            details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": seed}
+            return replace(clusters.assignment, details=details)
+
         def at(resolution: float) -> Assignment:
-            return _coded(cocluster(train, resolution, seed, self.settings), resolution, seed)
+            return coded(cocluster(train, resolution, seed, self.settings), resolution)
 
         def encode(labels: np.ndarray, details: dict) -> Assignment:
             resolution = details["resolution"]
-            return _coded(of_labels(train, labels, resolution, self.settings), resolution, seed)
+            return coded(of_labels(train, labels, resolution, self.settings), resolution)
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
@@ -69,18 +72,17 @@ class Baco(CodeCompressor):
         splitting = None if self.config.profile == "reference" else Splitting(train, encode)
         return fill_budget(at, budget, start=1.0, mend=mend, splitting=splitting)
 
-    def extend(self, train: Biadjacency, budget: Budget, before: Assignment, trained: Biadjacency) -> Assignment:
-        assert before.labels is not None
-        resolution, seed = before.details["resolution"], before.details["solver_seed"]
-        labels = grown_labels(train, before.labels, trained, resolution, seed, self.settings)
-        return _coded(of_labels(train, labels, resolution, self.settings), resolution, seed)
+    def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
+        labels, changed = updated_labels(old, growth, self.settings, threshold)
+        resolution = old.details["resolution"]
+        clusters = of_labels(growth.train, labels, resolution, self.settings)
+        second = clusters.second.copy()
+        kept = np.flatnonzero(~changed[: growth.before.num_users])
+        second[kept] = old.users.row_names[old.users.index[kept, -1]]
+        details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": old.details["solver_seed"]}
+        return replace(replace(clusters, second=second).assignment, details=details)
 
     @property
     def settings(self) -> Settings:
         """The configuration without the resolution and the seed."""
         return Settings(**{field.name: getattr(self.config, field.name) for field in fields(Settings)})
-
-
-def _coded(clusters: CoClusters, resolution: float, seed: int) -> Assignment:
-    details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": seed}
-    return replace(clusters.assignment, details=details)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from baco.coclustering.cocluster import Settings, cocluster, label_ranks, share_isolated
-from baco.coclustering.growth import grown_labels
 from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
 from baco.coclustering.solvers.sized import multilevel_of_size
+from baco.coclustering.update import spliced, updated_labels
 from baco.coclustering.weights import ITEM_SCHEMES, USER_SCHEMES, node_weights
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
+from baco.compressors.growth import Growth
 from baco.embedding.bits import code_bits
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.cost import code_ledger
@@ -64,16 +66,42 @@ class ProfileCompressor(CodeCompressor):
         user_codes, item_codes = most = most_codes(train, num_codes, self.config.item_ratio)
 
         def encode(labels: np.ndarray, details: dict) -> Assignment:
-            ends, codes = profile_codes(train, labels, weights, most)
-            middle = ends[train.num_users]
-            return Assignment(
-                many_codes(ends[: train.num_users + 1], codes[:middle], train.num_nodes),
-                many_codes(ends[train.num_users :] - middle, codes[middle:], train.num_nodes),
-                details | {"user_codes": user_codes, "item_codes": item_codes},
-                labels,
-            )
+            details = details | {"user_codes": user_codes, "item_codes": item_codes}
+            return coded(train, *profile_codes(train, labels, weights, most), labels, details)
 
         return encode
+
+    def encode_changed(
+        self, old: Assignment, growth: Growth, budget: Budget, labels: np.ndarray, changed: np.ndarray, details: dict
+    ) -> Assignment:
+        """Old codes, but for the nodes that changed those of `encoder`: as many for a node as there were, or fewer.
+
+        Parameters
+        ----------
+        labels : (num_nodes,) int32
+        changed : (num_nodes,) bool
+        """
+        train = growth.train
+        weights = node_weights(train, self.config.user_weight, self.config.item_weight)
+        sides = old.users, old.items
+        bounds = sides[0].bounds, sides[0].bounds[-1] + sides[1].bounds
+        starts, lengths = (
+            growth.spread(np.concatenate(parts), 0)
+            for parts in ([ends[:-1] for ends in bounds], [np.diff(ends) for ends in bounds])
+        )
+        kept = np.concatenate([side.row_names[side.index].ravel() for side in sides])
+        most = old.details["user_codes"], old.details["item_codes"]
+        while True:
+            new = profile_codes(train, labels, weights, most)
+            found = coded(
+                train,
+                *spliced((starts, lengths, kept), new, changed),
+                labels,
+                details | {"user_codes": most[0], "item_codes": most[1]},
+            )
+            if most[0] == 1 or budget.amount(code_ledger(found, budget.dim, budget.row_format())) <= budget.limit:
+                return found
+            most = most[0] - 1, max(1, math.ceil(self.config.item_ratio * (most[0] - 1)))
 
 
 @register_method("baco_plus")
@@ -109,7 +137,6 @@ class BacoPlus(ProfileCompressor):
                 raise SettingError("search", self.search, "needs solver=multilevel")
 
     config: Config
-    extends = True
 
     def __init__(self, config: Config | None = None):
         super().__init__(config)
@@ -131,12 +158,13 @@ class BacoPlus(ProfileCompressor):
         weights = node_weights(train, self.config.user_weight, self.config.item_weight)
         encode = self.encoder(train, budget)
 
-        def coded(labels: np.ndarray, resolution: float) -> Assignment:
-            return encode(labels, self._details(train, labels, resolution, seed))
+        def valued(labels: np.ndarray, resolution: float) -> Assignment:
+            value = objective(train, labels, weights, resolution)
+            return encode(labels, {"resolution": resolution, "objective": value, "solver_seed": seed})
 
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, seed, self.settings).labels
-            return coded(share_isolated(train, labels), resolution)
+            return valued(share_isolated(train, labels), resolution)
 
         def of_size(size: float) -> Assignment:
             alone = max(0, int(np.count_nonzero(train.joint_degrees == 0)) - 1)  # labels that will be one
@@ -144,25 +172,22 @@ class BacoPlus(ProfileCompressor):
             labels, resolution = multilevel_of_size(
                 train, weights, size, self.settings.rounds, label_ranks(train.num_nodes, seed)
             )
-            return coded(share_isolated(train, labels), resolution)
+            return valued(share_isolated(train, labels), resolution)
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        splitting = Splitting(train, lambda labels, details: coded(labels, details["resolution"]))
+        splitting = Splitting(train, lambda labels, details: valued(labels, details["resolution"]))
         if self.config.search == "size":
             return fill_budget(of_size, budget, start=size_for(encode, train, budget), mend=MEND, splitting=splitting)
         return fill_budget(at, budget, start=START, mend=MEND, smooth=True, splitting=splitting)
 
-    def extend(self, train: Biadjacency, budget: Budget, before: Assignment, trained: Biadjacency) -> Assignment:
-        assert before.labels is not None
-        resolution, seed = before.details["resolution"], before.details["solver_seed"]
-        labels = grown_labels(train, before.labels, trained, resolution, seed, self.settings)
-        return self.encoder(train, budget)(labels, self._details(train, labels, resolution, seed))
-
-    def _details(self, train: Biadjacency, labels: np.ndarray, resolution: float, seed: int) -> dict:
-        weights = node_weights(train, self.config.user_weight, self.config.item_weight)
-        value = objective(train, labels, weights, resolution)
-        return {"resolution": resolution, "objective": value, "solver_seed": seed}
+    def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
+        labels, changed = updated_labels(old, growth, self.settings, threshold)
+        resolution = old.details["resolution"]
+        weights = node_weights(growth.train, self.config.user_weight, self.config.item_weight)
+        value = objective(growth.train, labels, weights, resolution)
+        details = {"resolution": resolution, "objective": value, "solver_seed": old.details["solver_seed"]}
+        return self.encode_changed(old, growth, budget, labels, changed, details)
 
 
 def size_for(encode: Callable[[np.ndarray, dict], Assignment], train: Biadjacency, budget: Budget) -> int:
@@ -178,7 +203,19 @@ def size_for(encode: Callable[[np.ndarray, dict], Assignment], train: Biadjacenc
     return max(1, size + int((budget.limit - cost) // two_rows))
 
 
+def coded(train: Biadjacency, ends: np.ndarray, codes: np.ndarray, labels: np.ndarray, details: dict) -> Assignment:
+    """The assignment in which node x, users first, has the codes `codes[ends[x]:ends[x + 1]]`, which are labels."""
+    middle = ends[train.num_users]
+    return Assignment(
+        many_codes(ends[: train.num_users + 1], codes[:middle], train.num_nodes),
+        many_codes(ends[train.num_users :] - middle, codes[middle:], train.num_nodes),
+        details,
+        labels,
+    )
+
+
 def many_codes(ends: np.ndarray, labels: np.ndarray, num_labels: int) -> Codes:
     """Codes of one side from the labels, integers of [0, num_labels), of id x at `ends[x]:ends[x + 1]`."""
     distinct, codes = relabel(labels, num_labels)
-    return Codes.from_rule(ManyCodes.of(ends, codes, len(distinct)), len(ends) - 1, len(distinct))
+    rule = ManyCodes.of(ends, codes, len(distinct))
+    return Codes.from_rule(rule, len(ends) - 1, len(distinct), names=distinct)

@@ -6,22 +6,23 @@ import logging
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product, starmap
 
 import numpy as np
 from numba import njit, prange
 
 from baco.coclustering.baco_plus import START, BacoPlus
 from baco.coclustering.cocluster import cocluster, share_isolated
+from baco.coclustering.update import spliced, updated_labels
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import Compressor
-from baco.embedding.bits import code_bits
+from baco.compressors.growth import Growth
+from baco.embedding.bits import code_bits, packed_bytes
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import USUAL_BITS, ProductQuantizer, finest_within
+from baco.embedding.quantizers import USUAL_BITS, ProductQuantizer, Quantizer, RefinedQuantizer
 from baco.embedding.rules import Identity, ManyCodes
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
@@ -45,9 +46,11 @@ class OneSided(Compressor):
     rows of its items, whose numbers are stored codes: users are what they interacted with, as in asymmetric factor
     models (NSVD: Paterek, KDD Cup 2007; FISM: Kabbur, Ning, Karypis, KDD 2013). Either way no user has floats of its
     own, so that the budget gives each item several times as many bits as it would give each id of both sides.
-    All rows lie in one codebook, which one product quantizer packs after training, as finely as the budget allows. What
-    is left of it goes to co-clusters of users, those of BACO's objective.
-    Parameters: dim * 2^bits + (blocks - 1) * (items + co-clusters of users) + codes of users after the first.
+    All rows lie in one codebook, which one quantizer packs after training: product codes for all rows, more of them for
+    items with many interactions, as many as make the expected error least (`finest_rows`). What is left of the budget
+    goes to co-clusters of users, those of BACO's objective.
+    Parameters: dim * (2^bits + 2^fine_bits) + (blocks - 1) * (items + co-clusters of users) + fine_blocks * (items with
+    many interactions) + codes of users after the first.
 
     Without `product_codes`, the control for them, rows are stored in the run's format, float32 or that of `quantize`,
     and have as many columns as the budget allows, dim at most; so have the embeddings of both sides.
@@ -65,12 +68,14 @@ class OneSided(Compressor):
             in place of None where the backbone does not propagate.
         cluster_share : the least that rows of co-clusters take, if the budget is that large.
         product_codes : whether rows are packed as product codes.
+        refine : whether ids with many interactions have more of these.
         """
 
         rows: str | None = setting(None, one_of=SIDES)
         code_share: float | None = setting(None, at_least=0, below=1)
         cluster_share: float = setting(0.05, at_least=0, below=1)
         product_codes: bool = True
+        refine: bool = True
 
     config: Config
 
@@ -82,7 +87,9 @@ class OneSided(Compressor):
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> EmbeddingTables:
         solver_seed, quantizer_seed = (int(seed) for seed in rng.integers(2**31, size=2))
         encode = self.encoder(train, budget, rng)
-        within = self.rows_within(budget, encode(np.zeros(train.num_nodes, np.int32), {}))
+        least = encode(np.zeros(train.num_nodes, np.int32), {})  # with one co-cluster
+        degrees = train.user_degrees if least.details["rows"] == "users" else train.item_degrees
+        within = self.rows_within(budget, least, degrees)
 
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, solver_seed, CLUSTERS).labels
@@ -92,9 +99,11 @@ class OneSided(Compressor):
         tables, quantizer = CodebookTables(assignment, within.dim), within.quantizer
         packed = "float32" if quantizer is None else quantizer.label
         log.info("one_sided: %d rows of %d columns in %s", assignment.users.num_rows, within.dim, packed)
-        if self.config.product_codes and quantizer is not None:
-            return QuantizedTables(tables, quantizer, quantizer_seed)
-        return tables  # the run packs them
+        if not self.config.product_codes or quantizer is None:
+            return tables  # the run packs them
+        (rows,) = tables.quantizable()
+        weights = {rows: degrees} if isinstance(quantizer, RefinedQuantizer) else None
+        return QuantizedTables(tables, quantizer, quantizer_seed, weights)
 
     def encoder(
         self, train: Biadjacency, budget: Budget, rng: np.random.Generator
@@ -104,41 +113,41 @@ class OneSided(Compressor):
         Rows are those of the ids that have rows of their own, and after them those of the other side's labels.
         """
         side = self.config.rows or ("users" if train.num_users < train.num_items else "items")
-        num_own, others = train.num_users, slice(train.num_users, None)
-        degrees, near = train.item_degrees, train.by_item
-        if side == "items":
-            num_own, others = train.num_items, slice(train.num_users)
-            degrees, near = train.user_degrees, train.by_user
-        a_code = 1 if budget.unit == "parameters" else code_bits(num_own + len(degrees)) / 8
+        degrees = np.diff(others_of(train, side).indptr)
+        a_code = 1 if budget.unit == "parameters" else code_bits(train.num_nodes) / 8
         most = largest_cap(degrees, int((self.config.code_share or 0) * budget.limit / a_code))
-        if most:
-            factors = spectral_factors(train, budget.dim, rng)[SIDES.index(side)]
-            ends, picked = herd(near, factors, most)
+        picks = picked_codes(train, side, most, budget.dim, rng)
 
         def encode(labels: np.ndarray, details: dict) -> Assignment:
-            distinct, clusters = np.unique(labels[others], return_inverse=True)
-            first, num_rows = (num_own + clusters).astype(np.int32), num_own + len(distinct)
-            if most:
-                codes = np.insert(picked, ends[:-1], first)
-                rule = ManyCodes.of(ends + np.arange(len(ends)), codes, num_rows)
-                pooled = Codes.from_rule(rule, len(first), num_rows)
-            else:
-                pooled = Codes(first[:, None], num_rows)
-            own = Codes.from_rule(Identity(), num_own, num_rows)
-            users, items = (pooled, own) if side == "items" else (own, pooled)
-            return Assignment(users, items, details | {"rows": side, "most_codes": 1 + most}, labels, shared=True)
+            return coded(train, side, labels, picks, details | {"most_codes": 1 + most})
 
         return encode
 
-    def rows_within(self, budget: Budget, least: Assignment) -> Budget:
+    def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
+        labels, changed = updated_labels(old, growth, CLUSTERS, threshold)
+        train, side, most = growth.train, old.details["rows"], old.details["most_codes"] - 1
+        details = {key: old.details[key] for key in ("resolution", "solver_seed", "most_codes")}
+        if most == 0:
+            return coded(train, side, labels, None, details)
+        pooled, rng = (old.users, old.items)[side == "users"], np.random.default_rng(details["solver_seed"])
+        others = slice(train.num_users, None) if side == "users" else slice(train.num_users)
+        starts, lengths = np.zeros((2, train.num_nodes), np.int64)[:, others]  # new ids had none
+        starts[: pooled.num_ids], lengths[: pooled.num_ids] = pooled.bounds[:-1] + 1, np.diff(pooled.bounds) - 1
+        picks = picked_codes(train, side, most, budget.dim, rng)
+        assert picks is not None  # as most > 0
+        return coded(train, side, labels, spliced((starts, lengths, pooled.index), picks, changed[others]), details)
+
+    def rows_within(self, budget: Budget, least: Assignment, degrees: np.ndarray) -> Budget:
         """The budget for the finest rows that leave the co-clusters their share, or for the coarsest.
 
-        With product codes, those of the most bits, eight a code at most; without, those of the most columns.
+        With product codes, those of `finest_rows`; without, those of the most columns.
 
         Parameters
         ----------
         least : Assignment
             With one co-cluster.
+        degrees : (n,) integers
+            Of the ids that have rows of their own.
 
         Raises
         ------
@@ -149,13 +158,13 @@ class OneSided(Compressor):
         def cost(within: Budget) -> int:
             return budget.amount(code_ledger(least, within.dim, within.row_format()))
 
-        def packed(quantizer: ProductQuantizer) -> Budget:
+        def packed(quantizer: Quantizer) -> Budget:
             return replace(budget, quantizer=quantizer)
 
         share = (1 - self.config.cluster_share) * budget.limit
         if self.config.product_codes:
-            choices = starmap(ProductQuantizer, product(range(1, budget.dim + 1), range(1, USUAL_BITS + 1)))
-            finest = finest_within(choices, lambda quantizer: cost(packed(quantizer)), share)
+            weights = degrees if self.config.refine else np.zeros(0)
+            finest = finest_rows(budget, lambda quantizer: cost(packed(quantizer)), share, weights)
             found = packed(finest or ProductQuantizer(1, 1))
         else:
             fitting = (dim for dim in range(budget.dim, 0, -1) if cost(replace(budget, dim=dim)) <= share)
@@ -166,6 +175,84 @@ class OneSided(Compressor):
                 f"{budget.limit:,}; raise the budget or lower code_share"
             )
         return found
+
+
+Picks = tuple[np.ndarray, np.ndarray]  # ends and codes, as `herd` returns them
+
+
+def others_of(train: Biadjacency, side: str) -> Neighbors:
+    """What the ids of the side without rows of their own interacted with; `side` has rows."""
+    return train.by_user if side == "items" else train.by_item
+
+
+def picked_codes(train: Biadjacency, side: str, most: int, dim: int, rng: np.random.Generator) -> Picks | None:
+    """The codes after the first; None where there are none."""
+    if most == 0:
+        return None
+    return herd(others_of(train, side), spectral_factors(train, dim, rng)[SIDES.index(side)], most)
+
+
+def coded(train: Biadjacency, side: str, labels: np.ndarray, picks: Picks | None, details: dict) -> Assignment:
+    """The assignment in which `side` has rows, named -1, -2 and so on, and the other side its labels' and its picks."""
+    num_own, others = train.num_users, labels[train.num_users :]
+    if side == "items":
+        num_own, others = train.num_items, labels[: train.num_users]
+    distinct, clusters = np.unique(others, return_inverse=True)
+    first, num_rows = (num_own + clusters).astype(np.int32), num_own + len(distinct)
+    names = np.concatenate([-1 - np.arange(num_own), distinct])
+    if picks is None:
+        pooled = Codes(first[:, None], num_rows, names=names)
+    else:
+        ends, picked = picks
+        codes = np.insert(picked, ends[:-1], first)
+        rule = ManyCodes.of(ends + np.arange(len(ends)), codes, num_rows)
+        pooled = Codes.from_rule(rule, len(first), num_rows, names=names)
+    own = Codes.from_rule(Identity(), num_own, num_rows, names=names)
+    users, items = (pooled, own) if side == "items" else (own, pooled)
+    return Assignment(users, items, details | {"rows": side}, labels, shared=True)
+
+
+def finest_rows(
+    budget: Budget, cost: Callable[[ProductQuantizer], int], limit: float, weights: np.ndarray
+) -> ProductQuantizer | RefinedQuantizer | None:
+    """The product codes, of eight bits at most, that make the expected weighted error of rows least.
+
+    The error of a row of B bits is taken to be 2^(-2 B / dim), as that of normal entries at a high rate: then all rows
+    have B bits, and those of the largest weights more. None where not even the coarsest codes are within the limit.
+
+    Parameters
+    ----------
+    cost : callable
+        From product codes of all rows to what the tables cost in the budget's unit.
+    weights : (n,)
+        How much the error of the first rows matters; empty: all rows have the same codes.
+    """
+    choices = [
+        ProductQuantizer(blocks, bits) for bits in range(USUAL_BITS, 0, -1) for blocks in range(1, budget.dim + 1)
+    ]
+    formats = [choice.format(budget.dim) for choice in choices]
+    errors = np.array([2.0 ** (-2 * choice.blocks * choice.bits / budget.dim) for choice in choices])
+    if budget.unit == "parameters":
+        common = np.array([form.table_parameters for form in formats])
+        each = np.array([choice.blocks for choice in choices])
+    else:
+        common = np.array([form.table_bytes for form in formats]) + packed_bytes(len(weights), 1)
+        each = np.array([form.row_bytes for form in formats])
+    heaviest = np.concatenate([[0.0], np.cumsum(-np.sort(-weights)) / max(1, weights.sum())])
+    best, least = None, np.inf
+    for choice, error in zip(choices, errors, strict=True):
+        left = limit - cost(choice)
+        if left < 0:
+            continue
+        refined = np.clip((left - common) // each, 0, len(weights)).astype(np.int64)
+        expected = error * (1 - heaviest[refined] * (1 - errors))
+        finer = int(expected.argmin())
+        if expected[finer] < least:
+            fine, count = choices[finer], int(refined[finer])
+            best, least = choice, expected[finer]
+            if count > 0:
+                best = RefinedQuantizer(choice.blocks, choice.bits, fine.blocks, fine.bits, count, len(weights))
+    return best
 
 
 def largest_cap(degrees: np.ndarray, num_codes: int) -> int:

@@ -10,13 +10,59 @@ from baco.coclustering.fold_in import NO_LABEL, FoldIn
 from baco.coclustering.objective import best_label, volumes
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.weights import NodeWeights, node_weights
-from baco.embedding.codes import SIDES
-from baco.errors import SettingError
+from baco.compressors.growth import Growth
+from baco.embedding.codes import SIDES, Assignment
+from baco.errors import SettingError, UserError
 from baco.graph import Biadjacency
 
 THRESHOLD = 0.2  # the gain for which an old id moves; at 0.1 one of BACO's labels brings many others after it
 LEAST = 1e-9  # what a gain must be above rounding, as a part of an id's interactions
 MOST_ROUNDS = 50  # they end long before
+
+
+def updated_labels(
+    old: Assignment, growth: Growth, settings: Settings, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`update_labels` from those of an assignment, (num_nodes,) int32; and (num_nodes,) bool, whether one is new.
+
+    An old id that had no interactions and has some now is placed as a new one.
+
+    Raises
+    ------
+    UserError
+        When the assignment does not know its labels.
+    """
+    if old.labels is None:
+        raise UserError(
+            "the export does not say which co-clusters its codes stand for, as one of an earlier version; export it "
+            "again by `baco run` with force=true"
+        )
+    before = growth.spread(old.labels, NO_LABEL)
+    known = before.copy()
+    known[(growth.widened.joint_degrees == 0) & (growth.train.joint_degrees > 0)] = NO_LABEL
+    resolution, seed = old.details["resolution"], old.details["solver_seed"]
+    labels = update_labels(growth.train, known, resolution, seed, settings, threshold, growth.widened)
+    return labels, labels != before
+
+
+def spliced(
+    kept: tuple[np.ndarray, np.ndarray, np.ndarray], new: tuple[np.ndarray, np.ndarray], changed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of which some are kept: ends, (num_ids + 1,) int64, and the codes of id x at `codes[ends[x]:ends[x + 1]]`.
+
+    Parameters
+    ----------
+    kept : starts, lengths, codes
+        Those of id x are `codes[starts[x]:][:lengths[x]]`.
+    new : ends, codes
+        For ids that changed.
+    changed : (num_ids,) bool
+    """
+    (starts, lengths, kept_codes), (new_ends, new_codes) = kept, new
+    lengths = np.where(changed, np.diff(new_ends), lengths)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    shifts = np.where(changed, len(kept_codes) + new_ends[:-1], starts) - ends[:-1]
+    return ends, np.concatenate([kept_codes, new_codes])[np.repeat(shifts, lengths) + np.arange(ends[-1])]
 
 
 def update_labels(

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from baco.compressors.budget import Budget
+from baco.compressors.growth import Growth
 from baco.compressors.runner import Runner
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
 from baco.embedding.tables import EmbeddingTables
+from baco.errors import UserError
 from baco.graph import Biadjacency
 
 
@@ -68,6 +70,25 @@ class Compressor:
         """Choose other tables by short trainings before the final one (BET). The default keeps the given ones."""
         return tables
 
+    def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
+        """Codes for interactions that have grown, in which a row keeps what it stands for, its name or else its number.
+
+        Parameters
+        ----------
+        old : Assignment
+            The codes of before, with their labels and names.
+        budget : Budget
+            Of all users and items.
+        threshold : float
+            What the objective must gain for an old id's codes to change, see `baco.coclustering.update.update_labels`.
+
+        Raises
+        ------
+        UserError
+            When the method cannot; the default.
+        """
+        raise UserError(f"codes of method '{self.name}' cannot be updated; train again with all interactions")
+
 
 class CodeCompressor(Compressor):
     """A method that only assigns codes; `CodebookTables` does the rest.
@@ -76,32 +97,13 @@ class CodeCompressor(Compressor):
     ----------
     scaled : bool
         See `CodebookTables`; for methods that sum rows.
-    extends : bool
-        Whether `extend` is there.
     """
 
     has_start = True
-    extends: ClassVar[bool] = False
     scaled: bool = False  # an instance may override it
 
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         """Codes whose ledger fits the budget; the parameters are those of `fit`."""
-        raise NotImplementedError
-
-    def extend(self, train: Biadjacency, budget: Budget, before: Assignment, trained: Biadjacency) -> Assignment:
-        """Codes of a graph that has grown, in which old ids have those that they had wherever possible.
-
-        Only where the method `extends`.
-
-        Parameters
-        ----------
-        train : Biadjacency
-            The graph; its old ids are the first ones of each side.
-        before : Assignment
-            What `assign` or this gave for the old ids.
-        trained : Biadjacency
-            Their graph then.
-        """
         raise NotImplementedError
 
     def fit(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> CodebookTables:

@@ -258,13 +258,18 @@ def load_interactions(path: Path, name: str, val_share: float = 0.1) -> Interact
 
 def save_interactions(data: Interactions, path: Path) -> None:
     """Write a prepared file, all of it or nothing."""
-    arrays = {split: np.stack([getattr(data, split).users, getattr(data, split).items]) for split in SPLITS}
-    arrays |= {"num_users": np.array(data.num_users, np.int32), "num_items": np.array(data.num_items, np.int32)}
+    arrays = interaction_arrays(data)
     if data.user_ids is not None and data.item_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
     if data.import_report is not None:
         arrays["import_report"] = json_array(asdict(data.import_report))
     write_arrays(path, arrays)
+
+
+def interaction_arrays(data: Interactions) -> dict[str, np.ndarray]:
+    """Those of a prepared file that it must have."""
+    pairs = {split: np.stack([getattr(data, split).users, getattr(data, split).items]) for split in SPLITS}
+    return pairs | {"num_users": np.array(data.num_users, np.int32), "num_items": np.array(data.num_items, np.int32)}
 
 
 def _carve_validation(name: str, train: np.ndarray, share: float) -> dict[str, np.ndarray]:

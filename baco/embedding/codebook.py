@@ -6,15 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.sparse import block_diag, csr_array, vstack
+from scipy.sparse import block_diag, csr_array, diags_array, vstack
+from scipy.sparse.linalg import lsmr
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding, embedding_bag
 
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import Ledger, code_ledger
 from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.files import from_json_array, json_array
 from baco.registry import register_tables
+
+FIT = 1e-7  # of fitted rows: relative, far below what any code leaves of an embedding
 
 
 @register_tables("CodebookTables")
@@ -33,7 +36,7 @@ class CodebookTables(EmbeddingTables):
     """
 
     assignment: Assignment
-    inherits = True
+    fits_rows = True
 
     def __init__(self, assignment: Assignment, dim: int, scaled: bool = False):
         super().__init__()
@@ -90,14 +93,11 @@ class CodebookTables(EmbeddingTables):
             rows.div_(widths)
 
     @torch.no_grad()
-    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Give each row the mean of its ids' embeddings; one that no id has keeps its value."""
+    def fit_rows(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Give the rows the values that bring the embeddings closest to (n, dim) given ones, by squared error."""
         targets = [np.concatenate([users, items])] if self.assignment.shared else [users, items]
         for rows, pooling, target in zip(self.rows_of_codebooks(), self._poolings(), targets, strict=True):
-            used = np.flatnonzero(pooling.sum(axis=0))
-            rows[torch.as_tensor(used, device=rows.device)] = torch.as_tensor(
-                mean_of_ids(pooling, target)[used], device=rows.device
-            )
+            rows.copy_(torch.from_numpy(fitted_rows(pooling, target)))
 
     def _widths(self) -> list[Tensor]:
         """(num_rows, 1), or () for ones, of each codebook: by how much embeddings would begin wider than its rows.
@@ -129,7 +129,7 @@ class CodebookTables(EmbeddingTables):
 
     def export(self) -> dict[str, np.ndarray]:
         header, arrays = self.assignment.pack()
-        arrays |= {name: rows.detach().cpu().numpy() for name, rows in self.quantizable().items()}
+        arrays |= {name: rows.detach().float().cpu().numpy() for name, rows in self.quantizable().items()}
         return {"header": json_array(header)} | arrays
 
     @classmethod
@@ -183,7 +183,7 @@ class Codebook(nn.Module):
             assert weights is not None  # see `Codes.ends`
             codes, weights, starts = codes[places], weights[places], starts.to(codes.dtype)
         elif ids is not None:
-            codes, weights = codes[ids], weights if weights is None or weights.ndim == 1 else weights[ids]
+            codes, weights = embedding(ids, codes), weights if weights is None or weights.ndim == 1 else weights[ids]
         if weights is None:
             pooled = embedding_bag(codes, rows, mode="mean")
         else:
@@ -192,6 +192,10 @@ class Codebook(nn.Module):
         if self.scale is None:
             return pooled
         return pooled * (self.scale if ids is None else self.scale[ids])
+
+    @property
+    def num_ids(self) -> int:
+        return len(self.codes) if self.ends is None else len(self.ends) - 1
 
     def pooling(self) -> csr_array:
         """(n, num_rows) float32: the weight of each row in each id's embedding."""
@@ -224,22 +228,28 @@ class Codebook(nn.Module):
 
 
 def start_near(rows: Tensor, pooling: csr_array, embeddings: np.ndarray, rms: float) -> None:
-    """Add to each row the mean of its ids' (n, dim) embeddings."""
-    add_scaled(rows, mean_of_ids(pooling, embeddings), rms)
+    """Add to each row the mean of its ids' (n, dim) embeddings, each with the weight that it gives the row."""
+    weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)  # a row may have no ids
+    add_scaled(rows, (pooling.T @ embeddings) / weights[:, None], rms)
 
 
-def mean_of_ids(pooling: csr_array, embeddings: np.ndarray) -> np.ndarray:
-    """(num_rows, dim): the mean of the (n, dim) embeddings of a row's ids, each with the weight that it gives the row.
+def fitted_rows(pooling: csr_array, embeddings: np.ndarray) -> np.ndarray:
+    """(num_rows, dim) float32: rows whose sums, with the weights (n, num_rows), are closest to (n, dim) embeddings.
 
-    Zeros for a row without ids.
+    The least squared error over all entries; of equally good rows short ones, and zeros for rows without ids. Where
+    each id has one row of weight 1, means of the embeddings of a row's ids.
     """
-    weights = np.maximum(pooling.sum(axis=0), np.finfo(np.float32).tiny)
-    return (pooling.T @ embeddings) / weights[:, None]
+    norms = np.sqrt(pooling.multiply(pooling).sum(axis=0, dtype=np.float64))
+    scale = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    scaled = (pooling @ diags_array(scale)).tocsr()  # rows of a length of 1 are found in fewer steps
+    columns = [lsmr(scaled, column, atol=FIT, btol=FIT)[0] * scale for column in embeddings.T.astype(np.float64)]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Where the codes of some ids are, one id after the other, and where those of each begin among them."""
-    counts = ends[ids + 1] - ends[ids]
+    first = ends.index_select(0, ids)
+    counts = ends.index_select(0, ids + 1) - first
     starts = counts.cumsum(0) - counts
-    shifts = torch.repeat_interleave(ends[ids] - starts, counts)
-    return shifts + torch.arange(len(shifts), device=ends.device), starts
+    shifts = torch.repeat_interleave(first - starts, counts)
+    return shifts + torch.arange(shifts.shape[0], device=ends.device), starts  # len() would stop torch.export

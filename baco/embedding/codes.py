@@ -39,6 +39,9 @@ class Codes:
     ends : None or (n + 1,) int64
         Where ids have different numbers of codes, one at least: those of id x are `index[ends[x]:ends[x + 1]]`. Such
         codes come from a rule and have a weight each.
+    names : None or (num_rows,) integers
+        What each row stands for, such as the label of a co-cluster, where an update may number rows anew. Codes do not
+        need them: they are not packed.
     """
 
     index: np.ndarray
@@ -47,6 +50,7 @@ class Codes:
     rule: Rule | None = None
     scale: np.ndarray | None = None
     ends: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     def __post_init__(self):
         index, ends = self.index, self.ends
@@ -63,19 +67,29 @@ class Codes:
             raise ValueError(f"weights of shape {shape} do not fit codes of shape {index.shape}")
         if self.scale is not None and self.scale.shape != (self.num_ids,):
             raise ValueError(f"a scale of shape {self.scale.shape} does not fit {self.num_ids} ids")
+        if self.names is not None and self.names.shape != (self.num_rows,):
+            raise ValueError(f"names of shape {self.names.shape} do not fit {self.num_rows} rows")
 
     @classmethod
-    def from_rule(cls, rule: Rule, num_ids: int, num_rows: int, weights: np.ndarray | None = None) -> Codes:
+    def from_rule(
+        cls,
+        rule: Rule,
+        num_ids: int,
+        num_rows: int,
+        weights: np.ndarray | None = None,
+        names: np.ndarray | None = None,
+    ) -> Codes:
         """Evaluate a rule; `weights` (s,) pools its codes unless the rule brings weights of its own."""
         found = rule.evaluate(num_ids, num_rows)
-        return cls(found.index, num_rows, weights if found.weights is None else found.weights, rule, ends=found.ends)
+        weights = weights if found.weights is None else found.weights
+        return cls(found.index, num_rows, weights, rule, ends=found.ends, names=names)
 
     @classmethod
     def from_labels(cls, *labels: np.ndarray) -> Codes:
-        """Number the distinct labels 0..num_rows-1 in ascending order; one (n,) array per code of an id."""
+        """Number the distinct labels, which name the rows, in ascending order; one (n,) array per code of an id."""
         stacked = np.stack(labels, axis=1)
         distinct, index = np.unique(stacked, return_inverse=True)
-        return cls(index.reshape(stacked.shape).astype(np.int32), len(distinct))
+        return cls(index.reshape(stacked.shape).astype(np.int32), len(distinct), names=distinct)
 
     @property
     def num_ids(self) -> int:
@@ -90,6 +104,16 @@ class Codes:
     def first(self) -> np.ndarray:
         """(n,) int32: the first code of each id."""
         return self.index[:, 0] if self.ends is None else self.index[self.ends[:-1]]
+
+    @property
+    def row_names(self) -> np.ndarray:
+        """(num_rows,): the names of rows, or their numbers where they have none."""
+        return np.arange(self.num_rows) if self.names is None else self.names
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """(n + 1,) int64: `ends`, or what they would be."""
+        return np.arange(self.num_ids + 1) * self.codes_per_id if self.ends is None else self.ends
 
     @property
     def extra_codes(self) -> int:
@@ -152,7 +176,7 @@ class Codes:
             index = unpack_bits(arrays["codes"], code_bits(num_rows), num_ids * codes_per_id)
             index = index.reshape(num_ids, codes_per_id).astype(np.int32)
             codes = cls(index, num_rows, arrays.get("weights", weights))
-        return replace(codes, scale=arrays.get("scale"))
+        return replace(codes, scale=arrays.get("scale"), names=arrays.get("names"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +190,7 @@ class Assignment:
         Plain values, such as the resolution that a search found.
     labels : (num_nodes,) integers or None
         The joint clusters of users and items, users first, where codes come from such. Codes do not need them: they
-        are not packed.
+        are not packed, but an update does, and gets them by `clusters`.
     shared : bool
         Whether the codes of both sides name rows of one codebook, instead of one for each side.
     """
@@ -199,12 +223,17 @@ class Assignment:
         arrays = {f"{side}.{name}": array for side in SIDES for name, array in getattr(self, side).pack().items()}
         return header, arrays
 
+    def clusters(self) -> dict[str, np.ndarray]:
+        """The labels and the names of rows, from which `unpack` has them if they lie beside what `pack` returned."""
+        found = {"labels": self.labels} | {f"{side}.names": getattr(self, side).names for side in SIDES}
+        return {} if self.labels is None else {name: array for name, array in found.items() if array is not None}
+
     @classmethod
     def unpack(cls, header: dict, arrays: dict[str, np.ndarray]) -> Assignment:
-        """The inverse of `pack`; arrays of other names are ignored."""
+        """The inverse of `pack`, and of `clusters`; arrays of other names are ignored."""
         codes = {}
         for side in SIDES:
             own = {name.removeprefix(f"{side}."): a for name, a in arrays.items() if name.startswith(f"{side}.")}
             codes[side] = Codes.unpack(header[side], own)
         shared = header.get("shared", False)  # not in exports from before it could be
-        return cls(codes["users"], codes["items"], header["details"], shared=shared)
+        return cls(codes["users"], codes["items"], header["details"], arrays.get("labels"), shared)

@@ -3,9 +3,9 @@
 A quantizer packs the (n, dim) rows of one codebook into arrays and unpacks them again, row by row, with every row on
 whole bytes of its own, so that a server can read a single one. `HalfQuantizer` stores the upper halves of floats, and
 `UniformQuantizer` small integers and one or two numbers per row that scale them. `ProductQuantizer` stores, for parts
-of a row, which of a few learned vectors is nearest, `RotatedProductQuantizer` the same after a rotation, and
-`ResidualQuantizer` of which learned vectors a row is the sum. None looks at data other than the rows. `conf/quantize`
-has the settings of the first three.
+of a row, which of a few learned vectors is nearest, `RefinedQuantizer` the same and more for some rows,
+`RotatedProductQuantizer` the same after a rotation, and `ResidualQuantizer` of which learned vectors a row is the sum.
+None looks at data other than the rows and their weights. `conf/quantize` has the settings of the first three.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from baco.embedding.bits import code_dtype, pack_bits, packed_bytes, unpack_bits
+from baco.embedding.bits import bits_and_ranks, code_dtype, pack_bits, packed_bytes, running_sums, unpack_bits
 from baco.embedding.cost import FLOAT_BYTES, RowFormat
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array
-from baco.numerics.kmeans import kmeans, kmeans_seeds
 from baco.validation import Limits, Validated, setting
 
 CHUNK = 4096  # rows at a time: temporaries that stay in the cache
@@ -57,9 +56,31 @@ class Quantizer(Protocol):
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
         """(n, dim) float32: the rows that packed arrays stand for."""
 
+    def reader(self, arrays: dict[str, np.ndarray], dim: int) -> Callable[[np.ndarray], np.ndarray]:
+        """From the numbers of some rows, (k,) int64, to these as `unpack` has them, without unpacking the others."""
+
+
+class RowByRow:
+    """Quantizers that have an entry for each row in some of their arrays, and the others for all rows in common.
+
+    Attributes
+    ----------
+    of_rows : tuple of str
+        The names of the first.
+    """
+
+    of_rows: ClassVar[tuple[str, ...]]
+
+    def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def reader(self, arrays: dict[str, np.ndarray], dim: int) -> Callable[[np.ndarray], np.ndarray]:
+        own = {part: array for part, array in arrays.items() if part in self.of_rows}
+        return lambda numbers: self.unpack(arrays | {part: array[numbers] for part, array in own.items()}, dim)
+
 
 @dataclass(frozen=True)
-class HalfQuantizer:
+class HalfQuantizer(RowByRow):
     """Entries in bfloat16: the upper half of a float32, its sign, exponent and 7 bits of its fraction.
 
     They are rounded to the nearest, to the even one of two: none is off by more than 2^-8 of itself. Parameters by the
@@ -67,6 +88,7 @@ class HalfQuantizer:
     """
 
     name: ClassVar[str] = "bfloat16"
+    of_rows: ClassVar[tuple[str, ...]] = ("upper",)
 
     @property
     def label(self) -> str:
@@ -87,7 +109,7 @@ class HalfQuantizer:
 
 
 @dataclass(frozen=True)
-class UniformQuantizer:
+class UniformQuantizer(RowByRow):
     """Each row as integers q of a few bits: offset + scale q, with a scale (and an offset) in float16 per row.
 
     Parameters by the paper's rule: dim + 1 per row, or dim + 2 with an offset. (Row-wise quantization of embedding
@@ -109,6 +131,7 @@ class UniformQuantizer:
     symmetric: bool = True
     fitted: bool = False
     name: ClassVar[str] = "uniform"
+    of_rows: ClassVar[tuple[str, ...]] = ("levels", "scale", "offset")
 
     def __post_init__(self):
         Limits(at_least=2 if self.symmetric else 1, at_most=8).check("bits", self.bits)
@@ -202,7 +225,7 @@ class UniformQuantizer:
         return ((self._levels(rows, scale, offset) * scale[:, None] + offset[:, None] - rows) ** 2).sum(1)
 
 
-class CodeQuantizer(Validated):
+class CodeQuantizer(RowByRow, Validated):
     """Rows replaced by codes that choose among learned centroids: what product and residual quantization share.
 
     Attributes
@@ -213,6 +236,7 @@ class CodeQuantizer(Validated):
 
     bits: int
     name: ClassVar[str]
+    of_rows: ClassVar[tuple[str, ...]] = ("codes",)
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
@@ -267,6 +291,8 @@ class CodeQuantizer(Validated):
         self, points: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """(2^bits, width) float32 centres of (n, width) points, and the (n,) centre of each point."""
+        from baco.numerics.kmeans import kmeans, kmeans_seeds  # whoever only unpacks needs no compiler
+
         points, size = np.ascontiguousarray(points, np.float64), 2**self.bits
         seeds = kmeans_seeds(points, min(len(points), size), rng, weights)
         labels, _ = kmeans(points, seeds, weights=weights, most_iterations=KMEANS_ITERATIONS)
@@ -332,6 +358,87 @@ class ProductQuantizer(CodeQuantizer):
     def decode(self, learned: dict[str, np.ndarray]) -> np.ndarray:
         centroids, codes = learned["centroids"], learned["codes"].astype(np.int64)
         return np.take_along_axis(centroids, codes[:, self.block_of_column(centroids.shape[1])], axis=0)
+
+
+@dataclass(frozen=True)
+class RefinedQuantizer(Validated):
+    """Product codes for all rows, and for those that matter most also product codes of what the first ones leave.
+
+    That is residual quantization of two levels, the second for some rows only. (MGQE, Kang et al., WWW 2020, gives
+    frequent ids more codes, too.) A bit for each row that might be refined tells which are. Parameters by the paper's
+    rule: those of product quantization, fine_blocks per refined row, and dim * 2^fine_bits per codebook.
+
+    Attributes
+    ----------
+    blocks, bits, fine_blocks, fine_bits : int
+        Of the codes of all rows, and of the others; see `ProductQuantizer`.
+    refined : int
+        How many rows are: those of the largest weights, the first among equals.
+    among : int
+        How many rows, the first of the codebook, they are chosen from.
+    """
+
+    blocks: int = setting(16, at_least=1)
+    bits: int = setting(8, at_least=1, at_most=MOST_CODE_BITS)
+    fine_blocks: int = setting(8, at_least=1)
+    fine_bits: int = setting(8, at_least=1, at_most=MOST_CODE_BITS)
+    refined: int = setting(0, at_least=0)
+    among: int = setting(0, at_least=0)
+    name: ClassVar[str] = "refined"
+
+    @property
+    def label(self) -> str:
+        return f"{self.base.label} + {self.fine_blocks}x{self.fine_bits}"
+
+    @property
+    def base(self) -> ProductQuantizer:
+        return ProductQuantizer(self.blocks, self.bits)
+
+    @property
+    def fine(self) -> ProductQuantizer:
+        return ProductQuantizer(self.fine_blocks, self.fine_bits)
+
+    def format(self, dim: int) -> RowFormat:
+        base, fine = self.base.format(dim), self.fine.format(dim)
+        return replace(
+            base,
+            table_parameters=base.table_parameters + fine.table_parameters + self.refined * self.fine_blocks,
+            table_bytes=base.table_bytes + fine.bytes(self.refined) + packed_bytes(self.among, 1),
+        )
+
+    def pack(
+        self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """The weights, of the first rows at least, choose those that are refined; k-means has none."""
+        weights = np.zeros(self.among) if weights is None else weights
+        chosen = np.zeros(self.among, np.bool_)
+        chosen[np.argsort(-weights[: self.among], kind="stable")[: self.refined]] = True
+        base = self.base.pack(rows, rng)
+        left = (rows - self.base.unpack(base, rows.shape[1]))[: self.among][chosen]
+        fine = {f"fine_{part}": array for part, array in self.fine.pack(left, rng).items()}
+        return base | fine | {"chosen": np.packbits(chosen)}
+
+    def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
+        rows = self.base.unpack(arrays, dim)
+        chosen = np.flatnonzero(np.unpackbits(arrays["chosen"], count=self.among))
+        rows[chosen] += self.fine.unpack(_fine_parts(arrays), dim)
+        return rows
+
+    def reader(self, arrays: dict[str, np.ndarray], dim: int) -> Callable[[np.ndarray], np.ndarray]:
+        base, fine = self.base.reader(arrays, dim), self.fine.reader(_fine_parts(arrays), dim)
+        chosen, marks = arrays["chosen"], running_sums(np.bitwise_count(arrays["chosen"]))
+
+        def read(numbers: np.ndarray) -> np.ndarray:
+            rows, within = base(numbers), np.flatnonzero(numbers < self.among)
+            refined, places = bits_and_ranks(numbers[within], chosen, marks)
+            rows[within[refined]] += fine(places[refined])
+            return rows
+
+        return read
+
+
+def _fine_parts(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {part.removeprefix("fine_"): array for part, array in arrays.items() if part.startswith("fine_")}
 
 
 @dataclass(frozen=True)
@@ -465,7 +572,14 @@ def finest_within(choices: Iterable[Choice], cost: Callable[[Choice], int], limi
 
 QUANTIZERS: dict[str, type] = {
     cls.name: cls
-    for cls in (HalfQuantizer, UniformQuantizer, ProductQuantizer, RotatedProductQuantizer, ResidualQuantizer)
+    for cls in (
+        HalfQuantizer,
+        UniformQuantizer,
+        ProductQuantizer,
+        RefinedQuantizer,
+        RotatedProductQuantizer,
+        ResidualQuantizer,
+    )
 }
 
 
@@ -495,18 +609,31 @@ def unpack_export(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         When the quantizer is unknown.
     """
     header = from_json_array(arrays["header"])
-    if "quantizer" not in header:
+    quantizer = quantizer_of(header)
+    if quantizer is None:
         return arrays
-    settings = dict(header["quantizer"])
-    name = settings.pop("name")
-    if name not in QUANTIZERS:
-        raise UserError(f"the export uses the quantizer '{name}', which this version does not know")
-    quantizer = QUANTIZERS[name](**settings)
     unpacked = {name: array for name, array in arrays.items() if name.rpartition(".")[0] not in header["widths"]}
     for name, width in header["widths"].items():
         own = {part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")}
         unpacked[name] = quantizer.unpack(own, width)
     return unpacked | {"header": json_array(header["header"])}
+
+
+def quantizer_of(header: dict) -> Quantizer | None:
+    """What packed the rows of an export, from its header; None where they are in float32.
+
+    Raises
+    ------
+    UserError
+        When the quantizer is unknown.
+    """
+    if "quantizer" not in header:
+        return None
+    settings = dict(header["quantizer"])
+    name = settings.pop("name")
+    if name not in QUANTIZERS:
+        raise UserError(f"the export uses the quantizer '{name}', which this version does not know")
+    return QUANTIZERS[name](**settings)
 
 
 def half_above(values: np.ndarray) -> np.ndarray:

@@ -30,8 +30,8 @@ class EmbeddingTables(nn.Module):
     ----------
     assignment : Assignment or None
         The codes, where ids share rows of a codebook.
-    inherits : bool
-        Whether `inherit` is there.
+    fits_rows : bool
+        Whether `fit_rows` is there.
     learned : bool
         Whether the first values are those of a training: then they may be the best state.
     name : str
@@ -41,7 +41,7 @@ class EmbeddingTables(nn.Module):
     name: ClassVar[str]
 
     assignment: Assignment | None = None
-    inherits: ClassVar[bool] = False
+    fits_rows: ClassVar[bool] = False
     learned = False
 
     @property
@@ -75,14 +75,10 @@ class EmbeddingTables(nn.Module):
         """
         raise NotImplementedError
 
-    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Take values by which the embeddings come as near as may be to given ones, in place of those drawn.
+    def fit_rows(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Take the values that bring the embeddings closest to (n, dim) given ones, by squared error.
 
-        Only for tables that `inherits`. A model that follows a stream calls it, where ids have new codes or sizes.
-
-        Parameters
-        ----------
-        users, items : (n, dim) float32
+        Only for tables that `fits_rows`: a model that follows a stream goes on so under other codes or sizes.
         """
         raise NotImplementedError
 

@@ -87,6 +87,7 @@ class Gallery:
             self.recall_over_bytes,
             self.recall_over_seconds,
             self.epochs,
+            self.curves,
             self.rounds,
             self.resolution,
             self.user_groups,
@@ -183,6 +184,27 @@ class Gallery:
             axes.set(title=f"{dataset}, {backbone}, protocol {protocol}", xlabel="Recall@20, %")
         caption = "Recall@20 after trainings of several lengths, the learning rate falling to zero at the last epoch."
         return self._picture("epochs", caption, "epochs", figure, panels)
+
+    def curves(self) -> Picture:
+        """How fast each method learns, when every one is trained to its end."""
+        found = self.found("best")
+        figure, panels = _panels(len(found))
+        places = {label: place for place, label in enumerate(dict.fromkeys(row.label for s in found for row in s.rows))}
+        for axes, section in zip(panels, found, strict=True):
+            for row in (row for row in section.rows if row.records):
+                record = row.records[0]
+                seconds, (epochs, _, recalls) = record["seconds"], np.transpose(record["training"]["history"])
+                times = seconds["clustering"] + seconds["search"] + seconds["epoch"] * epochs
+                axes.plot(times, 100 * recalls, label=row.label, lw=0.8, ms=3, **_look(places[row.label]))
+            axes.set(
+                title=section.name, xlabel="clustering + search + training, s", ylabel="Recall@20 in validation, %"
+            )
+        caption = (
+            "Recall@20 in validation over the seconds of clustering, search and training, without those of validating; "
+            "one seed. Every method has settings that were tuned for it; trainings had one thread each beside others, "
+            "so that seconds of different runs can be compared roughly only."
+        )
+        return self._picture("curves", caption, "best", figure, panels)
 
     def _against(
         self, name: str, caption: str, label: str, cost: Callable[[Row], float], found: list[Section]

@@ -45,7 +45,7 @@ def per_segment(records: list[dict]) -> pd.DataFrame:
 def to_terminal(records: list[dict]) -> str:
     """The table as text."""
     table = per_segment(records)
-    two_decimals = {name: "{:.2f}" for name in table if name.isdigit() or name == "s per update"}
+    two_decimals = {name: "{:.2f}" for name in map(str, table) if name.isdigit() or name == "s per update"}
     return to_text(table, FORMATS | two_decimals)
 
 

@@ -59,10 +59,10 @@ def cached_assignment(
     start = time.perf_counter()
     assignment = compressor.assign(train, budget, stream(seed, "assign"))
     seconds = time.perf_counter() - start
-    assignment = replace(assignment, details=describe_assignment(assignment, train), labels=None)
+    assignment = replace(assignment, details=describe_assignment(assignment, train))
     header, arrays = assignment.pack()
     header |= {"seconds": seconds, "decides": identity}
-    write_arrays(path, {"header": json_array(header)} | arrays)
+    write_arrays(path, {"header": json_array(header)} | arrays | assignment.clusters())
     return assignment, seconds
 
 

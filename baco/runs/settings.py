@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
@@ -20,7 +21,7 @@ from baco.errors import SettingError, UserError, keys_under, unknown
 from baco.losses.loss import Loss
 from baco.registry import backbone_class, loss_class, method_class
 from baco.runs.description import DECIDING, RunSettings, scales_count, with_defaults, without_training
-from baco.runs.experiments import GROUPS
+from baco.runs.experiments import CONF, GROUPS
 from baco.training.protocol import Protocol
 from baco.validation import Limits, build_settings
 
@@ -57,6 +58,20 @@ class RunConfig(RunSettings):
             "quantize": None if self.quantize is None else {"name": self.quantize.name} | asdict(self.quantize),
         } | {key: getattr(self, key) for key in DECIDING}
         return without_training(config) if isinstance(self.method, ScoringMethod) else config
+
+
+def configuration(overrides: list[str]) -> RunConfig:
+    """The configuration of `baco run` with these overrides.
+
+    Raises
+    ------
+    UserError
+        As `parse`.
+    HydraException
+        For overrides that cannot be read; `baco.runs.hydra_errors.reword` says why.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return parse(compose("config", overrides))
 
 
 def parse(cfg: DictConfig) -> RunConfig:

@@ -13,18 +13,18 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from baco.coclustering.growth import renumbered
+from baco.coclustering.update import THRESHOLD
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor, Compressor
+from baco.compressors.growth import Growth
 from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
 from baco.data.interactions import Interactions
 from baco.embedding.codebook import CodebookTables
-from baco.embedding.codes import SIDES, Assignment
+from baco.embedding.continuation import continue_rows
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import SettingError, keys_under
+from baco.errors import SettingError
 from baco.graph import Biadjacency
-from baco.rng import stream
-from baco.runs.run import check_budget, prepare, trainer_of, warm_up
+from baco.runs.run import check_budget, prepare, trainer_of
 from baco.runs.settings import RunConfig
 from baco.training.trainer import Trainer
 
@@ -112,17 +112,10 @@ def begin(step: Step, update: str) -> Model:
     SettingError
         When the update does not work with the method: before the training.
     """
-    if update != "extend":
-        return _retrained(step, inherits=update == "warm")
-    if not (isinstance(step.method, CodeCompressor) and step.method.extends):
-        raise SettingError("update", update, f"does not work with method={step.method.name}; take warm or retrain")
-    warm_up(step.config, step.device)
-    start = time.perf_counter()
-    assignment = _own_codes(step)
-    clustering = time.perf_counter() - start
-    tables = step.trainer.initialize(CodebookTables(assignment, step.config.dim))
-    check_budget(step.config, step.budget, tables.ledger())
-    return _trained(step, step.trainer, tables, None, clustering)
+    method = step.method
+    if update == "extend" and not (isinstance(method, CodeCompressor) and type(method).update is not Compressor.update):
+        raise SettingError("update", update, f"does not work with method={method.name}; take warm or retrain")
+    return _retrained(step, fits=update == "warm")
 
 
 def retrain(step: Step, before: Model) -> Model:
@@ -133,14 +126,14 @@ def retrain(step: Step, before: Model) -> Model:
 def warm(step: Step, before: Model) -> Model:
     """Codes or sizes made anew, embeddings from the last model, and some epochs: SCALL's way, for any method.
 
-    New ids begin where `folded_in` puts them. A row that ids share begins at their mean.
+    New ids begin where `folded_in` puts them; rows that ids share begin as near to their embeddings as may be.
     Deviation from SCALL: the training is on all interactions, where the authors mix a fifth of the old ones with those
     of the newest segment.
     """
     prepared = prepare(step.config, step.method, step.data, step.budget, step.device, memory=step.memory)
     tables = prepared.tables
     start = time.perf_counter()
-    tables.inherit(*folded_in(step.data.train, *embeddings(before.tables)))
+    tables.fit_rows(*folded_in(step.data.train, *embeddings(before.tables)))
     clustering = prepared.clustering_seconds + time.perf_counter() - start
     return _go_on(step, prepared.trainer, tables, clustering, prepared.search_seconds)
 
@@ -148,14 +141,18 @@ def warm(step: Step, before: Model) -> Model:
 def extend(step: Step, before: Model) -> Model:
     """Old ids keep their codes, as far as nothing speaks against it, new ones find theirs, and some epochs.
 
-    Rows of old co-clusters are those of the last model. Others begin at the mean of their ids, new ones where
-    `folded_in` puts them.
+    What `baco update` does to an export (`baco.serving.update`), and with the same rows to begin with.
     """
+    old = before.tables
+    assert isinstance(old, CodebookTables)
     start = time.perf_counter()
-    tables = CodebookTables(_own_codes(step, before), step.config.dim)
+    train = step.data.train
+    scale = popularity_scale(train.item_degrees, step.config.popularity)
+    rest = remaining_budget(scale, step.budget)
+    assignment = step.method.update(old.assignment, Growth(before.train, train), rest, THRESHOLD)
+    tables = CodebookTables(scale_items(assignment, scale), step.config.dim)
     check_budget(step.config, step.budget, tables.ledger())
-    tables.inherit(*folded_in(step.data.train, *embeddings(before.tables)))
-    keep_rows(tables, step.data.train, before)
+    continue_rows(tables, old.cpu(), train)
     clustering = time.perf_counter() - start
     return _go_on(step, step.trainer, tables.to(step.device), clustering)
 
@@ -215,42 +212,14 @@ def _means_or(default: np.ndarray, matrix: csr_array, rows: np.ndarray, there: n
     return np.where(counts[:, None] > 0, means, default.mean(axis=0)).astype(np.float32)
 
 
-@torch.no_grad()
-def keep_rows(tables: CodebookTables, train: Biadjacency, before: Model) -> None:
-    """Give the rows of first codes the values that they had in the last model: those of co-clusters that are old."""
-    assert isinstance(before.tables, CodebookTables)
-    then, now = before.tables.assignment, tables.assignment
-    assert then.labels is not None and now.labels is not None
-    kept = np.split(now.labels == renumbered(then.labels, before.train, train), [train.num_users])
-    for side, stay in zip(SIDES, kept, strict=True):
-        ids = torch.as_tensor(np.flatnonzero(stay))
-        old, new = (torch.as_tensor(getattr(assignment, side).first)[ids] for assignment in (then, now))
-        getattr(tables, side).rows[new] = getattr(before.tables, side).rows.cpu()[old]
-
-
-def _retrained(step: Step, inherits: bool = False) -> Model:
+def _retrained(step: Step, fits: bool = False) -> Model:
     prepared = prepare(step.config, step.method, step.data, step.budget, step.device, memory=step.memory)
-    if inherits and not prepared.tables.inherits:
+    if fits and not prepared.tables.fits_rows:
         raise SettingError(
             "update", "warm", f"does not work with these tables of method={step.method.name}; take another"
         )
     seconds = prepared.clustering_seconds, prepared.search_seconds
     return _trained(step, prepared.trainer, prepared.tables, None, *seconds)
-
-
-def _own_codes(step: Step, before: Model | None = None) -> Assignment:
-    """The method's codes with their labels, which the cache of assignments does not keep."""
-    method, train = step.method, step.data.train
-    assert isinstance(method, CodeCompressor)
-    scale = popularity_scale(train.item_degrees, step.config.popularity)
-    rest = remaining_budget(scale, step.budget)
-    with keys_under("method."):
-        if before is None:
-            assignment = method.assign(train, rest, stream(step.config.seed, "assign"))
-        else:
-            assert before.tables.assignment is not None
-            assignment = method.extend(train, rest, before.tables.assignment, before.train)
-    return scale_items(assignment, scale)
 
 
 def _go_on(step: Step, trainer: Trainer, tables: EmbeddingTables, clustering: float, search: float = 0.0) -> Model:

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from baco.data.interactions import Interactions
+from baco.data.interactions import Interactions, interaction_arrays, load_interactions
 from baco.data.logs import Log
 from baco.data.sources import SOURCES, Source, source_name
+from baco.embedding.codes import SIDES
 from baco.embedding.quantizers import unpack_export
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.registry import tables_class
+from baco.serving.packed import FORMAT
 from baco.validation import build_settings
 
 log = logging.getLogger(__name__)
 
+DATA = "data."  # begins the names of the arrays of an updated export's interactions
 PLAIN = {"quantize": None, "popularity": 0, "start": "normal"}  # settings of a run of the full model as it is
 
 
-def export_model(path: Path, tables: EmbeddingTables, config: dict, source: Source, data: Interactions) -> None:
+def export_model(
+    path: Path,
+    tables: EmbeddingTables,
+    config: dict,
+    source: Source,
+    data: Interactions,
+    updates: Sequence[dict] = (),
+) -> None:
     """Write trained tables, packed as a server needs them, the ids of the source, and what `Recommender` must know.
 
     Parameters
@@ -33,16 +44,36 @@ def export_model(path: Path, tables: EmbeddingTables, config: dict, source: Sour
         What decides the run's result, as its record has it.
     source : Release, Log or Synthetic
         Where the data came from.
+    updates : sequence of dict
+        What each update did, if there were any. Then no source has these data, and the file has them itself.
     """
-    model = {
-        "tables": tables.kind,
-        "config": config,
-        "dataset": {"source": source_name(source)} | asdict(source),
-    }
-    arrays = tables.export() | {"model": json_array(model)}
+    description = {"config": config, "dataset": {"source": source_name(source)} | asdict(source)}
+    arrays = {} if tables.assignment is None else tables.assignment.clusters()
+    if updates:
+        description |= {"updates": list(updates)}
+        arrays |= {DATA + name: array for name, array in interaction_arrays(data).items()}
     if data.user_ids is not None and data.item_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
-    write_arrays(path, arrays)
+    write_tables(path, tables, description, arrays)
+
+
+def write_tables(
+    path: Path, tables: EmbeddingTables, description: dict, arrays: dict[str, np.ndarray] | None = None
+) -> None:
+    """Write tables, packed as a server needs them, in a file that `baco.serving.packed` can map into memory.
+
+    Parameters
+    ----------
+    description : dict
+        Plain values about the model.
+    arrays : dict, optional
+        Others that belong to it.
+    """
+    model = {"format": FORMAT, "tables": tables.kind} | description
+    rules = {} if tables.assignment is None else {side: getattr(tables.assignment, side).rule for side in SIDES}
+    marks = {f"{side}.marks": rule.marks() for side, rule in rules.items() if rule is not None}
+    written = tables.export() | marks | {"model": json_array(model)} | (arrays or {})
+    write_arrays(path, written, compress=False)
 
 
 def read_export(path: str | Path) -> dict[str, np.ndarray]:
@@ -83,6 +114,34 @@ def load_tables(arrays: dict[str, np.ndarray]) -> EmbeddingTables:
     """
     kind = from_json_array(arrays["model"])["tables"]
     return tables_class(kind).from_export(unpack_export(arrays))
+
+
+def load_data(arrays: dict[str, np.ndarray], path: str | Path, data_dir: Path) -> Interactions:
+    """What the model of an export was trained on, under the ids of the log that it was trained on.
+
+    An updated export has them itself. Otherwise it is the prepared file that holds them, wherever its source is by now,
+    or the source.
+
+    Parameters
+    ----------
+    arrays : dict
+        What `read_export` returns.
+    path : file
+        Of the export, for messages.
+    data_dir : folder
+        Where the prepared datasets lie, as in training.
+
+    Raises
+    ------
+    UserError
+        When the data are missing or have changed.
+    """
+    model = from_json_array(arrays["model"])
+    own = {name.removeprefix(DATA): array for name, array in arrays.items() if name.startswith(DATA)}
+    data = Interactions.from_arrays(model["dataset"]["name"], own) if own else training_data(model, path, data_dir)
+    if "user_ids" in arrays:  # the same data may be there under other ids, too
+        data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
+    return data
 
 
 def read_interactions(path: str | Path, export: str | Path) -> pd.DataFrame:
@@ -160,3 +219,22 @@ def check_replaceable(path: Path, config: dict) -> None:
         raise SettingError("export", path, "is there and no export of a run; remove it or give another path")
     if there != from_json_array(json_array(config)):  # a tuple is a list in a file
         log.warning("%s holds the tables of another run; these will take their place", path)
+
+
+def training_data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
+    """The prepared file that holds what a model was trained on, or its source."""
+    settings, wanted = model["dataset"], model["config"]["dataset"]
+    for prepared in sorted((data_dir / settings["name"]).rglob("*.npz")):
+        try:
+            data = load_interactions(prepared, settings["name"])
+        except UserError:
+            continue  # some other file
+        if data.fingerprint == wanted:
+            return data
+    data = build_settings(SOURCES[settings.pop("source")], settings).load(data_dir)
+    if data.fingerprint != wanted:
+        raise UserError(
+            f"{path} was trained on other interactions than '{data.name}' in {data_dir} has now; point "
+            "BACO_DATA_DIR to those, or train again"
+        )
+    return data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -13,14 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from baco.data.interactions import SPLITS, Interactions, load_interactions
-from baco.data.sources import SOURCES
+from baco.data.interactions import SPLITS, Interactions
 from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
 from baco.evaluation.ranking import NO_ITEM, rank_items
 from baco.files import from_json_array
 from baco.registry import backbone_class
-from baco.serving.export import load_tables, read_export
+from baco.serving.export import load_data, load_tables, read_export
 from baco.serving.users import FoldIn, Users, original_ids
 from baco.validation import build_settings
 
@@ -62,9 +60,7 @@ class Recommender:
         """
         arrays = read_export(path)
         model = from_json_array(arrays["model"])
-        data = _data(model, path, Path(data_dir))
-        if "user_ids" in arrays:  # those of the log it was trained on: the same data may be there under other ids, too
-            data = replace(data, user_ids=arrays["user_ids"], item_ids=arrays["item_ids"])
+        data = load_data(arrays, path, Path(data_dir))
         settings = model["config"]["backbone"]
         backbone = backbone_class(settings.pop("name"))
         score = model["config"].get("loss", {"score": "dot"})["score"]  # exports had none before there were cosines
@@ -124,22 +120,3 @@ class Recommender:
     @cached_property
     def _fold_in(self) -> FoldIn:
         return FoldIn(self.data, self._trained, self.score)
-
-
-def _data(model: dict, path: str | Path, data_dir: Path) -> Interactions:
-    """What a model was trained on: the prepared file that holds it, wherever its source is by now, or the source."""
-    settings, wanted = model["dataset"], model["config"]["dataset"]
-    for prepared in sorted((data_dir / settings["name"]).rglob("*.npz")):
-        try:
-            data = load_interactions(prepared, settings["name"])
-        except UserError:
-            continue  # some other file
-        if data.fingerprint == wanted:
-            return data
-    data = build_settings(SOURCES[settings.pop("source")], settings).load(data_dir)
-    if data.fingerprint != wanted:
-        raise UserError(
-            f"{path} was trained on other interactions than '{data.name}' in {data_dir} has now; point "
-            "BACO_DATA_DIR to those, or train again"
-        )
-    return data

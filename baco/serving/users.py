@@ -106,7 +106,7 @@ class FoldIn:
             When a column or an id is missing, a user is in the data already, or nobody has an item of the training.
         """
         data = self._data
-        user_ids, item_ids = (_texts(interactions, column) for column in COLUMNS)
+        user_ids, item_ids = (texts_of(interactions, column) for column in COLUMNS)
         users, texts = pd.factorize(np.array(user_ids, object))
         old = next((text for text in texts if text in self._trained.position), None)
         if old is not None:
@@ -161,7 +161,7 @@ def positions(ids: np.ndarray) -> dict[str, int]:
     return {str(one): number for number, one in enumerate(ids)}
 
 
-def _texts(interactions: pd.DataFrame, column: str) -> list[str]:
+def texts_of(interactions: pd.DataFrame, column: str) -> list[str]:
     """The ids of a column as text."""
     if column not in interactions:
         raise unknown("interactions: column", column, [str(name) for name in interactions])

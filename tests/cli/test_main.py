@@ -24,20 +24,8 @@ def ends(arguments: list[str]) -> int:
 def test_the_help_lists_the_commands(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
-    commands = (
-        "run",
-        "grid",
-        "records",
-        "tables",
-        "figures",
-        "report",
-        "batch",
-        "collect",
-        "recommend",
-        "clean",
-        "stream",
-    )
-    assert all(f"\n    {command} " in shown for command in commands)
+    names = ("run", "grid", "records", "tables", "figures", "report", "batch", "collect", "recommend", "place", "clean")
+    assert all(f"\n    {command} " in shown for command in names)
 
 
 def test_a_command_that_does_not_exist_is_named(capsys):

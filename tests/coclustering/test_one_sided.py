@@ -1,16 +1,21 @@
 """One-sided tables: rows of the smaller side, and the other side in terms of them."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.coclustering.one_sided import OneSided, herd, largest_cap
+from baco.coclustering.one_sided import OneSided, finest_rows, herd, largest_cap
 from baco.compressors.budget import Budget
 from baco.embedding.bits import packed_code_bytes
 from baco.embedding.codebook import CodebookTables
+from baco.embedding.codes import Assignment, Codes
+from baco.embedding.cost import code_ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import ProductQuantizer, UniformQuantizer, finest_within
+from baco.embedding.quantizers import ProductQuantizer, RefinedQuantizer, UniformQuantizer, finest_within
+from baco.embedding.rules import Identity
 from baco.errors import UserError
 from baco.graph import Biadjacency
 from baco.rng import stream
@@ -80,6 +85,40 @@ def test_a_budget_that_buys_nothing_is_refused():
     for product_codes in (True, False):
         with pytest.raises(UserError, match=r"needs .* at least, over the budget of .*; raise the budget"):
             fitted(TALL, value=0.005, product_codes=product_codes)
+
+
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+def test_the_finest_rows_are_those_of_the_least_expected_error(unit):
+    """Against all pairs of product codes, and all numbers of refined rows."""
+    budget, weights, rows = Budget(3000, unit, 4), np.array([1, 50, 3, 900, 7, 2]), 40
+    least = Assignment(Codes.from_rule(Identity(), rows, rows), Codes.from_rule(Identity(), rows, rows), shared=True)
+
+    def cost(quantizer) -> int:
+        return budget.amount(code_ledger(least, budget.dim, quantizer.format(budget.dim)))
+
+    sizes = list(product(range(1, 5), range(1, 9)))
+    for limit in (700, 1000, 1400):
+        found, by_weight = finest_rows(budget, cost, limit, weights), np.sort(weights)[::-1]
+        errors = []
+        for (blocks, bits), (fine_blocks, fine_bits), refined in product(sizes, sizes, range(1, 7)):
+            quantizer = RefinedQuantizer(blocks, bits, fine_blocks, fine_bits, refined, 6)
+            if cost(quantizer) <= limit:
+                shares = np.where(np.arange(6) < refined, 2 ** (-fine_blocks * fine_bits / 2), 1)
+                errors.append(2 ** (-blocks * bits / 2) * (by_weight @ shares))
+        assert cost(found) <= limit
+        kept = np.where(np.arange(6) < getattr(found, "refined", 0), 2 ** (-_fine_bits(found) / 2), 1)
+        assert 2 ** (-found.blocks * found.bits / 2) * (by_weight @ kept) <= min(errors) * (1 + 1e-12)
+
+
+def _fine_bits(found) -> int:
+    return found.fine_blocks * found.fine_bits if isinstance(found, RefinedQuantizer) else 0
+
+
+def test_without_refining_all_rows_have_the_most_codes():
+    tables = OneSided(OneSided.Config(refine=False)).fit(
+        TALL, Budget.parse(0.9, "parameters", 90, 60, 16), stream(0, "assign")
+    )
+    assert isinstance(tables.quantizer, ProductQuantizer)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 100))

@@ -17,7 +17,7 @@ import torch
 from baco.backbones.backbone import MF, LightGCN
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import CodeCompressor, Compressor
-from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
+from baco.compressors.popularity import popularity_scale, remaining_budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.quantizers import UniformQuantizer, unpack_export
@@ -73,6 +73,7 @@ def those_that(condition) -> pytest.MarkDecorator:
 with_budget = those_that(lambda method: method.has_budget)
 with_start = those_that(lambda method: method.has_start)
 with_codes_only = those_that(lambda method: isinstance(method, CodeCompressor))
+with_tables_of_its_own = those_that(lambda method: not isinstance(method, CodeCompressor))
 
 
 def budget_of(graph, value=0.5, unit="parameters") -> Budget:
@@ -209,32 +210,29 @@ def test_an_export_recommends_as_the_tables_do(method, planted, tmp_path):
             torch.testing.assert_close(final, again, rtol=0, atol=0)
 
 
+@with_tables_of_its_own
 def test_items_can_be_scaled_within_the_budget(method, planted):
-    """By their popularity, with any method alike; methods that only assign codes store the scale with them."""
+    """By their popularity, those of models within a search, too. Codes store such a scale themselves."""
     scale, budget = popularity_scale(planted.train.item_degrees, 0.25), budget_of(planted)
-    backbone, codes_only = MF(planted.train, MF.Config()), isinstance(method, CodeCompressor)
-    protocol, given = replace(QUICK, max_epochs=1), None if codes_only else scale
-    trainer = Trainer(backbone, Evaluator(planted), protocol, 0, torch.device("cpu"), False, item_scale=given)
+    backbone, protocol = MF(planted.train, MF.Config()), replace(QUICK, max_epochs=1)
+    trainer = Trainer(backbone, Evaluator(planted), protocol, 0, torch.device("cpu"), False, item_scale=scale)
     tables = method.fit(planted.train, remaining_budget(scale, budget), stream(0, "assign"))
-    if codes_only:
-        tables = CodebookTables(scale_items(tables.assignment, scale), DIM, method.scaled)
     tables = trainer.scaled(method.search(trainer.initialize(tables), trainer))
     trainer.fit(tables)
     ledger, arrays = tables.ledger(), tables.export()
     if method.has_budget:
         budget.check(ledger, method.name)
+    assert ledger.parameters == tables.inner.ledger().parameters + planted.num_items
     assert sum(array.nbytes for name, array in arrays.items() if name != "header") == ledger.bytes
+    users, items = tables()
+    torch.testing.assert_close(items, tables.inner()[1] * torch.from_numpy(scale).float()[:, None])
+    ids = torch.tensor([3, 1, 3])
+    torch.testing.assert_close(tables.lookup("items", ids), items[ids])
+    torch.testing.assert_close(tables.lookup("users", ids), users[ids])
     again = tables_class(tables.kind).from_export(unpack_export(arrays))
-    for output, restored, ranked in zip(tables(), again(), backbone.final_embeddings(again), strict=True):
+    for output, restored, ranked in zip((users, items), again(), backbone.final_embeddings(again), strict=True):
         torch.testing.assert_close(output, restored, rtol=0, atol=0)
         torch.testing.assert_close(output, ranked)
-    if not codes_only:
-        users, items = tables.inner()
-        torch.testing.assert_close(tables()[1], items * torch.from_numpy(scale).float()[:, None])
-        assert ledger.parameters == tables.inner.ledger().parameters + planted.num_items
-        ids = torch.tensor([3, 1, 3])
-        torch.testing.assert_close(tables.lookup("items", ids), tables()[1][ids])
-        torch.testing.assert_close(tables.lookup("users", ids), users[ids])
 
 
 def test_state_and_pickle_restore_the_output(method, planted):

@@ -24,6 +24,7 @@ from baco.embedding.quantizers import (
     QUANTIZERS,
     HalfQuantizer,
     ProductQuantizer,
+    RefinedQuantizer,
     UniformQuantizer,
     half_above,
     unpack_export,
@@ -188,6 +189,18 @@ def test_blocks_need_not_divide_the_width():
     widths = np.bincount(quantizer.block_of_column(12))
     assert widths.tolist() == [3, 2, 3, 2, 2] and (np.diff(quantizer.block_of_column(12)) >= 0).all()
     assert error(quantizer, normal_rows(dim=12)) < error(ProductQuantizer(4, 4), normal_rows(dim=12))
+
+
+def test_refined_rows_are_those_of_the_largest_weights_and_nearer():
+    rows, weights = normal_rows(n=300, dim=8), np.random.default_rng(3).permutation(200)
+    coarse, quantizer = ProductQuantizer(2, 4), RefinedQuantizer(2, 4, 4, 3, refined=50, among=200)
+    before, after = restored(coarse, rows), restored(quantizer, rows, weights)
+    chosen = np.append(weights >= 150, np.zeros(100, bool))
+    np.testing.assert_array_equal(after[~chosen], before[~chosen])
+    errors = [((found - rows)[chosen] ** 2).sum() for found in (before, after)]
+    assert errors[1] < 0.4 * errors[0]
+    assert quantizer.format(8).table_parameters == 8 * (16 + 8) + 50 * 4
+    assert quantizer.format(8).row_parameters == coarse.format(8).row_parameters
 
 
 def test_weights_draw_the_centroids_to_where_they_lie():

@@ -64,6 +64,14 @@ def test_points_and_lines_are_the_records(records, tmp_path):
     assert pictures["resolution"].figure is None and "+grid=resolution" in pictures["resolution"].command
 
 
+def test_curves_are_of_validation_over_seconds(tmp_path):
+    record = a_record(0.2, method="full", protocol="best")
+    record["seconds"] |= {"clustering": 3.0, "search": 1.0, "epoch": 2.0}
+    record["training"]["history"] = [[1, 0.7, 0.1], [5, 0.6, 0.15]]
+    (axes,) = Gallery([record], tmp_path).curves().figure.axes
+    assert [line.get_xydata().tolist() for line in axes.lines] == [[[6, pytest.approx(10)], [14, pytest.approx(15)]]]
+
+
 def test_longer_trainings_are_lines_from_the_shorter(tmp_path):
     longer = {"protocol.max_epochs": 512, "protocol.patience": 64}
     recalls = {"baco": (0.10, 0.09), "full": (0.12, 0.18)}

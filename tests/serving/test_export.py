@@ -93,6 +93,7 @@ def test_the_names_of_tables_in_files_do_not_change():
         "RobeTables",
         "RotatedTables",
         "ScalarTables",
+        "ScaledTables",
         "SizedTables",
         "TensorTrainTables",
     }

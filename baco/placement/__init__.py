@@ -1,0 +1,1 @@
+"""Placement: which device of several holds which row of the embedding tables."""
