@@ -41,7 +41,7 @@ class AdaptiveTables(CodebookTables):
         Of the training.
     """
 
-    fits_rows = False
+    inherits = False
 
     def __init__(self, train: Biadjacency, dim: int, total: int, epochs: int):
         super().__init__(Assignment.of_own_rows(train.num_users, train.num_items), dim)

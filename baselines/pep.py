@@ -38,7 +38,7 @@ class ThresholdedTables(CodebookTables):
     """
 
     common: Tensor
-    fits_rows = False
+    inherits = False
 
     def __init__(self, assignment: Assignment, dim: int, most: int, ramp: int, scaled: bool = False):
         super().__init__(assignment, dim, scaled)

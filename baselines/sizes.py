@@ -119,7 +119,7 @@ class SizedTables(EmbeddingTables):
     """
 
     positions: Tensor
-    fits_rows = True
+    inherits = True
 
     def __init__(self, user_sizes: np.ndarray, item_sizes: np.ndarray, dim: int):
         super().__init__()
@@ -161,7 +161,7 @@ class SizedTables(EmbeddingTables):
         add_scaled(self.values[of_users:], added[of_users:], rms)
 
     @torch.no_grad()
-    def fit_rows(self, users: np.ndarray, items: np.ndarray) -> None:
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
         """Give each id the first entries of its embedding, as many as it has."""
         padded = torch.as_tensor(np.concatenate([users, items]).ravel(), device=self.values.device)
         self.values.copy_(padded[self.positions])

@@ -30,8 +30,8 @@ class EmbeddingTables(nn.Module):
     ----------
     assignment : Assignment or None
         The codes, where ids share rows of a codebook.
-    fits_rows : bool
-        Whether `fit_rows` is there.
+    inherits : bool
+        Whether `inherit` is there.
     learned : bool
         Whether the first values are those of a training: then they may be the best state.
     name : str
@@ -41,7 +41,7 @@ class EmbeddingTables(nn.Module):
     name: ClassVar[str]
 
     assignment: Assignment | None = None
-    fits_rows: ClassVar[bool] = False
+    inherits: ClassVar[bool] = False
     learned = False
 
     @property
@@ -75,10 +75,14 @@ class EmbeddingTables(nn.Module):
         """
         raise NotImplementedError
 
-    def fit_rows(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Take the values that bring the embeddings closest to (n, dim) given ones, by squared error.
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Take values by which the embeddings come as near as may be, by squared error, to given ones.
 
-        Only for tables that `fits_rows`: a model that follows a stream goes on so under other codes or sizes.
+        Rows that no id has keep theirs. Only for tables that `inherits`.
+
+        Parameters
+        ----------
+        users, items : (n, dim) float32
         """
         raise NotImplementedError
 

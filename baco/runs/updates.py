@@ -115,7 +115,7 @@ def begin(step: Step, update: str) -> Model:
     method = step.method
     if update == "extend" and not (isinstance(method, CodeCompressor) and type(method).update is not Compressor.update):
         raise SettingError("update", update, f"does not work with method={method.name}; take warm or retrain")
-    return _retrained(step, fits=update == "warm")
+    return _retrained(step, inherits=update == "warm")
 
 
 def retrain(step: Step, before: Model) -> Model:
@@ -133,7 +133,7 @@ def warm(step: Step, before: Model) -> Model:
     prepared = prepare(step.config, step.method, step.data, step.budget, step.device, memory=step.memory)
     tables = prepared.tables
     start = time.perf_counter()
-    tables.fit_rows(*folded_in(step.data.train, *embeddings(before.tables)))
+    tables.inherit(*folded_in(step.data.train, *embeddings(before.tables)))
     clustering = prepared.clustering_seconds + time.perf_counter() - start
     return _go_on(step, prepared.trainer, tables, clustering, prepared.search_seconds)
 
@@ -212,9 +212,9 @@ def _means_or(default: np.ndarray, matrix: csr_array, rows: np.ndarray, there: n
     return np.where(counts[:, None] > 0, means, default.mean(axis=0)).astype(np.float32)
 
 
-def _retrained(step: Step, fits: bool = False) -> Model:
+def _retrained(step: Step, inherits: bool = False) -> Model:
     prepared = prepare(step.config, step.method, step.data, step.budget, step.device, memory=step.memory)
-    if fits and not prepared.tables.fits_rows:
+    if inherits and not prepared.tables.inherits:
         raise SettingError(
             "update", "warm", f"does not work with these tables of method={step.method.name}; take another"
         )
