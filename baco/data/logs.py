@@ -246,7 +246,8 @@ class Log(Validated):
         """The arrays of the prepared file."""
         kept = self._filtered(rows)
         parts = self._split(kept.users, kept.counts).items()
-        return {part: _pairs(kept.users, kept.items, places) for part, places in parts} | {
+        arrays = {part: _pairs(kept.users, kept.items, places) for part, places in parts}
+        return arrays | {
             "num_users": np.int32(len(kept.user_ids)),
             "num_items": np.int32(len(kept.item_ids)),
             "user_ids": kept.user_ids,

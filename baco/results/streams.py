@@ -14,8 +14,8 @@ PHASES = ("clustering", "search", "training", "validation")  # of an update
 def per_segment(records: list[dict]) -> pd.DataFrame:
     """Recall at 20 on the test of each segment, its mean and that of NDCG, in percent; budget and seconds.
 
-    A segment is named by its number, that of the last one that was trained on. The part of the budget is that of the
-    segment that took most of it; the seconds are the mean over all updates, of which the first segment has none.
+    A segment is named by its number, that of the last one that was trained on. The part of the budget is that after the
+    last segment; the seconds are the mean over all updates, of which the first segment has none.
     Columns in which the records do not differ are left out, but for method and update.
     """
     table = pd.DataFrame(
@@ -35,9 +35,7 @@ def per_segment(records: list[dict]) -> pd.DataFrame:
         table[str(segment)] = [recall[segment] if segment < len(recall) else np.nan for recall in recalls]
     table["R@20"] = [recall.mean() for recall in recalls]
     table["N@20"] = [_tests(record, "ndcg@20").mean() for record in records]
-    table["budget used"] = [
-        max(row["size"].get("budget_used", np.nan) for row in record["segments"]) for record in records
-    ]
+    table["budget used"] = [record["segments"][-1]["size"].get("budget_used", np.nan) for record in records]
     table["s per update"] = [_seconds(record) for record in records]
     return table
 
@@ -45,7 +43,7 @@ def per_segment(records: list[dict]) -> pd.DataFrame:
 def to_terminal(records: list[dict]) -> str:
     """The table as text."""
     table = per_segment(records)
-    two_decimals = {name: "{:.2f}" for name in table if name.isdigit() or name == "s per update"}
+    two_decimals = {name: "{:.2f}" for name in map(str, table) if name.isdigit() or name == "s per update"}
     return to_text(table, FORMATS | two_decimals)
 
 

@@ -20,13 +20,11 @@ from baco.compressors.growth import Growth
 from baco.compressors.popularity import popularity_scale, remaining_budget, scale_items
 from baco.data.interactions import Interactions
 from baco.embedding.codebook import CodebookTables
-from baco.embedding.codes import Assignment
 from baco.embedding.continuation import continue_rows
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import SettingError, keys_under
+from baco.errors import SettingError
 from baco.graph import Biadjacency
-from baco.rng import stream
-from baco.runs.run import check_budget, prepare, trainer_of, warm_up
+from baco.runs.run import check_budget, prepare, trainer_of
 from baco.runs.settings import RunConfig
 from baco.training.trainer import Trainer
 
@@ -114,17 +112,10 @@ def begin(step: Step, update: str) -> Model:
     SettingError
         When the update does not work with the method: before the training.
     """
-    if update != "extend":
-        return _retrained(step, inherits=update == "warm")
-    if not isinstance(step.method, CodeCompressor) or type(step.method).update is Compressor.update:
-        raise SettingError("update", update, f"does not work with method={step.method.name}; take warm or retrain")
-    warm_up(step.config, step.device)
-    start = time.perf_counter()
-    assignment = _own_codes(step)
-    clustering = time.perf_counter() - start
-    tables = step.trainer.initialize(CodebookTables(assignment, step.config.dim))
-    check_budget(step.config, step.budget, tables.ledger())
-    return _trained(step, step.trainer, tables, None, clustering)
+    method = step.method
+    if update == "extend" and not (isinstance(method, CodeCompressor) and type(method).update is not Compressor.update):
+        raise SettingError("update", update, f"does not work with method={method.name}; take warm or retrain")
+    return _retrained(step, inherits=update == "warm")
 
 
 def retrain(step: Step, before: Model) -> Model:
@@ -135,7 +126,7 @@ def retrain(step: Step, before: Model) -> Model:
 def warm(step: Step, before: Model) -> Model:
     """Codes or sizes made anew, embeddings from the last model, and some epochs: SCALL's way, for any method.
 
-    New ids begin where `folded_in` puts them. A row that ids share begins at their mean.
+    New ids begin where `folded_in` puts them; rows that ids share begin as near to their embeddings as may be.
     Deviation from SCALL: the training is on all interactions, where the authors mix a fifth of the old ones with those
     of the newest segment.
     """
@@ -150,13 +141,18 @@ def warm(step: Step, before: Model) -> Model:
 def extend(step: Step, before: Model) -> Model:
     """Old ids keep their codes, as far as nothing speaks against it, new ones find theirs, and some epochs.
 
-    What `baco.serving.update` does to an export; here the validation part is another one each time.
+    What `baco update` does to an export (`baco.serving.update`), and with the same rows to begin with.
     """
-    assert isinstance(before.tables, CodebookTables)
+    old = before.tables
+    assert isinstance(old, CodebookTables)
     start = time.perf_counter()
-    tables = CodebookTables(_own_codes(step, before), step.config.dim)
+    train = step.data.train
+    scale = popularity_scale(train.item_degrees, step.config.popularity)
+    rest = remaining_budget(scale, step.budget)
+    assignment = step.method.update(old.assignment, Growth(before.train, train), rest, THRESHOLD)
+    tables = CodebookTables(scale_items(assignment, scale), step.config.dim)
     check_budget(step.config, step.budget, tables.ledger())
-    continue_rows(tables, before.tables.cpu(), step.data.train)
+    continue_rows(tables, old.cpu(), train)
     clustering = time.perf_counter() - start
     return _go_on(step, step.trainer, tables.to(step.device), clustering)
 
@@ -222,21 +218,6 @@ def _retrained(step: Step, inherits: bool = False) -> Model:
         raise SettingError("update", "warm", f"does not work with method={step.method.name}; take retrain or fold_in")
     seconds = prepared.clustering_seconds, prepared.search_seconds
     return _trained(step, prepared.trainer, prepared.tables, None, *seconds)
-
-
-def _own_codes(step: Step, before: Model | None = None) -> Assignment:
-    """The method's codes with their labels, which the cache of assignments does not keep."""
-    method, train = step.method, step.data.train
-    assert isinstance(method, CodeCompressor)
-    scale = popularity_scale(train.item_degrees, step.config.popularity)
-    rest = remaining_budget(scale, step.budget)
-    with keys_under("method."):
-        if before is None:
-            assignment = method.assign(train, rest, stream(step.config.seed, "assign"))
-        else:
-            assert before.tables.assignment is not None
-            assignment = method.update(before.tables.assignment, Growth(before.train, train), rest, THRESHOLD)
-    return scale_items(assignment, scale)
 
 
 def _go_on(step: Step, trainer: Trainer, tables: EmbeddingTables, clustering: float, search: float = 0.0) -> Model:

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from baco.compressors.budget import Budget
-from baco.compressors.growth import Growth
+from baco.device import CPU
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.errors import UserError
@@ -98,7 +98,7 @@ def test_what_is_no_stream(tmp_path, overrides, message):
 
 def test_methods_that_cannot_go_on_say_so_before_they_train(tmp_path):
     for method, update, message in (
-        ("robe", "warm", "^update=warm does not work with method=robe"),
+        ("robe", "warm", "^update=warm does not work with these tables of method=robe"),
         ("random", "extend", "^update=extend does not work with method=random"),
     ):
         with pytest.raises(UserError, match=message):
@@ -108,23 +108,20 @@ def test_methods_that_cannot_go_on_say_so_before_they_train(tmp_path):
 
 @pytest.mark.parametrize("method", ["baco", "baco_plus"])
 def test_old_ids_keep_their_codes_and_rows(tmp_path, method):
-    """Without training, the rows of first codes are those of the first segment."""
+    """Without training, all rows that have a name of before have their values of before."""
     plan = plan_in(tmp_path, f"method={method}", "backbone=mf", "popularity=0", "epochs=0", "update=extend")
-    config, (before, after) = plan.config, plan.steps[:2]
     steps = [
-        Step(config, data, Budget.parse(0.5, "parameters", data.num_users, data.num_items, 16), torch.device("cpu"), 0)
-        for data in (before, after)
+        Step(plan.config, data, Budget.parse(0.5, "parameters", data.num_users, data.num_items, 16), CPU, epochs=0)
+        for data in plan.steps[:2]
     ]
     first = begin(steps[0], "extend")
     second = extend(steps[1], first)
-    then, now = first.tables.assignment, second.tables.assignment
-    stayed = now.labels == Growth(before.train, after.train).spread(then.labels, -1)
-    for side, stay in zip(("users", "items"), np.split(stayed, [after.num_users]), strict=True):
-        ids = np.flatnonzero(stay)
-        assert len(ids) > 0.8 * getattr(before, f"num_{side}")
+    for side in ("users", "items"):
+        old, new = (getattr(model.tables.assignment, side) for model in (first, second))
+        assert (new.row_names[new.first[: old.num_ids]] == old.row_names[old.first]).mean() > 0.8
+        _, before, after = np.intersect1d(old.row_names, new.row_names, return_indices=True)
         rows = [getattr(model.tables, side).rows.detach() for model in (first, second)]
-        old, new = (rows[k][getattr(assignment, side).first[ids]] for k, assignment in enumerate((then, now)))
-        assert torch.equal(old, new)
+        assert torch.equal(rows[0][before], rows[1][after]) and len(before) > 0.8 * old.num_rows
     assert second.epochs == 0 and second.seconds["clustering"] > 0
 
 
