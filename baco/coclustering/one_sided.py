@@ -21,8 +21,9 @@ from baco.embedding.bits import code_bits, packed_bytes
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import code_ledger
+from baco.embedding.product_codes import USUAL_BITS, ProductQuantizer, RefinedQuantizer
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import USUAL_BITS, ProductQuantizer, Quantizer, RefinedQuantizer
+from baco.embedding.quantizer import Quantizer
 from baco.embedding.rules import Identity, ManyCodes
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError

@@ -20,7 +20,8 @@ from baco.compressors.compressor import CodeCompressor, Compressor
 from baco.compressors.popularity import popularity_scale, remaining_budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import UniformQuantizer, unpack_export
+from baco.embedding.quantizers import unpack_export
+from baco.embedding.rounding import UniformQuantizer
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
