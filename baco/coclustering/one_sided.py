@@ -240,7 +240,8 @@ def finest_rows(
         common = np.array([form.table_bytes for form in formats]) + packed_bytes(len(weights), 1)
         each = np.array([form.row_bytes for form in formats])
     heaviest = np.concatenate([[0.0], np.cumsum(-np.sort(-weights)) / max(1, weights.sum())])
-    best, least = None, np.inf
+    best: ProductQuantizer | RefinedQuantizer | None = None
+    least = np.inf
     for choice, error in zip(choices, errors, strict=True):
         left = limit - cost(choice)
         if left < 0:

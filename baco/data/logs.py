@@ -248,8 +248,8 @@ class Log(Validated):
         parts = self._split(kept.users, kept.counts).items()
         arrays = {part: _pairs(kept.users, kept.items, places) for part, places in parts}
         return arrays | {
-            "num_users": np.int32(len(kept.user_ids)),
-            "num_items": np.int32(len(kept.item_ids)),
+            "num_users": np.array(len(kept.user_ids), np.int32),
+            "num_items": np.array(len(kept.item_ids), np.int32),
             "user_ids": kept.user_ids,
             "item_ids": kept.item_ids,
             "import_report": json_array(asdict(kept.report)),

@@ -41,7 +41,7 @@ class EmbeddingTables(nn.Module):
     name: ClassVar[str]
 
     assignment: Assignment | None = None
-    inherits: ClassVar[bool] = False
+    inherits: bool = False
     learned = False
 
     @property
