@@ -46,7 +46,7 @@ SHORTER = {  # of searches whose length proves nothing here
     "bet": {"probes": 4, "candidates": 10, "retrained": 1},
     "scall": {"probes": 4, "retrained": 1},
     "dess": {"probes": 4, "retrained": 1},
-    "ciess": {"probes": 4, "retrained": 1},
+    "ciess": {"probes": 2, "retrained": 1},
     "optembed": {"population": 4, "generations": 2},
 }
 DEGENERATE = {
