@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import mmap
 import os
 import re
 import secrets
+import struct
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from baco.errors import UserError
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")  # the names that `atomic_path` gives
+ALIGNMENT = 64  # of the contents of arrays, in bytes: any type can be read in place
+HEADER = struct.Struct("<4s5H3L2H")  # of a member of a zip archive, as it stands before its name
+ZIP64_FIELD = 20  # bytes that zipfile adds to each header
+FIELD = struct.Struct("<2H")  # kind and length of a field of such a header
+PADDING = 0xD935  # the kind that Android's zipalign uses
 OFFSETS = ".text_offsets"  # the name's ending of the array that says where each text begins
 
 
@@ -74,13 +83,31 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], compress: bool = Tru
     """Write an .npz archive, all of it or nothing.
 
     Texts of variable width (`numpy.dtypes.StringDType`) are stored as UTF-8: one long text costs its own length only.
+    Without compression `map_arrays` reads it, too: the contents of arrays lie as in memory, at places of the file that
+    are multiples of 64.
     """
     stored: dict[str, Any] = {}
     for name, array in arrays.items():
         stored |= encode_texts(name, array) if array.dtype.kind == "T" else {name: array}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        save = np.savez_compressed if compress else np.savez
-        save(file, **stored)
+        if compress:
+            np.savez_compressed(file, **stored)
+        else:
+            _write_aligned(file, stored)
+
+
+def _write_aligned(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
+    """What `np.savez` writes, with fields of no meaning in the zip's headers that fill up to whole `ALIGNMENT`s.
+
+    The header before the content of an array is a multiple of 64 bytes by NumPy's own format.
+    """
+    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            start = file.tell() + HEADER.size + len(member.filename.encode()) + ZIP64_FIELD + FIELD.size
+            member.extra = FIELD.pack(PADDING, -start % ALIGNMENT) + bytes(-start % ALIGNMENT)
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
 def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -97,6 +124,41 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.
             else archive[name]
             for name in names
         }
+
+
+def map_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz archive, read-only, as memory maps: what nobody looks at is not read.
+
+    The system is told that places are looked at in any order, so that it does not read ahead.
+
+    Members that are compressed, as in exports from before there were maps, are read at once. Texts stay in two arrays,
+    for `decode_texts`. Fails on a damaged file as `read_arrays` does.
+    """
+    found = {}
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):  # not on Windows
+            mapped.madvise(mmap.MADV_RANDOM)
+        whole = np.frombuffer(mapped, np.uint8)
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                first = np.lib.format.read_magic(stream) == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+                shape, by_columns, dtype = read(stream)
+                header_size = stream.tell()
+            if dtype.hasobject:
+                raise ValueError(f"{member.filename} holds Python objects")
+            if member.compress_type == zipfile.ZIP_STORED:
+                file.seek(member.header_offset)
+                *_, name_size, extra_size = HEADER.unpack(file.read(HEADER.size))
+                start = member.header_offset + HEADER.size + name_size + extra_size + header_size
+                content = whole[start : start + math.prod(shape) * dtype.itemsize]
+                array = content.view(dtype).reshape(shape, order="F" if by_columns else "C")
+            else:
+                with archive.open(member) as stream:
+                    array = np.lib.format.read_array(stream, allow_pickle=False)
+            found[member.filename.removesuffix(".npy")] = array
+    return found
 
 
 def encode_texts(name: str, texts: np.ndarray) -> dict[str, np.ndarray]:

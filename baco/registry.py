@@ -82,6 +82,7 @@ def _find(known: dict[str, type[Any]], kind: str, name: str) -> type[Any]:
 def _import_all() -> None:
     importlib.import_module("baco.backbones.backbone")
     importlib.import_module("baco.embedding.codebook")
+    importlib.import_module("baco.embedding.scaled")
     importlib.import_module("baco.coclustering.baco")
     importlib.import_module("baco.coclustering.baco_plus")
     importlib.import_module("baco.coclustering.one_sided")

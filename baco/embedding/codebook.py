@@ -6,15 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.sparse import block_diag, csr_array, vstack
+from scipy.sparse import block_diag, csr_array, diags_array, vstack
+from scipy.sparse.linalg import lsmr
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding, embedding_bag
 
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import Ledger, code_ledger
 from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.files import from_json_array, json_array
 from baco.registry import register_tables
+
+FIT = 1e-7  # of fitted rows: relative, far below what any code leaves of an embedding
 
 
 @register_tables("CodebookTables")
@@ -33,6 +36,7 @@ class CodebookTables(EmbeddingTables):
     """
 
     assignment: Assignment
+    inherits = True
 
     def __init__(self, assignment: Assignment, dim: int, scaled: bool = False):
         super().__init__()
@@ -88,6 +92,14 @@ class CodebookTables(EmbeddingTables):
             start_near(rows, pooling, target, rms)
             rows.div_(widths)
 
+    @torch.no_grad()
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
+        targets = [np.concatenate([users, items])] if self.assignment.shared else [users, items]
+        for rows, pooling, target in zip(self.rows_of_codebooks(), self._poolings(), targets, strict=True):
+            used = np.flatnonzero(np.abs(pooling).sum(axis=0))
+            found = torch.from_numpy(fitted_rows(pooling, target)[used])
+            rows[torch.as_tensor(used, device=rows.device)] = found.to(rows.device)
+
     def _widths(self) -> list[Tensor]:
         """(num_rows, 1), or () for ones, of each codebook: by how much embeddings would begin wider than its rows.
 
@@ -118,7 +130,7 @@ class CodebookTables(EmbeddingTables):
 
     def export(self) -> dict[str, np.ndarray]:
         header, arrays = self.assignment.pack()
-        arrays |= {name: rows.detach().cpu().numpy() for name, rows in self.quantizable().items()}
+        arrays |= {name: rows.detach().float().cpu().numpy() for name, rows in self.quantizable().items()}
         return {"header": json_array(header)} | arrays
 
     @classmethod
@@ -172,7 +184,7 @@ class Codebook(nn.Module):
             assert weights is not None  # see `Codes.ends`
             codes, weights, starts = codes[places], weights[places], starts.to(codes.dtype)
         elif ids is not None:
-            codes, weights = codes[ids], weights if weights is None or weights.ndim == 1 else weights[ids]
+            codes, weights = embedding(ids, codes), weights if weights is None or weights.ndim == 1 else weights[ids]
         if weights is None:
             pooled = embedding_bag(codes, rows, mode="mean")
         else:
@@ -181,6 +193,10 @@ class Codebook(nn.Module):
         if self.scale is None:
             return pooled
         return pooled * (self.scale if ids is None else self.scale[ids])
+
+    @property
+    def num_ids(self) -> int:
+        return len(self.codes) if self.ends is None else len(self.ends) - 1
 
     def pooling(self) -> csr_array:
         """(n, num_rows) float32: the weight of each row in each id's embedding."""
@@ -218,9 +234,23 @@ def start_near(rows: Tensor, pooling: csr_array, embeddings: np.ndarray, rms: fl
     add_scaled(rows, (pooling.T @ embeddings) / weights[:, None], rms)
 
 
+def fitted_rows(pooling: csr_array, embeddings: np.ndarray) -> np.ndarray:
+    """(num_rows, dim) float32: rows whose sums, with the weights (n, num_rows), are closest to (n, dim) embeddings.
+
+    The least squared error over all entries; of equally good rows short ones, and zeros for rows without ids. Where
+    each id has one row of weight 1, means of the embeddings of a row's ids.
+    """
+    norms = np.sqrt(pooling.multiply(pooling).sum(axis=0, dtype=np.float64))
+    scale = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    scaled = (pooling @ diags_array(scale)).tocsr()  # rows of a length of 1 are found in fewer steps
+    columns = [lsmr(scaled, column, atol=FIT, btol=FIT)[0] * scale for column in embeddings.T.astype(np.float64)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
 def _places(ends: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Where the codes of some ids are, one id after the other, and where those of each begin among them."""
-    counts = ends[ids + 1] - ends[ids]
+    first = ends.index_select(0, ids)
+    counts = ends.index_select(0, ids + 1) - first
     starts = counts.cumsum(0) - counts
-    shifts = torch.repeat_interleave(ends[ids] - starts, counts)
-    return shifts + torch.arange(len(shifts), device=ends.device), starts
+    shifts = torch.repeat_interleave(first - starts, counts)
+    return shifts + torch.arange(shifts.shape[0], device=ends.device), starts  # len() would stop torch.export

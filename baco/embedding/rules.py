@@ -1,4 +1,4 @@
-"""Rules: how a server works out codes from ids."""
+"""Rules: how a server works out codes from ids, from all of them or from a few."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from baco.embedding.bits import code_bits, pack_bits, unpack_bits
+from baco.embedding.bits import (
+    bits_and_ranks,
+    code_bits,
+    pack_bits,
+    read_bits,
+    running_sums,
+    unpack_bits,
+    values_and_sums,
+)
+
+NO_MARKS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """The codes of the ids 0..num_ids-1 by a rule; the fields are those of `Codes`."""
+    """The codes of the ids 0..num_ids-1 by a rule, or of some of them; the fields are those of `Codes`."""
 
     index: np.ndarray
     weights: np.ndarray | None = None
@@ -32,9 +42,32 @@ class Rule(Protocol):
 
     def evaluate(self, num_ids: int, num_rows: int) -> Evaluated: ...
 
+    def marks(self) -> np.ndarray:
+        """int64: what `at` needs beside `arrays`, so that it reads a few bytes for an id and not those of all before.
+
+        Empty for rules that need nothing. They can always be worked out again; files that are read by memory map have
+        them.
+        """
+
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
+        """The codes of some of the ids 0..num_ids-1, (b,) int64."""
+
+
+class Computed:
+    """What rules by a formula of the id have in common. A subclass gives `at`."""
+
+    def marks(self) -> np.ndarray:
+        return NO_MARKS
+
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
+        raise NotImplementedError
+
+    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+        return self.at(np.arange(num_ids), NO_MARKS, num_ids, num_rows)
+
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(Computed):
     """Every id has the row of its own number."""
 
     name: ClassVar[str] = "identity"
@@ -42,12 +75,12 @@ class Identity:
     def arrays(self) -> dict[str, np.ndarray]:
         return {}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        return Evaluated(np.arange(num_ids, dtype=np.int32)[:, None])
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
+        return Evaluated(ids.astype(np.int32)[:, None])
 
 
 @dataclass(frozen=True, eq=False)
-class AffineHash:
+class AffineHash(Computed):
     """h(x) = ((a x + b) mod n) mod K with a and n coprime: a permutation of the n ids, then K rows in turn.
 
     No two rows differ by more than one id. One hash for each entry of `multipliers` and `offsets`.
@@ -71,18 +104,17 @@ class AffineHash:
     def arrays(self) -> dict[str, np.ndarray]:
         return {"multipliers": self.multipliers, "offsets": self.offsets}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        return Evaluated(affine(self.multipliers, self.offsets, num_ids, num_ids, num_rows))
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
+        return Evaluated(affine(self.multipliers, self.offsets, ids, num_ids, num_rows))
 
 
-def affine(multipliers: np.ndarray, offsets: np.ndarray, num_ids: int, modulus: int, num_rows: int) -> np.ndarray:
-    """(num_ids, s) int32: ((a x + b) mod modulus) mod num_rows of the ids 0..num_ids-1, for s pairs (a, b)."""
-    ids = np.arange(num_ids, dtype=np.int64)[:, None]
-    return ((ids * multipliers + offsets) % modulus % num_rows).astype(np.int32)
+def affine(multipliers: np.ndarray, offsets: np.ndarray, ids: np.ndarray, modulus: int, num_rows: int) -> np.ndarray:
+    """(b, s) int32: ((a x + b) mod modulus) mod num_rows of (b,) int64 ids, for s pairs (a, b)."""
+    return ((ids[:, None] * multipliers + offsets) % modulus % num_rows).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
-class SaltedHash:
+class SaltedHash(Computed):
     """The affine hash of the N users and items together, as the ids of one side have it.
 
     h(x) = ((a x + b) mod N) mod K. Items are numbered after the users, so that their b is that of the users plus
@@ -108,8 +140,8 @@ class SaltedHash:
     def arrays(self) -> dict[str, np.ndarray]:
         return {"multipliers": self.multipliers, "offsets": self.offsets, "num_nodes": self.num_nodes}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        return Evaluated(affine(self.multipliers, self.offsets, num_ids, int(self.num_nodes[0]), num_rows))
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
+        return Evaluated(affine(self.multipliers, self.offsets, ids, int(self.num_nodes[0]), num_rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +160,9 @@ class QuotientAndRemainder(SaltedHash):
         own = AffineHash.draw(1, num_ids, rng)
         return cls(own.multipliers, own.offsets, np.array([num_ids]))
 
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
         nodes, half = int(self.num_nodes[0]), num_rows // 2
-        places = affine(self.multipliers, self.offsets, num_ids, nodes, nodes).astype(np.int64)
+        places = affine(self.multipliers, self.offsets, ids, nodes, nodes).astype(np.int64)
         return Evaluated(np.hstack([places % half, half + places * half // nodes]).astype(np.int32))
 
 
@@ -158,11 +190,23 @@ class OwnRows:
 
     def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
         own = np.unpackbits(self.own, count=num_ids).astype(bool)
-        num_own = int(np.count_nonzero(own))
+        return self._codes(own, np.cumsum(own) - own, int(np.count_nonzero(own)), np.arange(num_ids), num_ids, num_rows)
+
+    def marks(self) -> np.ndarray:
+        """How many ids have an own row, before each block of bytes and in all."""
+        return running_sums(np.bitwise_count(self.own))
+
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
+        own, before = bits_and_ranks(ids, self.own, marks)
+        return self._codes(own, before, int(marks[-1]), ids, num_ids, num_rows)
+
+    def _codes(
+        self, own: np.ndarray, own_before: np.ndarray, num_own: int, ids: np.ndarray, num_ids: int, num_rows: int
+    ) -> Evaluated:
+        """Those of (b,) ids, of each of which is known whether it has an own row, and how many before it have."""
         num_shared = num_rows - num_own
-        index = np.empty((num_ids, len(self.multipliers)), np.int32)
-        index[own] = np.arange(num_shared, num_rows)[:, None]
-        index[~own] = AffineHash(self.multipliers, self.offsets).evaluate(num_ids - num_own, num_shared).index
+        shared = affine(self.multipliers, self.offsets, ids - own_before, num_ids - num_own, num_shared)
+        index = np.where(own[:, None], (num_shared + own_before)[:, None], shared).astype(np.int32)
         if index.shape[1] == 1:
             return Evaluated(index)
         weights = np.ones(index.shape, np.float32)
@@ -171,7 +215,7 @@ class OwnRows:
 
 
 @dataclass(frozen=True, eq=False)
-class HashAndLabel:
+class HashAndLabel(Computed):
     """Two codes: an affine hash of the id, and a stored label."""
 
     multipliers: np.ndarray  # (1,) int64
@@ -187,9 +231,9 @@ class HashAndLabel:
     def arrays(self) -> dict[str, np.ndarray]:
         return {"multipliers": self.multipliers, "offsets": self.offsets, "labels": self.labels}
 
-    def evaluate(self, num_ids: int, num_rows: int) -> Evaluated:
-        hashed = AffineHash(self.multipliers, self.offsets).evaluate(num_ids, num_rows).index
-        labels = unpack_bits(self.labels, code_bits(num_rows), num_ids)
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
+        hashed = affine(self.multipliers, self.offsets, ids, num_ids, num_rows)
+        labels = read_bits(self.labels, code_bits(num_rows), ids)
         return Evaluated(np.column_stack([hashed, labels]).astype(np.int32))
 
 
@@ -215,6 +259,18 @@ class ManyCodes:
         np.cumsum(self.counts, out=ends[1:])
         codes = unpack_bits(self.codes, code_bits(num_rows), int(ends[-1])).astype(np.int32)
         return Evaluated(codes, np.repeat((1 / self.counts).astype(np.float32), self.counts), ends)
+
+    def marks(self) -> np.ndarray:
+        """How many codes there are before each block of ids, and in all."""
+        return running_sums(self.counts)
+
+    def at(self, ids: np.ndarray, marks: np.ndarray, num_ids: int, num_rows: int) -> Evaluated:
+        counts, before = values_and_sums(ids, self.counts.__getitem__, marks, num_ids)
+        ends = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(counts, out=ends[1:])
+        places = np.arange(ends[-1]) + np.repeat(before - ends[:-1], counts)
+        codes = read_bits(self.codes, code_bits(num_rows), places).astype(np.int32)
+        return Evaluated(codes, np.repeat((1 / counts).astype(np.float32), counts), ends)
 
 
 RULES: dict[str, type] = {

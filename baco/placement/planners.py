@@ -4,8 +4,8 @@ Both papers place hundreds of tables of a click model. A policy takes them in th
 device for each; its reward comes when all are placed. Here the units are buckets of whole co-clusters, with the few
 features that these have. Costs come from the cost model, where the papers measure on GPUs and DreamShard trains a
 network to predict what was measured: it would have to learn a formula. AutoShard trains by IMPALA, which corrects for
-policies that lag behind; with one process both train by REINFORCE. As in the papers, planners do not see which units
-are looked up together.
+policies that lag behind, is punished where memory is exceeded, and has two layers more; here both train by REINFORCE
+and choose among devices that have room. As in the papers, planners do not see which units are looked up together.
 """
 
 from __future__ import annotations

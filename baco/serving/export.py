@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,13 @@ import pandas as pd
 from baco.data.interactions import Interactions, interaction_arrays, load_interactions
 from baco.data.logs import Log
 from baco.data.sources import SOURCES, Source, source_name
+from baco.embedding.codes import SIDES
 from baco.embedding.quantizers import unpack_export
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.registry import tables_class
+from baco.serving.packed import FORMAT
 from baco.validation import build_settings
 
 log = logging.getLogger(__name__)
@@ -45,21 +48,33 @@ def export_model(
     updates : sequence of dict
         What each update did, if there were any. Then no source has these data, and the file has them itself.
     """
-    model = {
-        "tables": tables.kind,
-        "config": config,
-        "dataset": {"source": source_name(source)} | asdict(source),
-    }
-    arrays = tables.export()
-    if tables.assignment is not None:
-        arrays |= tables.assignment.clusters()
+    description: dict[str, Any] = {"config": config, "dataset": {"source": source_name(source)} | asdict(source)}
+    arrays = {} if tables.assignment is None else tables.assignment.clusters()
     if updates:
-        model |= {"updates": list(updates)}
+        description |= {"updates": list(updates)}
         arrays |= {DATA + name: array for name, array in interaction_arrays(data).items()}
-    arrays |= {"model": json_array(model)}
     if data.user_ids is not None and data.item_ids is not None:
         arrays |= {"user_ids": data.user_ids, "item_ids": data.item_ids}
-    write_arrays(path, arrays)
+    write_tables(path, tables, description, arrays)
+
+
+def write_tables(
+    path: Path, tables: EmbeddingTables, description: dict, arrays: dict[str, np.ndarray] | None = None
+) -> None:
+    """Write tables, packed as a server needs them, in a file that `baco.serving.packed` can map into memory.
+
+    Parameters
+    ----------
+    description : dict
+        Plain values about the model.
+    arrays : dict, optional
+        Others that belong to it.
+    """
+    model = {"format": FORMAT, "tables": tables.kind} | description
+    rules = {} if tables.assignment is None else {side: getattr(tables.assignment, side).rule for side in SIDES}
+    marks = {f"{side}.marks": rule.marks() for side, rule in rules.items() if rule is not None}
+    written = tables.export() | marks | {"model": json_array(model)} | (arrays or {})
+    write_arrays(path, written, compress=False)
 
 
 def read_export(path: str | Path) -> dict[str, np.ndarray]:

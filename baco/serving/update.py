@@ -21,8 +21,10 @@ from baco.device import resolve_device
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.continuation import continue_rows
+from baco.embedding.product_codes import RefinedQuantizer
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import Quantizer, RefinedQuantizer, quantizer_of
+from baco.embedding.quantizer import Quantizer
+from baco.embedding.quantizers import quantizer_of
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
@@ -127,7 +129,7 @@ def update(
     old = load_tables(arrays)
     if not isinstance(old, CodebookTables):
         raise UserError(f"these tables of method '{method.name}' cannot be updated; train again with all interactions")
-    quantizer = quantizer_of(arrays)
+    quantizer = quantizer_of(from_json_array(arrays["header"]))
     limit = config["budget"]["limit"] * data.train.num_nodes // before.train.num_nodes
     budget = Budget(limit, config["budget"]["unit"], config["budget"]["dim"], quantizer)
     config |= {"dataset": data.fingerprint, "budget": config["budget"] | {"limit": limit}}

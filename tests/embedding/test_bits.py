@@ -4,7 +4,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.embedding.bits import code_bits, code_dtype, pack_bits, packed_bytes, packed_code_bytes, unpack_bits
+from baco.embedding.bits import (
+    code_bits,
+    code_dtype,
+    pack_bits,
+    packed_bytes,
+    packed_code_bytes,
+    read_bits,
+    unpack_bits,
+)
 
 NUM_BITS = st.integers(0, 31)
 
@@ -47,3 +55,10 @@ def test_codes_of_any_number_of_rows_fit_into_their_bits(num_rows, count):
 
 def test_bits_of_a_code():
     assert [code_bits(n) for n in (1, 2, 3, 4, 5, 8, 9, 4154)] == [0, 1, 2, 2, 3, 3, 4, 13]
+
+
+@given(NUM_BITS, st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_single_integers_are_read_where_they_lie(bits, count, seed):
+    values = drawn(bits, (count,), seed)
+    places = np.random.default_rng(seed).integers(count, size=(3, 4))
+    np.testing.assert_array_equal(read_bits(pack_bits(values, bits), bits, places), values[places], strict=True)

@@ -1,12 +1,22 @@
 """Rules: the codes that they work out, and what a server stores for them."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from baco.embedding.bits import packed_code_bytes
 from baco.embedding.codes import Codes
-from baco.embedding.rules import AffineHash, HashAndLabel, ManyCodes, OwnRows, SaltedHash
+from baco.embedding.rules import (
+    RULES,
+    AffineHash,
+    HashAndLabel,
+    Identity,
+    ManyCodes,
+    OwnRows,
+    QuotientAndRemainder,
+    SaltedHash,
+)
 
 
 @given(st.integers(1, 500), st.integers(1, 40), st.integers(0, 99))
@@ -73,3 +83,51 @@ def test_many_codes_are_stored_as_they_are_and_averaged(lists):
     assert codes.extra_codes == ends[-1] - len(lists), "each stored code after the first counts, repeats too"
     assert codes.num_stored_weights == 0
     assert codes.packed_bytes == len(lists) + packed_code_bytes(int(ends[-1]), 301)
+
+
+RULES_AT = {
+    "identity": lambda n, rows, rng: (Identity(), n),
+    "affine": lambda n, rows, rng: (AffineHash.draw(2, n, rng), rows),
+    "salted": lambda n, rows, rng: (SaltedHash.draw(2, 5, n, rng)[1], rows),
+    "quotient and remainder": lambda n, rows, rng: (QuotientAndRemainder.draw_own(n, rng), rows + 1),
+    "own rows": lambda n, rows, rng: own_rows(n, rows, rng),
+    "hash and label": lambda n, rows, rng: (
+        HashAndLabel.of(AffineHash.draw(1, n, rng), rng.integers(rows, size=n), rows),
+        rows,
+    ),
+    "many codes": lambda n, rows, rng: (many_codes(n, rows, rng), rows),
+}
+
+
+def own_rows(n, rows, rng):
+    own = rng.random(n) < 0.4
+    own[rng.integers(n)] = False
+    return OwnRows.draw(own, 2, rng), int(own.sum()) + rows
+
+
+def many_codes(n, rows, rng):
+    ends = np.cumsum([0, *rng.integers(1, 7, n)])
+    return ManyCodes.of(ends, rng.integers(rows, size=ends[-1]), rows)
+
+
+@pytest.mark.parametrize("name", RULES_AT)
+@given(st.integers(1, 1500), st.integers(1, 300), st.integers(0, 99))
+def test_codes_of_some_ids_are_those_of_all(name, num_ids, num_rows, seed):
+    rng = np.random.default_rng(seed)
+    rule, num_rows = RULES_AT[name](num_ids, num_rows, rng)
+    ids = rng.integers(num_ids, size=20)
+    every, some = rule.evaluate(num_ids, num_rows), rule.at(ids, rule.marks(), num_ids, num_rows)
+    own = ids if every.ends is None else np.concatenate([np.arange(*every.ends[x : x + 2]) for x in ids])
+    np.testing.assert_array_equal(some.index, every.index[own], strict=True)
+    if every.weights is None:
+        assert some.weights is None
+    else:
+        np.testing.assert_array_equal(some.weights, every.weights[own], strict=True)
+    if every.ends is None:
+        assert some.ends is None
+    else:
+        np.testing.assert_array_equal(np.diff(some.ends), np.diff(every.ends)[ids])
+
+
+def test_every_rule_has_been_asked_for_some_ids():
+    assert set(RULES_AT) == set(RULES)

@@ -15,7 +15,7 @@ from baco.compressors.popularity import popularity_scale, remaining_budget, scal
 from baco.data.logs import Log
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import UniformQuantizer
+from baco.embedding.rounding import UniformQuantizer
 from baco.errors import UserError
 from baco.files import from_json_array, read_arrays, write_arrays
 from baco.losses.bpr import BPR

@@ -1,0 +1,32 @@
+"""Item embeddings as an index for nearest neighbours, of a library that servers use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from baco.errors import UserError
+
+
+def faiss_index(embeddings: Any) -> Any:
+    """A FAISS index over (n, dim) embeddings, an array or tensor, that finds the largest dot products exactly.
+
+    `index.search(users, k)` gives (scores, item positions). Further indices of FAISS, smaller or faster, are made of
+    the same embeddings.
+
+    Raises
+    ------
+    UserError
+        When FAISS is not installed, or the embeddings are no finite matrix.
+    """
+    try:
+        import faiss
+    except ImportError:
+        raise UserError("an index needs FAISS; install it with: pip install faiss-cpu") from None
+    rows = np.ascontiguousarray(embeddings, np.float32)
+    if rows.ndim != 2 or not np.isfinite(rows).all():
+        raise UserError(f"an index needs a matrix of finite numbers; got the shape {rows.shape}")
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    return index
