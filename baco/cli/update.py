@@ -16,7 +16,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "interactions", type=Path, help="a log of new interactions, written as that of the training; ids may be new"
     )
     command.add_argument("--export", type=Path, required=True, help="the file to write")
-    command.add_argument("--epochs", type=int, help="of training (default: 3)")
+    command.add_argument("--epochs", type=int, help="of training (default: 1)")
     command.add_argument(
         "--threshold",
         type=float,

