@@ -11,7 +11,7 @@ from torch import Tensor
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.embedding.codebook import CodebookTables
-from baco.embedding.quantizers import UniformQuantizer
+from baco.embedding.rounding import UniformQuantizer
 from baco.embedding.tables import Embeddings
 from baco.graph import Biadjacency
 from baco.registry import register_method

@@ -41,6 +41,8 @@ class AdaptiveTables(CodebookTables):
         Of the training.
     """
 
+    inherits = False
+
     def __init__(self, train: Biadjacency, dim: int, total: int, epochs: int):
         super().__init__(Assignment.of_own_rows(train.num_users, train.num_items), dim)
         self.user_sizer, self.item_sizer = Sizer(train.user_degrees, dim), Sizer(train.item_degrees, dim)

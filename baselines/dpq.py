@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from baco.compressors.budget import Budget
 from baco.embedding.bits import pack_bits, packed_bytes, unpack_bits
 from baco.embedding.cost import Ledger
-from baco.embedding.quantizers import CodeQuantizer, ProductQuantizer
+from baco.embedding.product_codes import CodeQuantizer, ProductQuantizer
 from baco.graph import Biadjacency
 from baco.registry import register_method, register_tables
 from baco.validation import setting

@@ -9,7 +9,8 @@ import numpy as np
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import HalfQuantizer, Quantizer, UniformQuantizer
+from baco.embedding.quantizer import Quantizer
+from baco.embedding.rounding import HalfQuantizer, UniformQuantizer
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baselines.full import full_tables

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, softplus
 
 from baco.compressors.budget import Budget
 from baco.embedding.bits import code_dtype
-from baco.embedding.quantizers import CodeQuantizer, ProductQuantizer
+from baco.embedding.product_codes import CodeQuantizer, ProductQuantizer
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.validation import setting

@@ -38,6 +38,7 @@ class ThresholdedTables(CodebookTables):
     """
 
     common: Tensor
+    inherits = False
 
     def __init__(self, assignment: Assignment, dim: int, most: int, ramp: int, scaled: bool = False):
         super().__init__(assignment, dim, scaled)

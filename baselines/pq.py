@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baco.embedding.quantizers import ProductQuantizer, RotatedProductQuantizer
+from baco.embedding.product_codes import ProductQuantizer, RotatedProductQuantizer
 from baco.registry import register_method, register_tables
 from baco.validation import setting
 from baselines.support.centroids import (

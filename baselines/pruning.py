@@ -90,6 +90,7 @@ class PrunedTables(CodebookTables):
     """
 
     kept: Tensor
+    inherits = False
 
     def __init__(self, assignment: Assignment, budget: Budget, selection: Selection, scaled: bool = False):
         super().__init__(assignment, budget.dim, scaled)

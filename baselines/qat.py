@@ -15,7 +15,7 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import Ledger
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import UniformQuantizer
+from baco.embedding.rounding import UniformQuantizer
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import SettingError
 from baco.graph import Biadjacency

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from baco.embedding.quantizers import ResidualQuantizer
+from baco.embedding.product_codes import ResidualQuantizer
 from baco.registry import register_method, register_tables
 from baco.validation import setting
 from baselines.support.centroids import AfterTraining, AfterTrainingSettings, CentroidCodebook, CentroidTables

@@ -119,6 +119,7 @@ class SizedTables(EmbeddingTables):
     """
 
     positions: Tensor
+    inherits = True
 
     def __init__(self, user_sizes: np.ndarray, item_sizes: np.ndarray, dim: int):
         super().__init__()
@@ -158,6 +159,12 @@ class SizedTables(EmbeddingTables):
         of_users = int(self.sizes[: self.num_ids[0]].sum())
         add_scaled(self.values[:of_users], added[:of_users], rms)
         add_scaled(self.values[of_users:], added[of_users:], rms)
+
+    @torch.no_grad()
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Give each id the first entries of its embedding, as many as it has."""
+        padded = torch.as_tensor(np.concatenate([users, items]).ravel(), device=self.values.device)
+        self.values.copy_(padded[self.positions])
 
     def ledger(self) -> Ledger:
         floats = len(self.values)

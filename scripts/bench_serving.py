@@ -23,7 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from baco.embedding.codes import Assignment, Codes
-from baco.embedding.quantizers import ProductQuantizer, Quantizer, UniformQuantizer
+from baco.embedding.product_codes import ProductQuantizer
+from baco.embedding.quantizer import Quantizer
+from baco.embedding.rounding import UniformQuantizer
 from baco.embedding.rules import Identity, ManyCodes
 from baco.files import json_array, write_arrays
 from baco.serving.packed import FORMAT, KIND, PackedTables

@@ -49,8 +49,8 @@ def parts(log: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, pd
 
 def trained(folder: Path, log: pd.DataFrame, name: str, overrides: list[str]) -> tuple[Path, float]:
     """The export of a run on a log, and the seconds of codes and training."""
-    path = folder / f"{name}.csv"
-    log[["user", "item"]].to_csv(path, index=False)
+    path = folder / f"{name}.parquet"  # which keeps the type of ids
+    log[["user", "item"]].to_parquet(path)
     places = [f"{key}={folder / key}" for key in ("data_dir", "runs_dir", "results_dir")]
     export = folder / f"{name}.npz"
     given = [*SETTINGS, f"dataset.path={path}", f"export={export}", *places, *overrides]

@@ -39,6 +39,10 @@ def call(arguments: list[str]) -> int:
         from baco.cli.grid import run_grid
 
         return run_grid(arguments[1:])
+    if arguments[:1] == ["stream"]:
+        from baco.cli.stream import run_stream
+
+        return run_stream(arguments[1:])
     chosen = build_parser().parse_args(arguments)
     try:
         chosen.function(chosen)
@@ -54,11 +58,12 @@ def call(arguments: list[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `run` and `grid` are listed only, since Hydra reads what follows them."""
+    """The parser of all commands; `run`, `grid` and `stream` are listed only, since Hydra reads what follows them."""
     parser = argparse.ArgumentParser(prog="baco", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="train and evaluate a model, or several, and record them (`baco run --help`)")
     commands.add_parser("grid", help="do the runs of a grid that have no record yet (`baco grid --help`)")
+    commands.add_parser("stream", help="train and rank segment by segment, as time goes on (`baco stream --help`)")
     for module in (records, batches, recommend, update, place, clean):
         module.add_commands(commands)
     return parser

@@ -33,7 +33,7 @@ def main() -> None:
     sys.exit(run_command(sys.argv[1:], sys.argv[0]))
 
 
-def run_command(arguments: list[str], program: str = "baco run") -> int:
+def run_command(arguments: list[str], program: str = "baco run", config_name: str = "config") -> int:
     """Run what the arguments ask for, and print a table of the records.
 
     Parameters
@@ -42,6 +42,8 @@ def run_command(arguments: list[str], program: str = "baco run") -> int:
         Hydra's flags and overrides.
     program : str
         What messages call the program.
+    config_name : str
+        The file of conf/ on which overrides are: 'config', or 'stream'.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def run_command(arguments: list[str], program: str = "baco run") -> int:
     os.environ[FULL_ERROR] = "1"  # Hydra then hands errors on instead of printing them its own way
     log_to_console()
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(session.work)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(session.work)()
     except HydraException as error:
         session.fail(reword(error, multirun=not {"-m", "--multirun"}.isdisjoint(arguments)))
     except UserError as error:  # of a launcher's worker
@@ -75,6 +77,10 @@ def run_command(arguments: list[str], program: str = "baco run") -> int:
         from baco.results.runs import comparison, to_text
 
         print(to_text(comparison(session.records)))
+    if session.streams:
+        from baco.results.streams import to_terminal
+
+        print(to_terminal(session.streams))
     return int(session.failed)
 
 
@@ -95,6 +101,8 @@ class Session:
         The process that the user started.
     records : list of dict
         Of the runs in this process, for the table at the end.
+    streams : list of dict
+        Likewise, of streams.
     failed : bool
         Whether anything failed. The errors are not kept: their frames would keep tables and optimizers alive.
     """
@@ -103,6 +111,7 @@ class Session:
         self.tracebacks = tracebacks
         self.process = os.getpid()
         self.records: list[dict] = []
+        self.streams: list[dict] = []
         self.failed = False
 
     @property
@@ -121,6 +130,10 @@ class Session:
             with time_limit(cfg.minutes) as seconds_left:
                 if "grid" in cfg:
                     self.work_on_grid(seconds_left)
+                elif "new_ids" in cfg:
+                    from baco.runs.streams import StreamPlan, follow
+
+                    self.streams.append(follow(StreamPlan.of(cfg)))
                 elif cfg.assign_only:
                     assign(Plan.of(parse(cfg)))
                 else:

@@ -21,8 +21,9 @@ from baco.embedding.bits import code_bits, packed_bytes
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import code_ledger
+from baco.embedding.product_codes import USUAL_BITS, ProductQuantizer, RefinedQuantizer
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import USUAL_BITS, ProductQuantizer, Quantizer, RefinedQuantizer
+from baco.embedding.quantizer import Quantizer
 from baco.embedding.rules import Identity, ManyCodes
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
@@ -239,7 +240,8 @@ def finest_rows(
         common = np.array([form.table_bytes for form in formats]) + packed_bytes(len(weights), 1)
         each = np.array([form.row_bytes for form in formats])
     heaviest = np.concatenate([[0.0], np.cumsum(-np.sort(-weights)) / max(1, weights.sum())])
-    best, least = None, np.inf
+    best: ProductQuantizer | RefinedQuantizer | None = None
+    least = np.inf
     for choice, error in zip(choices, errors, strict=True):
         left = limit - cost(choice)
         if left < 0:

@@ -11,7 +11,7 @@ from baco.errors import SettingError, UserError
 from baco.validation import Limits
 
 if TYPE_CHECKING:  # whoever only reads records needs no compiler
-    from baco.embedding.quantizers import Quantizer
+    from baco.embedding.quantizer import Quantizer
 
 UNITS = ("parameters", "bytes")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -44,11 +44,14 @@ class Runner(Protocol):
         Where tables lie while they train.
     progress : bool
         Whether to show progress bars.
+    memory : dict
+        What methods keep from one segment of a stream for the next, by their names; empty for a single run.
     """
 
     seed: int
     device: torch.device
     progress: bool
+    memory: dict[str, Any]
 
     @property
     def train(self) -> Biadjacency:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from baco.data.formats import FORMATS, Dialect, Source, open_frame, open_source,
 from baco.data.interactions import ImportReport, Interactions, load_interactions
 from baco.data.rows import Columns, Rows, workplace
 from baco.data.splits import random_split, temporal_split
+from baco.data.streams import Events
 from baco.errors import SettingError, UserError
 from baco.files import check_writable, json_array, write_arrays
 from baco.rng import stream
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FEWEST = 10  # interactions that are split
+
+
+class Filtered(NamedTuple):
+    """What the filters leave of a log, ids numbered without gaps: each pair once, in the order of part and time."""
+
+    users: np.ndarray  # (E,) int32
+    items: np.ndarray  # (E,) int32
+    user_ids: np.ndarray  # of the source
+    item_ids: np.ndarray
+    counts: dict[str, int]  # of each part
+    report: ImportReport
 
 
 @dataclass(frozen=True)
@@ -170,6 +182,24 @@ class Log(Validated):
             self._prepare(path)
         return load_interactions(path, self.name, self.val_share)
 
+    def load_events(self) -> Events:
+        """All interactions in the order of time, equal times in that of the source; nothing is split or kept.
+
+        Raises
+        ------
+        UserError
+            As `load`, and when there is no column with times or a split is given.
+        """
+        if self.timestamp is None:
+            raise SettingError("timestamp", None, "must name the column with the times, by which a stream is cut")
+        if self.path_test is not None:
+            raise SettingError("path_test", self.path_test, "gives a split, and a stream makes its own; leave it out")
+        if not Path(self.path).expanduser().exists():
+            raise SettingError("path", self.path, "cannot be read (there is no such file)")
+        with workplace() as (connection, scratch):
+            kept = self._filtered(Rows(connection, self._sources(connection, scratch), self._reading(), self.name))
+        return Events(self.name, kept.users, kept.items, kept.user_ids, kept.item_ids)
+
     def read_alike(self, path: str | Path) -> pd.DataFrame:
         """The interactions of another log that is written as this one; nothing is split or kept.
 
@@ -214,6 +244,19 @@ class Log(Validated):
 
     def _import(self, rows: Rows) -> dict[str, np.ndarray]:
         """The arrays of the prepared file."""
+        kept = self._filtered(rows)
+        parts = self._split(kept.users, kept.counts).items()
+        arrays = {part: _pairs(kept.users, kept.items, places) for part, places in parts}
+        return arrays | {
+            "num_users": np.array(len(kept.user_ids), np.int32),
+            "num_items": np.array(len(kept.item_ids), np.int32),
+            "user_ids": kept.user_ids,
+            "item_ids": kept.item_ids,
+            "import_report": json_array(asdict(kept.report)),
+        }
+
+    def _filtered(self, rows: Rows) -> Filtered:
+        """What is left of the rows."""
         dropped = rows.filter(self.min_rating)
         counts = rows.part_counts()
         users, items, user_ids, item_ids = rows.numbered()
@@ -246,14 +289,7 @@ class Log(Validated):
             )
         users, kept_users = _renumbered(users, num_users)
         items, kept_items = _renumbered(items, num_items)
-        arrays = {part: _pairs(users, items, places) for part, places in self._split(users, counts).items()}
-        return arrays | {
-            "num_users": np.int32(len(kept_users)),
-            "num_items": np.int32(len(kept_items)),
-            "user_ids": user_ids[kept_users],
-            "item_ids": item_ids[kept_items],
-            "import_report": json_array(asdict(report)),
-        }
+        return Filtered(users, items, user_ids[kept_users], item_ids[kept_items], counts, report)
 
     def _split(self, users: np.ndarray, counts: dict[str, int]) -> Mapping[str, np.ndarray | slice]:
         """Where the interactions of each part stand, in the order of time."""

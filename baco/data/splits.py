@@ -35,6 +35,21 @@ def temporal_split(users: np.ndarray, val_share: float, test_share: float) -> di
     return {split: np.flatnonzero(parts == part) for part, split in enumerate(("train", "val", "test"))}
 
 
+def latest_of_users(users: np.ndarray, share: float) -> np.ndarray:
+    """(E,) bool: the latest interactions of each user, `round(share * n)` of n; one at least is, and one is not.
+
+    Of a user with fewer than 3 none is.
+
+    Parameters
+    ----------
+    users : (E,) integers
+        Of the interactions in the order of time.
+    """
+    counts = np.bincount(users)
+    held_out = np.where(counts >= 3, np.clip(np.rint(share * counts), 1, counts - 1), 0).astype(np.int64)
+    return _parts_by_rank(users, counts - held_out, counts) == 1
+
+
 @njit(cache=True)
 def _parts_by_rank(users: np.ndarray, first_val: np.ndarray, first_test: np.ndarray) -> np.ndarray:
     """(E,) uint8: 0, or 1 and 2 from a user's `first_val`-th and `first_test`-th interaction on."""

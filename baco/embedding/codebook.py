@@ -36,6 +36,7 @@ class CodebookTables(EmbeddingTables):
     """
 
     assignment: Assignment
+    inherits = True
 
     def __init__(self, assignment: Assignment, dim: int, scaled: bool = False):
         super().__init__()
@@ -92,11 +93,12 @@ class CodebookTables(EmbeddingTables):
             rows.div_(widths)
 
     @torch.no_grad()
-    def fit_rows(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Give the rows the values that bring the embeddings closest to (n, dim) given ones, by squared error."""
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
         targets = [np.concatenate([users, items])] if self.assignment.shared else [users, items]
         for rows, pooling, target in zip(self.rows_of_codebooks(), self._poolings(), targets, strict=True):
-            rows.copy_(torch.from_numpy(fitted_rows(pooling, target)))
+            used = np.flatnonzero(np.abs(pooling).sum(axis=0))
+            found = torch.from_numpy(fitted_rows(pooling, target)[used])
+            rows[torch.as_tensor(used, device=rows.device)] = found.to(rows.device)
 
     def _widths(self) -> list[Tensor]:
         """(num_rows, 1), or () for ones, of each codebook: by how much embeddings would begin wider than its rows.

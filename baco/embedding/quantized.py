@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from baco.embedding.cost import Ledger, RowFormat
-from baco.embedding.quantizers import Quantizer, pack_export
+from baco.embedding.quantizer import Quantizer
+from baco.embedding.quantizers import pack_export
 from baco.embedding.tables import EmbeddingTables
 from baco.embedding.wrapped import WrappedTables
 from baco.errors import UserError

@@ -47,6 +47,9 @@ class ScaledTables(WrappedTables):
         rows = self.inner.lookup(side, ids)
         return rows * self.scale[ids] if side == "items" else rows
 
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
+        self.inner.inherit(users, items / self.stored.astype(np.float32)[:, None])
+
     def pooling(self) -> csr_array:
         weights = self.inner.pooling()
         num_users = len(self.inner()[0])

@@ -30,6 +30,8 @@ class EmbeddingTables(nn.Module):
     ----------
     assignment : Assignment or None
         The codes, where ids share rows of a codebook.
+    inherits : bool
+        Whether `inherit` is there.
     learned : bool
         Whether the first values are those of a training: then they may be the best state.
     name : str
@@ -39,6 +41,7 @@ class EmbeddingTables(nn.Module):
     name: ClassVar[str]
 
     assignment: Assignment | None = None
+    inherits: bool = False
     learned = False
 
     @property
@@ -69,6 +72,17 @@ class EmbeddingTables(nn.Module):
             From the width that is wanted to the embeddings of users and items.
         rms : float
             Root mean square of what is added to each side.
+        """
+        raise NotImplementedError
+
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Take values by which the embeddings come as near as may be, by squared error, to given ones.
+
+        Rows that no id has keep theirs. Only for tables that `inherits`.
+
+        Parameters
+        ----------
+        users, items : (n, dim) float32
         """
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ class WrappedTables(EmbeddingTables):
         super().__init__()
         self.inner = inner
         self.assignment = inner.assignment
+        self.inherits = inner.inherits
 
     @property
     def learned(self) -> bool:
@@ -41,6 +43,9 @@ class WrappedTables(EmbeddingTables):
 
     def start_near(self, embeddings: Embeddings, rms: float) -> None:
         self.inner.start_near(embeddings, rms)
+
+    def inherit(self, users: np.ndarray, items: np.ndarray) -> None:
+        self.inner.inherit(users, items)
 
     def selectable(self) -> bool:
         return self.inner.selectable()

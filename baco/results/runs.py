@@ -78,9 +78,9 @@ def frame(records: list[dict], columns: dict[str, str], hide_defaults: bool = Fa
         table["budget"] = table["budget"].astype("Int64")
     for column in table.columns.intersection(list(RANKING)):
         table[column] *= 100
-    variants = _variants(records, hide_defaults)
-    if any(variants):
-        table.insert(list(table.columns).index("method") + 1, "settings", variants)
+    settings = variants(records, hide_defaults)
+    if any(settings):
+        table.insert(list(table.columns).index("method") + 1, "settings", settings)
     splits = {(record["names"]["dataset"], record["dataset"]["fingerprint"]) for record in records}
     if "split" not in columns and len({name for name, _ in splits}) < len(splits):
         table.insert(0, "split", [record["dataset"]["fingerprint"][:8] for record in records])
@@ -99,22 +99,22 @@ def comparison(records: list[dict]) -> pd.DataFrame:
     return table[[*varying, *(name for name in table if name in COMPARISON or name in ("settings", "split"))]]
 
 
-def formatted(table: pd.DataFrame) -> pd.DataFrame:
+def formatted(table: pd.DataFrame, formats: dict[str, str] = FORMATS) -> pd.DataFrame:
     """The same table as text: thousands separated, percentages with two decimals, missing values as a dash."""
 
     def text(column: str, value) -> str:
         if pd.isna(value):
             return "—"
-        return FORMATS.get(column, "{:.2f}" if column in RANKING else "{}").format(value)
+        return formats.get(column, "{:.2f}" if column in RANKING else "{}").format(value)
 
     return pd.DataFrame(
         {column: [text(column, value) for value in table[column]] for column in map(str, table)}, dtype=str
     )
 
 
-def to_text(table: pd.DataFrame) -> str:
+def to_text(table: pd.DataFrame, formats: dict[str, str] = FORMATS) -> str:
     """A table for the terminal: words to the left, numbers to the right."""
-    cells = [list(table.columns), *formatted(table).to_numpy().tolist()]
+    cells = [list(table.columns), *formatted(table, formats).to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     words = [not pd.api.types.is_numeric_dtype(table[column]) for column in table]
     lines = [
@@ -127,7 +127,7 @@ def to_text(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _variants(records: list[dict], hide_defaults: bool) -> list[str]:
+def variants(records: list[dict], hide_defaults: bool = False) -> list[str]:
     """For each record the settings in which it differs from others of its method, backbone and so on."""
     settings = [_settings(record["config"]) for record in records]
     alike: dict[tuple[str, str], list[dict]] = {}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,27 @@ class Plan:
             if not (same_run and has_ids_of(config.export, self.data)):
                 return None
         return None if config.full_export is not None and "distance" not in record else record
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Tables with their first values, on the device, and what led to them.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        Who trains them.
+    tables : EmbeddingTables
+    clustering_seconds, search_seconds : float
+    details : dict
+        What the method says of its assignment.
+    """
+
+    trainer: Trainer
+    tables: EmbeddingTables
+    clustering_seconds: float
+    search_seconds: float
+    details: dict
 
 
 def run(plan: Plan) -> dict:
@@ -244,29 +266,8 @@ def train_and_test(
 ) -> tuple[EmbeddingTables, RankingReport, dict]:
     """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
     config, data, budget = plan.config, plan.data, plan.budget
-    check_training_memory(0, data.train, config.dim, device)  # before a clustering, which may take long
-    warm_up(config, device)
-    reset_peak_memory(device)
-    scale = item_scale(config, method, data.train)
-    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget, device, scale)
-    backbone = config.backbone(data.train, config.backbone_config, config.loss.score)
-    trainer = Trainer(
-        backbone,
-        Evaluator(data),
-        config.protocol,
-        config.seed,
-        device,
-        start=config.start,
-        full_checkpoint=full_checkpoint,
-        loss=config.loss,
-        item_scale=scale,
-    )
-    start = time.perf_counter()
-    with keys_under("method."):
-        tables = method.search(trainer.initialize(tables), trainer)
-    search_seconds = time.perf_counter() - start + trainer.continued_seconds
-    tables = trainer.scaled(quantized(config, tables))
-    check_budget(config, budget, tables.ledger())
+    prepared = prepare(config, method, data, budget, device, full_checkpoint)
+    trainer, tables = prepared.trainer, prepared.tables
     report = trainer.fit(tables, checkpoint=checkpoint)
     check_budget(config, budget, tables.ledger())
 
@@ -283,11 +284,11 @@ def train_and_test(
     }
     measured = {
         "size": describe_size(tables, budget, data.train) | {"limited": method.has_budget},
-        "assignment": details,
+        "assignment": prepared.details,
         "training": training | {"convergence": describe_convergence(training, trainer.max_epochs)},
         "seconds": {
-            "clustering": clustering_seconds,
-            "search": search_seconds,
+            "clustering": prepared.clustering_seconds,
+            "search": prepared.search_seconds,
             "training": report.training_seconds,
             "epoch": report.training_seconds / report.epochs,
             "validation": report.validation_seconds,
@@ -297,6 +298,60 @@ def train_and_test(
         "metrics": describe_metrics(trainer.evaluate(tables, "val"), test, data.train),
     }
     return tables, test, measured
+
+
+def prepare(
+    config: RunConfig,
+    method: Compressor,
+    data: Interactions,
+    budget: Budget,
+    device: torch.device,
+    full_checkpoint: Checkpoint | None = None,
+    memory: dict[str, Any] | None = None,
+) -> Prepared:
+    """Compress, and search where the method does: all that comes before the training proper.
+
+    Parameters
+    ----------
+    memory : dict, optional
+        What the method keeps from one segment of a stream for the next.
+    """
+    check_training_memory(0, data.train, config.dim, device)  # before a clustering, which may take long
+    warm_up(config, device)
+    reset_peak_memory(device)
+    scale = item_scale(config, method, data.train)
+    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget, device, scale)
+    trainer = trainer_of(config, data, device, full_checkpoint, scale, memory)
+    start = time.perf_counter()
+    with keys_under("method."):
+        tables = method.search(trainer.initialize(tables), trainer)
+    search_seconds = time.perf_counter() - start + trainer.continued_seconds
+    tables = trainer.scaled(quantized(config, tables))
+    check_budget(config, budget, tables.ledger())
+    return Prepared(trainer, tables, clustering_seconds, search_seconds, details)
+
+
+def trainer_of(
+    config: RunConfig,
+    data: Interactions,
+    device: torch.device,
+    full_checkpoint: Checkpoint | None = None,
+    scale: np.ndarray | None = None,
+    memory: dict[str, Any] | None = None,
+) -> Trainer:
+    """The trainer that a configuration describes, on its data."""
+    return Trainer(
+        config.backbone(data.train, config.backbone_config, config.loss.score),
+        Evaluator(data),
+        config.protocol,
+        config.seed,
+        device,
+        start=config.start,
+        full_checkpoint=full_checkpoint,
+        loss=config.loss,
+        item_scale=scale,
+        memory=memory,
+    )
 
 
 def score_and_test(plan: Plan, method: ScoringMethod, device: torch.device) -> tuple[RankingReport, dict]:

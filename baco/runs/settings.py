@@ -15,7 +15,8 @@ from baco.compressors.compressor import Compressor
 from baco.compressors.scoring import ScoringMethod
 from baco.data.interactions import Interactions
 from baco.data.sources import SOURCES, Source
-from baco.embedding.quantizers import QUANTIZERS, Quantizer
+from baco.embedding.quantizer import Quantizer
+from baco.embedding.quantizers import QUANTIZERS
 from baco.embedding.start import STARTS
 from baco.errors import SettingError, UserError, keys_under, unknown
 from baco.losses.loss import Loss

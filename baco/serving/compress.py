@@ -194,7 +194,7 @@ def _compressed(
     if compressor.has_budget:
         limit.check(tables.ledger(), method)
     if start == FITTED:
-        codebooks.fit_rows(*rows)
+        codebooks.inherit(*rows)
         tables.on_training_end()
     else:
         first_values(tables, train, float(np.std(np.concatenate(rows))), start, seed)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def export_model(
     updates : sequence of dict
         What each update did, if there were any. Then no source has these data, and the file has them itself.
     """
-    description = {"config": config, "dataset": {"source": source_name(source)} | asdict(source)}
+    description: dict[str, Any] = {"config": config, "dataset": {"source": source_name(source)} | asdict(source)}
     arrays = {} if tables.assignment is None else tables.assignment.clusters()
     if updates:
         description |= {"updates": list(updates)}

@@ -133,7 +133,8 @@ class PackedCodes:
             rule = kind(**{field.name: own[field.name] for field in fields(kind)})
             marks = own["marks"] if "marks" in own else rule.marks()
         constant = None if header["weights"] is None else np.array(header["weights"], np.float32)
-        return cls(*header["shape"], header["num_rows"], constant, rule, marks, own)
+        num_ids, codes_per_id = header["shape"]
+        return cls(num_ids, codes_per_id, header["num_rows"], constant, rule, marks, own)
 
     def at(self, ids: np.ndarray) -> Evaluated:
         """Those of some ids, (b,) int64."""

@@ -21,8 +21,10 @@ from baco.device import resolve_device
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.continuation import continue_rows
+from baco.embedding.product_codes import RefinedQuantizer
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import Quantizer, RefinedQuantizer, quantizer_of
+from baco.embedding.quantizer import Quantizer
+from baco.embedding.quantizers import quantizer_of
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator

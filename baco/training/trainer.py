@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,8 @@ class Trainer:
         With the backbone's score.
     item_scale : (num_items,) float16, optional
         Of all tables that are trained or ranked, those within a search included, see `ScaledTables`.
+    memory : dict, optional
+        See `Runner`.
 
     Attributes
     ----------
@@ -72,6 +75,7 @@ class Trainer:
         full_checkpoint: Checkpoint | None = None,
         loss: Loss = BPR(),
         item_scale: np.ndarray | None = None,
+        memory: dict[str, Any] | None = None,
     ):
         self.backbone = backbone
         self.evaluator = evaluator
@@ -83,6 +87,7 @@ class Trainer:
         self.start = start
         self.full_checkpoint = full_checkpoint
         self.item_scale = item_scale
+        self.memory = {} if memory is None else memory
         self.continued_seconds = 0.0
 
     @property

@@ -18,8 +18,8 @@ from baco.compressors.runner import Runner
 from baco.embedding.bits import code_dtype
 from baco.embedding.codes import SIDES
 from baco.embedding.cost import Ledger
+from baco.embedding.product_codes import MOST_CODE_BITS, USUAL_BITS, CodeQuantizer, finest_within
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import MOST_CODE_BITS, USUAL_BITS, CodeQuantizer, finest_within
 from baco.embedding.tables import Embeddings, EmbeddingTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array

@@ -8,7 +8,7 @@ import torch
 
 from baco.backbones.backbone import MF
 from baco.compressors.budget import Budget
-from baco.embedding.quantizers import ProductQuantizer
+from baco.embedding.product_codes import ProductQuantizer
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.rng import stream, torch_stream

@@ -10,8 +10,8 @@ from baco.backbones.backbone import MF, LightGCN
 from baco.compressors.budget import Budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.cost import code_ledger
+from baco.embedding.product_codes import ProductQuantizer
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import ProductQuantizer
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency

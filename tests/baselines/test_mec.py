@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from baco.embedding.quantizers import ProductQuantizer
+from baco.embedding.product_codes import ProductQuantizer
 from baco.errors import UserError
 from baselines.mec import Mec, Objective
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from baco.backbones.backbone import LightGCN
 from baco.compressors.budget import Budget
-from baco.embedding.quantizers import ProductQuantizer, RotatedProductQuantizer
+from baco.embedding.product_codes import ProductQuantizer, RotatedProductQuantizer
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency

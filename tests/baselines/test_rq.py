@@ -6,7 +6,7 @@ import torch
 
 from baco.backbones.backbone import MF
 from baco.compressors.budget import Budget
-from baco.embedding.quantizers import ProductQuantizer, ResidualQuantizer
+from baco.embedding.product_codes import ProductQuantizer, ResidualQuantizer
 from baco.evaluation.evaluator import Evaluator
 from baco.graph import Biadjacency
 from baco.rng import stream

@@ -7,7 +7,7 @@ import torch
 from baco.compressors.budget import Budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import UniformQuantizer
+from baco.embedding.rounding import UniformQuantizer
 from baco.rng import stream, torch_stream
 from baselines.hashing import DoubleHash, RandomHash, ShareSides
 from baselines.weighted_hashing import HashEmbedding, MemRec

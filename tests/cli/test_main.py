@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from baco.cli import grid
+from baco.cli import grid, stream
 from baco.cli.main import call
 from tests.cli.workplace import ROOT
 from tests.records import blank_record
@@ -24,8 +24,9 @@ def ends(arguments: list[str]) -> int:
 def test_the_help_lists_the_commands(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
-    names = ("run", "grid", "records", "tables", "figures", "report", "batch", "collect", "recommend", "place", "clean")
-    assert all(f"\n    {command} " in shown for command in names)
+    making, using = ("run", "grid", "stream", "batch", "collect"), ("recommend", "update", "place")
+    for command in (*making, *using, "records", "tables", "figures", "report", "clean"):
+        assert f"\n    {command} " in shown
 
 
 def test_a_command_that_does_not_exist_is_named(capsys):
@@ -50,6 +51,11 @@ def test_a_folder_without_records_is_one_line(tmp_path, capsys):
 def test_a_grid_is_a_run_with_its_name(monkeypatch, arguments, handed_on):
     monkeypatch.setattr(grid, "run_command", lambda arguments, program: (arguments, program))
     assert call(["grid", *arguments]) == (handed_on, "baco grid")
+
+
+def test_a_stream_is_a_run_of_another_file(monkeypatch):
+    monkeypatch.setattr(stream, "run_command", lambda *handed_on: handed_on)
+    assert call(["stream", "-m", "method=su"]) == (["-m", "method=su"], "baco stream", "stream")
 
 
 @pytest.mark.parametrize(

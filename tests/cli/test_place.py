@@ -11,7 +11,7 @@ from baco.data.synthetic import Synthetic
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import UniformQuantizer
+from baco.embedding.rounding import UniformQuantizer
 from baco.embedding.scaled import ScaledTables
 from baco.files import read_arrays, write_arrays
 from baco.registry import method_class

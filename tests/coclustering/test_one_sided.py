@@ -13,8 +13,9 @@ from baco.embedding.bits import packed_code_bytes
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.cost import code_ledger
+from baco.embedding.product_codes import ProductQuantizer, RefinedQuantizer, finest_within
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import ProductQuantizer, RefinedQuantizer, UniformQuantizer, finest_within
+from baco.embedding.rounding import UniformQuantizer
 from baco.embedding.rules import Identity
 from baco.errors import UserError
 from baco.graph import Biadjacency

@@ -20,7 +20,8 @@ from baco.compressors.compressor import CodeCompressor, Compressor
 from baco.compressors.popularity import popularity_scale, remaining_budget
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import UniformQuantizer, unpack_export
+from baco.embedding.quantizers import unpack_export
+from baco.embedding.rounding import UniformQuantizer
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import UserError
 from baco.evaluation.evaluator import Evaluator
@@ -44,6 +45,7 @@ def pairs(users, items, num_users, num_items) -> Biadjacency:
 SHORTER = {  # of searches whose length proves nothing here
     "bet": {"probes": 4, "candidates": 10, "retrained": 1},
     "scall": {"probes": 4, "retrained": 1},
+    "dess": {"probes": 4, "retrained": 1},
     "ciess": {"probes": 4, "retrained": 1},
     "optembed": {"population": 4, "generations": 2},
 }

@@ -19,16 +19,10 @@ from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.cost import RowFormat, code_ledger
+from baco.embedding.product_codes import ProductQuantizer, RefinedQuantizer
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import (
-    QUANTIZERS,
-    HalfQuantizer,
-    ProductQuantizer,
-    RefinedQuantizer,
-    UniformQuantizer,
-    half_above,
-    unpack_export,
-)
+from baco.embedding.quantizers import QUANTIZERS, unpack_export
+from baco.embedding.rounding import HalfQuantizer, UniformQuantizer, half_above
 from baco.embedding.rules import AffineHash, Identity
 from baco.embedding.scaled import ScaledTables
 from baco.embedding.tables import EmbeddingTables

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import UniformQuantizer
+from baco.embedding.rounding import UniformQuantizer
 from baco.errors import UserError
 from baco.registry import TABLES, method_class
 from baco.rng import torch_stream

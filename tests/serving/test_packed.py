@@ -9,15 +9,9 @@ import torch
 
 from baco.compressors.budget import Budget
 from baco.embedding.codebook import CodebookTables
+from baco.embedding.product_codes import ProductQuantizer, RefinedQuantizer, ResidualQuantizer, RotatedProductQuantizer
 from baco.embedding.quantized import QuantizedTables
-from baco.embedding.quantizers import (
-    HalfQuantizer,
-    ProductQuantizer,
-    RefinedQuantizer,
-    ResidualQuantizer,
-    RotatedProductQuantizer,
-    UniformQuantizer,
-)
+from baco.embedding.rounding import HalfQuantizer, UniformQuantizer
 from baco.embedding.scaled import ScaledTables
 from baco.errors import UserError
 from baco.files import from_json_array, json_array, map_arrays, read_arrays, write_arrays
