@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from baco.compressors.compressor import CodeCompressor
-from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
 from baco.embedding.cost import RowFormat
 from baco.embedding.quantizers import QUANTIZERS
@@ -46,10 +45,10 @@ def rows_of(source: str, overrides: list[str]) -> tuple[Rows, int]:
     config, arrays = configuration(overrides), _read(source)
     if "model" in arrays:
         tables = load_tables(arrays)
-        if not isinstance(tables, CodebookTables):
+        if tables.assignment is None:
             raise UserError(f"{source} has no codebooks; only rows that codes name can be placed")
         plan = Plan.of(config, load_data(arrays, source, config.data_dir))
-        return _rows(plan, tables.assignment, _row_format(arrays, tables.users.rows.shape[1]))
+        return _rows(plan, tables.assignment, _row_format(arrays, tables.shared_rows()[0].shape[1]))
     header, plan = from_json_array(arrays["header"]), Plan.of(config)
     if header["decides"]["graph"] != plan.data.train.fingerprint:
         raise UserError(f"the codes of {source} are not of the dataset '{plan.data.name}'; give theirs, dataset=NAME")
@@ -69,8 +68,9 @@ def _rows(plan: Plan, assignment: Assignment, row: RowFormat) -> tuple[Rows, int
 
 def _row_format(arrays: dict[str, np.ndarray], dim: int) -> RowFormat:
     """How the rows of an export are stored, whose kind `load_tables` knew."""
-    settings = from_json_array(arrays["header"]).get("quantizer")
-    return RowFormat.float32(dim) if settings is None else QUANTIZERS[settings.pop("name")](**settings).format(dim)
+    outer = from_json_array(arrays["header"])
+    found = outer.get("quantizer", outer.get("header", {}).get("quantizer"))  # scaled tables have it in the inner one
+    return RowFormat.float32(dim) if found is None else QUANTIZERS[found.pop("name")](**found).format(dim)
 
 
 def _read(path: str) -> dict[str, np.ndarray]:

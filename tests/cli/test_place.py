@@ -12,6 +12,7 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.rounding import UniformQuantizer
+from baco.embedding.scaled import ScaledTables
 from baco.files import read_arrays, write_arrays
 from baco.registry import method_class
 from baco.runs.assignment_cache import cached_assignment
@@ -21,18 +22,22 @@ SETTINGS = {"num_users": 300, "num_items": 200, "num_interactions": 5000, "num_c
 TINY = [f"dataset.{key}={value}" for key, value in SETTINGS.items()]
 SOURCE = Synthetic(**SETTINGS)
 INT8 = UniformQuantizer(bits=8)
+INT8_BYTES = INT8.format(64).row_bytes
 
 
 @pytest.fixture
-def made(tmp_path) -> tuple[Assignment, Path, Path]:
-    """Codes of BACO, in the cache, and an export with them, of int8 rows."""
+def made(tmp_path) -> tuple[Assignment, dict[Path, int]]:
+    """Codes of BACO; a file of them in the cache and exports with them, each with the bytes of a row."""
     data = SOURCE.load(tmp_path)
     budget = Budget.parse(0.25, "parameters", data.num_users, data.num_items, 64)
     assignment, _ = cached_assignment(method_class("baco")(), data.train, budget, 0, tmp_path / "assignments")
     tables = QuantizedTables(CodebookTables(assignment, 64), INT8, seed=0)
     tables.on_training_end()
-    export_model(tmp_path / "tables.npz", tables, {"dataset": data.fingerprint}, SOURCE, data)
-    return assignment, next((tmp_path / "assignments").glob("*.npz")), tmp_path / "tables.npz"
+    scaled = ScaledTables(tables, np.ones(data.num_items, np.float16))
+    for name, exported in (("tables", tables), ("scaled", scaled)):
+        export_model(tmp_path / f"{name}.npz", exported, {"dataset": data.fingerprint}, SOURCE, data)
+    codes = next((tmp_path / "assignments").glob("*.npz"))
+    return assignment, {codes: 256} | {tmp_path / f"{name}.npz": INT8_BYTES for name in ("tables", "scaled")}
 
 
 def test_full_tables_are_placed_and_written(tmp_path, capsys):
@@ -48,10 +53,10 @@ def test_full_tables_are_placed_and_written(tmp_path, capsys):
     assert np.bincount(placed["device"], minlength=4).max() * 16 * 4 <= 10 * 1024
 
 
-def test_rows_of_codes_and_of_an_export_are_placed(made, tmp_path, capsys):
-    assignment, codes, export = made
+def test_rows_of_codes_and_of_exports_are_placed(made, tmp_path, capsys):
+    assignment, files = made
     users, items = assignment.rows_of_codebooks
-    for path, row_bytes in ((codes, 256), (export, INT8.format(64).row_bytes)):
+    for path, row_bytes in files.items():
         out = tmp_path / f"of_{path.name}"
         command = ["place", str(path), *TINY, "--devices", "2", "--memory", "1MiB", "--out", str(out)]
         assert call(command) == 0
@@ -87,7 +92,7 @@ def test_bad_input_is_one_line(tmp_path, capsys, arguments, message):
 
 
 def test_codes_of_other_data_are_refused(made, capsys):
-    assert call(["place", str(made[1]), "--devices", "2", "--memory", "1MiB"]) == 1
+    assert call(["place", str(next(iter(made[1]))), "--devices", "2", "--memory", "1MiB"]) == 1
     assert "are not of the dataset 'synthetic'; give theirs, dataset=NAME" in capsys.readouterr().err
 
 
