@@ -98,7 +98,7 @@ def test_what_is_no_stream(tmp_path, overrides, message):
 
 def test_methods_that_cannot_go_on_say_so_before_they_train(tmp_path):
     for method, update, message in (
-        ("robe", "warm", "^update=warm does not work with these tables of method=robe"),
+        ("robe", "warm", "^update=warm does not work with method=robe"),
         ("random", "extend", "^update=extend does not work with method=random"),
     ):
         with pytest.raises(UserError, match=message):
