@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from baco.cli import batches, clean, recommend, records
+from baco.cli import batches, clean, cluster, recommend, records
 from baco.cli.console import explain
 from baco.errors import UserError
 
@@ -59,6 +59,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="train and evaluate a model, or several, and record them (`baco run --help`)")
     commands.add_parser("grid", help="do the runs of a grid that have no record yet (`baco grid --help`)")
-    for module in (records, batches, recommend, clean):
+    for module in (records, batches, recommend, cluster, clean):
         module.add_commands(commands)
     return parser

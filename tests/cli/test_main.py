@@ -24,7 +24,8 @@ def ends(arguments: list[str]) -> int:
 def test_the_help_lists_the_commands(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
-    commands = ("run", "grid", "records", "tables", "figures", "report", "batch", "collect", "recommend", "clean")
+    commands = ("run", "grid", "records", "tables", "figures", "report", "batch", "collect", "recommend")
+    commands += ("cluster", "clean")
     assert all(f"\n    {command} " in shown for command in commands)
 
 
