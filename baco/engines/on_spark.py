@@ -22,7 +22,7 @@ LOCAL = "local[2]"
 class Spark(Engine):
     """A session of Spark 4. Tables are temporary views of it, checkpointed on the executors.
 
-    A log is a table of the session's catalogue, a view, or Parquet under any path that the session reads.
+    A log is a table or view of the session, `catalogue.database.table`, or Parquet under any path that it reads.
     """
 
     pair = "struct"
@@ -36,18 +36,18 @@ class Spark(Engine):
         from pyspark.errors import AnalysisException
         from pyspark.sql.functions import col
 
+        named = not Path(log).exists() and re.fullmatch(r"\w+(\.\w+){0,2}(?<!\.parquet)", log) is not None
         try:
-            frame = self._session.table(log) if _is_name(log) else self._session.read.parquet(log)
+            frame = self._session.table(log) if named else self._session.read.parquet(log)
         except AnalysisException as error:
-            kind = "table" if _is_name(log) else "Parquet"
-            raise UserError(f"there is no {kind} {log} ({_cause(error)})") from None
+            raise UserError(f"there is no {'table' if named else 'file'} {log} ({_cause(error)})") from None
         except Exception as error:
             raise UserError(f"{log} cannot be read as Parquet ({_cause(error)})") from None
         for column in (user, item):
             if column not in frame.columns:
                 raise unknown(f"{log}: column", column, frame.columns)
-        ids = {name: col(f"`{column.replace('`', '``')}`") for name, column in (("user_id", user), ("item_id", item))}
-        self._name("baco_log", frame.select(*(column.alias(name) for name, column in ids.items())))
+        ids = (col(f"`{name.replace('`', '``')}`").alias(ours) for name, ours in ((user, "user_id"), (item, "item_id")))
+        self._name("baco_log", frame.select(*ids))
 
     def create(self, table: str, query: str) -> None:
         self._name(table, self._session.sql(query).localCheckpoint())
@@ -92,11 +92,9 @@ def spark_engine() -> Iterator[Spark]:
     except ImportError:
         raise UserError("the engine spark needs the package pyspark: pip install 'baco[spark]'") from None
     session = SparkSession.getActiveSession()
-    ours = session is None
     if session is None:
         try:
-            settings = SparkConf()
-            settings.setIfMissing("spark.master", LOCAL).setIfMissing("spark.app.name", "baco cluster")
+            settings = SparkConf().setIfMissing("spark.master", LOCAL).setIfMissing("spark.app.name", "baco cluster")
             session = SparkSession.builder.config(conf=settings).getOrCreate()
         except Exception as error:
             raise UserError(f"Spark does not start ({_cause(error)}); it needs Java 17 or later (JAVA_HOME)") from None
@@ -105,13 +103,6 @@ def spark_engine() -> Iterator[Spark]:
         yield engine
     finally:
         engine.close()
-        if ours:
-            session.stop()
-
-
-def _is_name(log: str) -> bool:
-    """Whether a log is named as a table, `database.table`, and not by a path."""
-    return not Path(log).exists() and re.fullmatch(r"\w+(\.\w+){0,2}", log) is not None and log[-8:] != ".parquet"
 
 
 def _cause(error: Exception) -> str:

@@ -32,7 +32,7 @@ def assert_equal_solutions(engine, log, resolution, seed, schemes=("degree", "pu
     graph = SqlGraph.of_log(engine, log, "who", "what")
     method = Settings(solver="alternating", num_rounds=num_rounds, user_weight=schemes[0], item_weight=schemes[1])
     solver, fetched = SqlSolver.of(graph, method, seed), graph.fetched()
-    given_labels = np.random.default_rng(seed).integers(0, 3, fetched.num_nodes).astype(np.int32)
+    given_labels = np.random.default_rng(seed).integers(0, 2, fetched.num_nodes).astype(np.int32)
     for found, expected in (
         (solver.solve(resolution), cocluster(fetched, resolution, seed, method)),
         (solver.complete(given_labels, resolution), of_labels(fetched, given_labels, resolution, method)),
