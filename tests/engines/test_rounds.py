@@ -86,4 +86,4 @@ def test_a_search_in_sql_is_that_of_compiled_code(planted, tmp_path, budget):
         found, expected = (assign(graph, limit, num_rounds=3, compiled=compiled) for compiled in (False, True))
     np.testing.assert_array_equal(found.users.index, expected.users.index)
     np.testing.assert_array_equal(found.items.index, expected.items.index)
-    assert found.details == expected.details
+    assert found.details == expected.details and ("split" in found.details) == (budget > 0.5)
