@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from baco.cli import batches, clean, place, recommend, records, update
+from baco.cli import batches, clean, cluster, place, recommend, records, update
 from baco.cli.console import explain
 from baco.errors import UserError
 
@@ -64,6 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="train and evaluate a model, or several, and record them (`baco run --help`)")
     commands.add_parser("grid", help="do the runs of a grid that have no record yet (`baco grid --help`)")
     commands.add_parser("stream", help="train and rank segment by segment, as time goes on (`baco stream --help`)")
-    for module in (records, batches, recommend, update, place, clean):
+    for module in (records, batches, recommend, update, cluster, place, clean):
         module.add_commands(commands)
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from baco.coclustering.cocluster import CoClusters, Settings, cocluster, of_labels
 from baco.coclustering.update import updated_labels
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import Splitting, fill_budget
+from baco.compressors.budget_search import Nodes, Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.compressors.growth import Growth
 from baco.embedding.codes import Assignment
@@ -50,26 +51,54 @@ class Baco(CodeCompressor):
     def assign(self, train: Biadjacency, budget: Budget, rng: np.random.Generator) -> Assignment:
         seed = int(rng.integers(2**31)) if self.config.seed is None else self.config.seed
 
+        def solve(resolution: float) -> CoClusters:
+            return cocluster(train, resolution, seed, self.settings)
+
+        def complete(labels: np.ndarray, resolution: float) -> CoClusters:
+            return of_labels(train, labels, resolution, self.settings)
+
+        return self.fill(train, budget, seed, solve, complete)
+
+    def fill(
+        self,
+        nodes: Nodes,
+        budget: Budget,
+        seed: int,
+        solve: Callable[[float], CoClusters],
+        complete: Callable[[np.ndarray, float], CoClusters],
+    ) -> Assignment:
+        """The assignment that fills the budget, or that of the resolution in the settings, by any program that solves.
+
+        Parameters
+        ----------
+        seed : int
+            Of the solver, for the record.
+        solve : callable
+            From a resolution to its co-clustering.
+        complete : callable
+            From labels, as those of `cocluster.of_labels`, and a resolution to the co-clustering.
+        """
+
         def coded(clusters: CoClusters, resolution: float) -> Assignment:
             details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": seed}
             return replace(clusters.assignment, details=details)
 
         def at(resolution: float) -> Assignment:
-            return coded(cocluster(train, resolution, seed, self.settings), resolution)
+            return coded(solve(resolution), resolution)
 
         def encode(labels: np.ndarray, details: dict) -> Assignment:
             resolution = details["resolution"]
-            return coded(of_labels(train, labels, resolution, self.settings), resolution)
+            return coded(complete(labels, resolution), resolution)
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        isolated = np.count_nonzero(train.joint_degrees == 0)
+        isolated = np.count_nonzero(nodes.joint_degrees == 0)
         mend = "raise the budget or num_rounds"
         if isolated:
             mend += (
                 f" ({isolated:,} ids without interactions have a row each; the method 'baco_plus' lets them share one)"
             )
-        splitting = None if self.config.profile == "reference" else Splitting(train, encode)
+        splitting = None if self.config.profile == "reference" else Splitting(nodes, encode)
         return fill_budget(at, budget, start=1.0, mend=mend, splitting=splitting)
 
     def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:

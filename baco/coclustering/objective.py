@@ -56,10 +56,15 @@ def objective(graph: Biadjacency, labels: np.ndarray, weights: NodeWeights, reso
     resolution : float
         gamma, the weight of the balance term.
     """
-    user_volume = volumes(labels[: graph.num_users], weights.users, graph.num_nodes)
-    item_volume = volumes(labels[graph.num_users :], weights.items, graph.num_nodes)
-    balance = float(user_volume.astype(np.float64) @ item_volume.astype(np.float64))
-    return internal_edges(graph, labels) - resolution / weights.normaliser * balance
+    return internal_edges(graph, labels) - resolution / weights.normaliser * balance(labels, weights)
+
+
+def balance(labels: np.ndarray, weights: NodeWeights) -> float:
+    """The sum over c of W_U(c) W_V(c), in integer units; the labels are those of `objective`."""
+    num_nodes, num_users = len(labels), len(weights.users)
+    user_volume = volumes(labels[:num_users], weights.users, num_nodes)
+    item_volume = volumes(labels[num_users:], weights.items, num_nodes)
+    return float(user_volume.astype(np.float64) @ item_volume.astype(np.float64))
 
 
 @njit(cache=True)

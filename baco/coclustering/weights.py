@@ -66,8 +66,15 @@ def node_weights(graph: Biadjacency, user_scheme: str = "degree", item_scheme: s
     if item_scheme not in ITEM_SCHEMES:
         raise unknown("item_weight", item_scheme, ITEM_SCHEMES)
     graph.check_interactions()
-    users, user_unit, user_sum = _raw_weights(user_scheme, graph.user_degrees)
-    items, item_unit, item_sum = _raw_weights(item_scheme, graph.item_degrees)
+    return weights_of(graph.user_degrees, graph.item_degrees, user_scheme, item_scheme)
+
+
+def weights_of(
+    user_degrees: np.ndarray, item_degrees: np.ndarray, user_scheme: str = "degree", item_scheme: str = "published"
+) -> NodeWeights:
+    """The weights of known schemes, from the degrees alone, (num_users,) and (num_items,) int64, not all of them 0."""
+    users, user_unit, user_sum = _raw_weights(user_scheme, user_degrees)
+    items, item_unit, item_sum = _raw_weights(item_scheme, item_degrees)
     return NodeWeights(users, items, float(np.sqrt(user_sum * item_sum)) * user_unit * item_unit)
 
 

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -14,7 +15,6 @@ from baco.compressors.budget import Budget
 from baco.embedding.codes import Assignment
 from baco.embedding.cost import code_ledger
 from baco.errors import UserError
-from baco.graph import Biadjacency
 
 STEP = 4.0  # factor between two tries while the budget is being bracketed
 MOST_STEPS = 20  # tries in one direction: twelve orders of magnitude
@@ -25,19 +25,27 @@ ENOUGH_SHARE = 0.98  # of the budget: less makes the search look around once mor
 EXTRA_TRIES = 8
 
 
+class Nodes(Protocol):
+    """What is to be known of a graph here, wherever its interactions are."""
+
+    @property
+    def joint_degrees(self) -> np.ndarray:
+        """(num_nodes,) int64, users first."""
+
+
 @dataclass(frozen=True, eq=False)
 class Splitting:
     """What it takes to split clusters where the sizes of a method jump over the budget.
 
     Attributes
     ----------
-    graph : Biadjacency
+    graph : Biadjacency, or its degrees
     encode : callable
         From labels, (num_nodes,) int32 in [0, num_nodes), users first, and the details of the assignment whose clusters
         were split, to an assignment.
     """
 
-    graph: Biadjacency
+    graph: Nodes
     encode: Callable[[np.ndarray, dict], Assignment]
 
 

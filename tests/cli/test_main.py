@@ -24,7 +24,7 @@ def ends(arguments: list[str]) -> int:
 def test_the_help_lists_the_commands(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
-    making, using = ("run", "grid", "stream", "batch", "collect"), ("recommend", "update", "place")
+    making, using = ("run", "grid", "stream", "batch", "collect"), ("recommend", "update", "cluster", "place")
     for command in (*making, *using, "records", "tables", "figures", "report", "clean"):
         assert f"\n    {command} " in shown
 

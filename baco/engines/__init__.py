@@ -1,0 +1,1 @@
+"""Co-clustering in SQL, on engines that people already run."""

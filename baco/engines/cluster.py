@@ -1,0 +1,98 @@
+"""From a log to the codes of its ids, under a budget: BACO with the alternating solver, on an engine of choice."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+
+from baco.coclustering.baco import Baco
+from baco.compressors.budget import Budget
+from baco.embedding.codes import Assignment
+from baco.engines.engine import Engine
+from baco.engines.on_duckdb import duckdb_engine
+from baco.engines.on_spark import spark_engine
+from baco.engines.rounds import SqlGraph, SqlSolver
+from baco.errors import UserError
+from baco.files import check_folder
+
+COMPILED = "compiled"
+ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
+    "duckdb": duckdb_engine,
+    "spark": spark_engine,
+    COMPILED: duckdb_engine,  # which reads and writes; rounds are those of compiled code, in memory
+}
+
+
+def assign(
+    graph: SqlGraph,
+    budget: Budget,
+    resolution: float | None = None,
+    num_rounds: int | None = None,
+    seed: int = 0,
+    compiled: bool = False,
+) -> Assignment:
+    """The codes of `Baco` with the alternating solver.
+
+    Parameters
+    ----------
+    resolution : float or None
+        None: searched so that the budget is filled.
+    num_rounds : int or None
+        None: the solver's default.
+    seed : int
+        Of the solver: equal seeds give equal codes, whatever the engine.
+    compiled : bool
+        Whether to fetch the graph and leave it to compiled code.
+
+    Raises
+    ------
+    UserError
+        When the budget cannot be met, or a setting is out of its range (a `SettingError`).
+    """
+    method = Baco(Baco.Config(solver="alternating", resolution=resolution, num_rounds=num_rounds, seed=seed))
+    if compiled:
+        assignment = method.assign(graph.fetched(), budget, np.random.default_rng(seed))
+    else:
+        solver = SqlSolver.of(graph, method.settings, seed)
+        assignment = method.fill(graph, budget, seed, solver.solve, solver.complete)
+    return assignment
+
+
+def check_out(folder: Path) -> None:
+    """Refuse a folder that `write_codes` could not write (`UserError`)."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"--out: {folder} is there already; remove it, or give another folder")
+    if ":/" in str(folder):
+        raise UserError(f"--out: {folder} is no folder of a file system; write to one, and copy it")
+    check_folder(folder.absolute().parent, "--out")
+
+
+def write_codes(graph: SqlGraph, assignment: Assignment, folder: Path) -> None:
+    """Write `side=user` and `side=item`, Parquet of `id` and `codes`, a list of rows; the folder is whole or not there.
+
+    Ids have the type of the log, but are text where the types of both sides differ: both are one column `id`.
+    """
+    engine = graph.engine
+    alike = engine.value("SELECT CAST(typeof(user_id) = typeof(item_id) AS INTEGER) AS alike FROM baco_log LIMIT 1")
+    name = "id" if alike else "CAST(id AS STRING) AS id"
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        for side, codes, shift in (("user", assignment.users, 0), ("item", assignment.items, graph.num_users)):
+            nodes = np.arange(shift, shift + codes.num_ids, dtype=np.int32)
+            first, last = codes.index[:, 0], codes.index[:, -1]
+            engine.upload("baco_codes", {"node": nodes, "first_code": first, "last_code": last})
+            engine.write(
+                f"SELECT {name}, CASE WHEN first_code = last_code THEN {engine.array}(first_code) "
+                f"ELSE {engine.array}(first_code, last_code) END AS codes "
+                f"FROM baco_{side}s AS ids JOIN baco_codes ON baco_codes.node = ids.node",
+                temporary / f"side={side}",
+            )
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
