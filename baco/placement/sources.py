@@ -9,7 +9,7 @@ import numpy as np
 from baco.compressors.compressor import CodeCompressor
 from baco.embedding.codes import Assignment
 from baco.embedding.cost import RowFormat
-from baco.embedding.quantizers import QUANTIZERS
+from baco.embedding.quantizers import quantizer_of
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, read_arrays
 from baco.placement.rows import Rows
@@ -68,9 +68,9 @@ def _rows(plan: Plan, assignment: Assignment, row: RowFormat) -> tuple[Rows, int
 
 def _row_format(arrays: dict[str, np.ndarray], dim: int) -> RowFormat:
     """How the rows of an export are stored, whose kind `load_tables` knew."""
-    outer = from_json_array(arrays["header"])
-    found = outer.get("quantizer", outer.get("header", {}).get("quantizer"))  # scaled tables have it in the inner one
-    return RowFormat.float32(dim) if found is None else QUANTIZERS[found.pop("name")](**found).format(dim)
+    header = from_json_array(arrays["header"])
+    quantizer = quantizer_of(header) or quantizer_of(header.get("header", {}))  # scaled tables have it in the inner one
+    return RowFormat.float32(dim) if quantizer is None else quantizer.format(dim)
 
 
 def _read(path: str) -> dict[str, np.ndarray]:
