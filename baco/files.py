@@ -11,7 +11,7 @@ import re
 import secrets
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -124,6 +124,24 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.
             else archive[name]
             for name in names
         }
+
+
+def read_given(
+    path: str | Path, advice: str, read: Callable[[Path], dict[str, np.ndarray]] = read_arrays
+) -> dict[str, np.ndarray]:
+    """What `read`, most often `read_arrays`, finds in an archive that the user has named.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or it is damaged or no archive; with the advice.
+    """
+    try:
+        return read(Path(path))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}; {advice}") from None
+    except Exception as error:  # of many kinds, see `read_arrays`
+        raise UserError(f"{path} cannot be read ({error}); {advice}") from None
 
 
 def map_arrays(path: Path) -> dict[str, np.ndarray]:

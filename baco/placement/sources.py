@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from baco.compressors.compressor import CodeCompressor
@@ -11,7 +9,7 @@ from baco.embedding.codes import Assignment
 from baco.embedding.cost import RowFormat
 from baco.embedding.quantizers import quantizer_of
 from baco.errors import SettingError, UserError
-from baco.files import from_json_array, read_arrays
+from baco.files import from_json_array, read_given
 from baco.placement.rows import Rows
 from baco.rng import stream
 from baco.runs.run import Plan
@@ -76,12 +74,7 @@ def _row_format(arrays: dict[str, np.ndarray], dim: int) -> RowFormat:
 def _read(path: str) -> dict[str, np.ndarray]:
     """The arrays of an export or of codes."""
     advice = "it must be the export of a run, or codes in runs/assignments"
-    try:
-        arrays = read_arrays(Path(path))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}; {advice}") from None
-    except Exception as error:  # see `read_arrays`
-        raise UserError(f"{path} cannot be read ({error}); {advice}") from None
+    arrays = read_given(path, advice)
     if "model" not in arrays and not ("header" in arrays and "decides" in from_json_array(arrays["header"])):
         raise UserError(f"{path} holds no codes; {advice}")
     return arrays

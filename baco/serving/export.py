@@ -18,7 +18,7 @@ from baco.embedding.codes import SIDES
 from baco.embedding.quantizers import unpack_export
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import SettingError, UserError
-from baco.files import from_json_array, json_array, read_arrays, write_arrays
+from baco.files import from_json_array, json_array, read_arrays, read_given, write_arrays
 from baco.registry import tables_class
 from baco.serving.packed import FORMAT
 from baco.validation import build_settings
@@ -89,12 +89,7 @@ def read_export(path: str | Path) -> dict[str, np.ndarray]:
         When there is no such file, or it is no export.
     """
     advice = "it must be the export of a run"
-    try:
-        arrays = read_arrays(Path(path))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}; {advice}") from None
-    except Exception as error:  # see `read_arrays`
-        raise UserError(f"{path} cannot be read ({error}); {advice}") from None
+    arrays = read_given(path, advice)
     if "model" not in arrays or not {"tables", "config", "dataset"} <= from_json_array(arrays["model"]).keys():
         raise UserError(f"{path} does not say of which model it is; {advice}")
     return arrays

@@ -20,7 +20,7 @@ from baco.embedding.codes import SIDES
 from baco.embedding.quantizers import quantizer_of
 from baco.embedding.rules import RULES, Evaluated, Rule
 from baco.errors import UserError
-from baco.files import OFFSETS, decode_texts, from_json_array, map_arrays
+from baco.files import OFFSETS, decode_texts, from_json_array, map_arrays, read_given
 from baco.validation import Limits
 
 FORMAT = 2  # of files; 1, from before this number was written, is compressed and has no marks
@@ -67,12 +67,7 @@ class PackedTables:
         UserError
             When there is no such file, it is none of ours, of a newer format, or of tables without codes and rows.
         """
-        try:
-            arrays = map_arrays(Path(path))
-        except FileNotFoundError:
-            raise UserError(f"there is no file {path}; write one with export= or Compression.save") from None
-        except Exception as error:  # see `map_arrays`
-            raise UserError(f"{path} cannot be read ({error}); it must be the export of a model") from None
+        arrays = read_given(path, "it must be what export= or Compression.save wrote", map_arrays)
         if not {"model", "header"} <= arrays.keys():
             raise UserError(f"{path} holds no tables; it must be the export of a model")
         model = from_json_array(arrays["model"])
