@@ -70,4 +70,5 @@ def duckdb_engine() -> Iterator[DuckDb]:
     with workplace() as (connection, folder):
         (folder / "log").mkdir()
         connection.execute("SET preserve_insertion_order = false")  # the order of rows means nothing here
+        connection.execute("SET enable_progress_bar = false")  # it would stand in the output
         yield DuckDb(connection, folder / "log")

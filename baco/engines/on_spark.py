@@ -106,5 +106,6 @@ def spark_engine() -> Iterator[Spark]:
 
 
 def _cause(error: Exception) -> str:
-    """The first line of a message of Spark."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of a message of Spark that says something."""
+    lines = (line.strip(" :\t") for line in str(error).splitlines())
+    return next((line for line in lines if line and "occurred while calling" not in line), type(error).__name__)

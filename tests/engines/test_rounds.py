@@ -15,6 +15,7 @@ from baco.engines.cluster import assign
 from baco.engines.on_duckdb import duckdb_engine
 from baco.engines.on_spark import spark_engine
 from baco.engines.rounds import SqlGraph, SqlSolver
+from baco.graph import Biadjacency
 from tests.coclustering.test_solvers import SCHEMES, graphs, random_graph, resolutions, seeds
 from tests.conftest import real_data
 
@@ -76,14 +77,16 @@ def test_spark_has_the_labels_of_the_compiled_solver(spark, tmp_path, schemes):
     assert_equal_solutions(spark, log_of(random_graph(60, 250), tmp_path), 1.0, 0, schemes, num_rounds=2)
 
 
-@pytest.mark.parametrize("budget", [0.3, 0.9])
-def test_a_search_in_sql_is_that_of_compiled_code(planted, tmp_path, budget):
-    """At 0.9 co-clusters are split."""
-    log = log_of(planted.train, tmp_path)
+@pytest.mark.parametrize("split", [False, True])
+def test_a_search_in_sql_is_that_of_compiled_code(planted, tmp_path, split):
+    """No resolution parts four complete blocks into 20 rows: they are split."""
+    blocks = Biadjacency.from_matrix(np.kron(np.eye(4), np.ones((6, 6))))
+    train, budget = (blocks, 20) if split else (planted.train, 0.3)
     with duckdb_engine() as engine:
-        graph = SqlGraph.of_log(engine, log, "who", "what")
+        graph = SqlGraph.of_log(engine, log_of(train, tmp_path), "who", "what")
         limit = Budget.parse(budget, "parameters", graph.num_users, graph.num_items, 8)
         found, expected = (assign(graph, limit, num_rounds=3, compiled=compiled) for compiled in (False, True))
     np.testing.assert_array_equal(found.users.index, expected.users.index)
     np.testing.assert_array_equal(found.items.index, expected.items.index)
-    assert found.details == expected.details and ("split" in found.details) == (budget > 0.5)
+    assert found.details == expected.details
+    assert ("split" in found.details) == split
