@@ -36,6 +36,7 @@ from baco.validation import Validated, setting
 log = logging.getLogger(__name__)
 
 CLUSTERS = BacoPlus().settings
+FEWEST_BITS = 6  # of a code, where the budget allows: few centroids do not suit rows of different lengths
 
 
 @register_method("one_sided")
@@ -165,8 +166,11 @@ class OneSided(Compressor):
         share = (1 - self.config.cluster_share) * budget.limit
         if self.config.product_codes:
             weights = degrees if self.config.refine else np.zeros(0)
-            finest = finest_rows(budget, lambda quantizer: cost(packed(quantizer)), share, weights)
-            found = packed(finest or ProductQuantizer(1, 1))
+            tried = (
+                finest_rows(budget, lambda quantizer: cost(packed(quantizer)), share, weights, least_bits)
+                for least_bits in (FEWEST_BITS, 1)
+            )
+            found = packed(next(filter(None, tried), ProductQuantizer(1, 1)))
         else:
             fitting = (dim for dim in range(budget.dim, 0, -1) if cost(replace(budget, dim=dim)) <= share)
             found = replace(budget, dim=next(fitting, 1))
@@ -214,9 +218,13 @@ def coded(train: Biadjacency, side: str, labels: np.ndarray, picks: Picks | None
 
 
 def finest_rows(
-    budget: Budget, cost: Callable[[ProductQuantizer], int], limit: float, weights: np.ndarray
+    budget: Budget,
+    cost: Callable[[ProductQuantizer], int],
+    limit: float,
+    weights: np.ndarray,
+    least_bits: int = FEWEST_BITS,
 ) -> ProductQuantizer | RefinedQuantizer | None:
-    """The product codes, of eight bits at most, that make the expected weighted error of rows least.
+    """The product codes, of `least_bits` to eight bits, that make the expected weighted error of rows least.
 
     The error of a row of B bits is taken to be 2^(-2 B / dim), as that of normal entries at a high rate: then all rows
     have B bits, and those of the largest weights more. None where not even the coarsest codes are within the limit.
@@ -228,9 +236,8 @@ def finest_rows(
     weights : (n,)
         How much the error of the first rows matters; empty: all rows have the same codes.
     """
-    choices = [
-        ProductQuantizer(blocks, bits) for bits in range(USUAL_BITS, 0, -1) for blocks in range(1, budget.dim + 1)
-    ]
+    lengths = range(USUAL_BITS, least_bits - 1, -1)
+    choices = [ProductQuantizer(blocks, bits) for bits in lengths for blocks in range(1, budget.dim + 1)]
     formats = [choice.format(budget.dim) for choice in choices]
     errors = np.array([2.0 ** (-2 * choice.blocks * choice.bits / budget.dim) for choice in choices])
     if budget.unit == "parameters":

@@ -107,8 +107,9 @@ def test_the_assignment_is_shared_between_backbones(workplace):
 
 
 def stored_bytes(arrays: dict[str, np.ndarray]) -> int:
-    """What an export holds beside its descriptions."""
-    return sum(array.nbytes for name, array in arrays.items() if name not in ("header", "model"))
+    """What an export holds for a server, beside its descriptions and what only an update needs."""
+    others = ("header", "model", "labels", "users.names", "items.names")
+    return sum(array.nbytes for name, array in arrays.items() if name not in others)
 
 
 def test_trained_tables_are_exported(workplace):

@@ -97,22 +97,24 @@ def test_the_finest_rows_are_those_of_the_least_expected_error(unit):
     def cost(quantizer) -> int:
         return budget.amount(code_ledger(least, budget.dim, quantizer.format(budget.dim)))
 
-    sizes = list(product(range(1, 5), range(1, 9)))
-    for limit in (700, 1000, 1400):
-        found, by_weight = finest_rows(budget, cost, limit, weights), np.sort(weights)[::-1]
-        errors = []
-        for (blocks, bits), (fine_blocks, fine_bits), refined in product(sizes, sizes, range(1, 7)):
-            quantizer = RefinedQuantizer(blocks, bits, fine_blocks, fine_bits, refined, 6)
-            if cost(quantizer) <= limit:
-                shares = np.where(np.arange(6) < refined, 2 ** (-fine_blocks * fine_bits / 2), 1)
-                errors.append(2 ** (-blocks * bits / 2) * (by_weight @ shares))
-        assert cost(found) <= limit
-        kept = np.where(np.arange(6) < getattr(found, "refined", 0), 2 ** (-_fine_bits(found) / 2), 1)
-        assert 2 ** (-found.blocks * found.bits / 2) * (by_weight @ kept) <= min(errors) * (1 + 1e-12)
+    sizes, by_weight, errors = list(product(range(1, 5), range(2, 9))), np.sort(weights)[::-1], {}
+    for (blocks, bits), (fine_blocks, fine_bits), refined in product(sizes, sizes, range(1, 7)):
+        quantizer = RefinedQuantizer(blocks, bits, fine_blocks, fine_bits, refined, 6)
+        if cost(quantizer) <= 1000:
+            shares = np.where(np.arange(6) < refined, 2 ** (-fine_blocks * fine_bits / 2), 1)
+            errors[quantizer] = 2 ** (-blocks * bits / 2) * (by_weight @ shares)
+    found = finest_rows(budget, cost, 1000, weights, least_bits=2)
+    assert errors[found] == pytest.approx(min(errors.values()), rel=1e-12)
 
 
-def _fine_bits(found) -> int:
-    return found.fine_blocks * found.fine_bits if isinstance(found, RefinedQuantizer) else 0
+def test_codes_have_six_bits_unless_the_budget_allows_fewer_only():
+    graph = Biadjacency.from_matrix(np.random.default_rng(1).random((300, 200)) < 0.05)
+    found = []
+    for value in (0.5, 0.25, 0.03):
+        budget = Budget.parse(value, "bytes", 300, 200, 16)
+        quantizer = OneSided().fit(graph, budget, stream(0, "assign")).quantizer
+        found.append((quantizer.bits, getattr(quantizer, "fine_bits", 6)))
+    assert min(found[0]) >= 6 and min(found[1]) >= 6 and found[2][0] < 6
 
 
 def test_without_refining_all_rows_have_the_most_codes():

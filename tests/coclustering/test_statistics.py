@@ -44,10 +44,11 @@ def test_the_authors_clusters_of_beauty(beauty):
     assert statistics["count"] == 4469
 
 
-def test_an_assignment_keeps_the_statistics_of_its_clusters_only(planted, tmp_path):
+def test_an_assignment_keeps_its_clusters_and_their_statistics(planted, tmp_path):
     budget = Budget.parse(0.4, "parameters", planted.num_users, planted.num_items, 16)
     made, _ = cached_assignment(Baco(), planted.train, budget, 0, tmp_path)
     read, _ = cached_assignment(Baco(), planted.train, budget, 0, tmp_path)
-    assert read.details == made.details and made.labels is None and read.labels is None
+    assert read.details == made.details
+    np.testing.assert_array_equal(read.labels, made.labels)
     clusters = cocluster(planted.train, made.details["resolution"], made.details["solver_seed"])
     assert made.details["clusters"] == cluster_statistics(planted.train, clusters.labels)
