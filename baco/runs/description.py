@@ -73,7 +73,6 @@ METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what t
     "doublegraphhash": {"scaled": False},
     "bet": {"probe_steps": 0},
     "baco_plus": {"search": "solves"},
-    "one_sided": {"product_codes": True, "refine": False},
 }
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
