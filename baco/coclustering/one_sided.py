@@ -166,11 +166,11 @@ class OneSided(Compressor):
         share = (1 - self.config.cluster_share) * budget.limit
         if self.config.product_codes:
             weights = degrees if self.config.refine else np.zeros(0)
-            tried = (
-                finest_rows(budget, lambda quantizer: cost(packed(quantizer)), share, weights, least_bits)
-                for least_bits in (FEWEST_BITS, 1)
-            )
-            found = packed(next(filter(None, tried), ProductQuantizer(1, 1)))
+            for fewest in (FEWEST_BITS, 1):
+                finest = finest_rows(budget, lambda quantizer: cost(packed(quantizer)), share, weights, fewest)
+                if finest is not None:
+                    break
+            found = packed(finest or ProductQuantizer(1, 1))
         else:
             fitting = (dim for dim in range(budget.dim, 0, -1) if cost(replace(budget, dim=dim)) <= share)
             found = replace(budget, dim=next(fitting, 1))
