@@ -20,7 +20,7 @@ import numpy as np
 
 from baco.errors import UserError
 
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")  # the names that `atomic_path` gives
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")  # the names that `temporary_beside` gives
 ALIGNMENT = 64  # of the contents of arrays, in bytes: any type can be read in place
 HEADER = struct.Struct("<4s5H3L2H")  # of a member of a zip archive, as it stands before its name
 ZIP64_FIELD = 20  # bytes that zipfile adds to each header
@@ -29,12 +29,17 @@ PADDING = 0xD935  # the kind that Android's zipalign uses
 OFFSETS = ".text_offsets"  # the name's ending of the array that says where each text begins
 
 
+def temporary_beside(path: Path) -> Path:
+    """A new name beside a path, for what is to take its place."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # no process number: machines share folders
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it takes the place of `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # no process number: machines share folders
+    temporary = temporary_beside(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:

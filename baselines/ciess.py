@@ -16,7 +16,7 @@ from baco.embedding.tables import EmbeddingTables
 from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.validation import setting
-from baselines.sizes import assign_by_rank
+from baselines.sizes import assign_by_rank, groups_by_rank
 from baselines.support.size_search import (
     FITNESS_CUTOFFS,
     Action,
@@ -42,8 +42,7 @@ class GroupSizes(SizeSpace):
 
     def __init__(self, train: Biadjacency, total: int, largest: int, groups: int):
         super().__init__(train, total, largest)
-        sizes = train.num_users, train.num_items
-        self.by_rank = [np.arange(size) * min(groups, size) // size for size in sizes]  # the most frequent in the first
+        self.by_rank = [groups_by_rank(size, groups) for size in (train.num_users, train.num_items)]
         self.degrees = train.user_degrees, train.item_degrees
         self.by_id = [assign_by_rank(ranks, degree) for ranks, degree in zip(self.by_rank, self.degrees, strict=True)]
 

@@ -10,10 +10,10 @@ from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.embedding.codes import Assignment
 from baco.graph import Biadjacency
+from baco.optional import optional_package
 from baco.registry import register_method
 from baselines.support.clustering import MatchedClustering
 from baselines.support.connected import ISOLATED
-from baselines.support.optional import optional_package
 
 
 @register_method("infomap")

@@ -20,9 +20,9 @@ from baco.embedding.tables import EmbeddingTables, FinalEmbeddings
 from baco.errors import UserError
 from baco.files import from_json_array, json_array
 from baco.graph import Biadjacency
+from baco.optional import optional_package
 from baco.registry import register_method, register_tables
 from baco.validation import setting
-from baselines.support.optional import optional_package
 from baselines.support.schedule import CodeUpdates
 
 RESCALES = ("none", "layer0")

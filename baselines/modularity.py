@@ -22,10 +22,10 @@ from baco.compressors.budget_search import Splitting, fill_budget
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.rules import AffineHash, HashAndLabel
 from baco.graph import SQUARE, Biadjacency
+from baco.optional import optional_package
 from baco.registry import register_method
 from baco.validation import setting
 from baselines.support.clustering import Clustering
-from baselines.support.optional import optional_package
 from baselines.support.sums import SumCompressor
 
 START = 200.0  # where the search of the resolution begins: the published one

@@ -22,7 +22,7 @@ from baco.graph import Biadjacency
 from baco.registry import register_method
 from baco.rng import stream
 from baco.validation import Validated, setting
-from baselines.sizes import LARGEST_DIM, affordable_size, allocate, assign_by_rank, sizes_by_rank
+from baselines.sizes import LARGEST_DIM, affordable_size, allocate, assign_by_rank, groups_by_rank, sizes_by_rank
 from baselines.support.size_search import SearchedTables, score
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,8 @@ class Genomes:
         with torch.no_grad():
             self.norms = [norms(rows)[:, 0].cpu().numpy() for rows in supernet.rows_of_codebooks()]
         self.thresholds = supernet.thresholds.detach().cpu().numpy()
-        self.members = [group_by_rank(degrees, groups) for degrees in (train.user_degrees, train.item_degrees)]
+        degrees = train.user_degrees, train.item_degrees
+        self.members = [assign_by_rank(groups_by_rank(len(side), groups), side) for side in degrees]
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """(2, 1 + groups)."""
@@ -152,11 +153,6 @@ class Genomes:
         sizes = np.zeros(len(joint), np.int64)
         sizes[kept] = assign_by_rank(allocate(shares, self.total, self.largest), shares)
         return sizes
-
-
-def group_by_rank(degrees: np.ndarray, groups: int) -> np.ndarray:
-    """(n,): the group of each id, the most frequent ids in the first; groups differ by one id at most."""
-    return assign_by_rank(np.arange(len(degrees)) * groups // len(degrees), degrees)
 
 
 def evolve(

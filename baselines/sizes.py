@@ -93,6 +93,11 @@ def assign_by_rank(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     return dealt
 
 
+def groups_by_rank(num_ids: int, groups: int) -> np.ndarray:
+    """(n,): the group of each rank in frequency, the most frequent ids in the first; groups differ by one at most."""
+    return np.arange(num_ids) * min(groups, num_ids) // num_ids
+
+
 def sizes_by_rank(degrees: np.ndarray, shares: np.ndarray, total: int, largest: int) -> np.ndarray:
     """(n,) sizes of ids by their rank in frequency: the k-th most frequent has that of the k-th largest share.
 

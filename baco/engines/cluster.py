@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,7 +18,7 @@ from baco.engines.on_duckdb import duckdb_engine
 from baco.engines.on_spark import spark_engine
 from baco.engines.rounds import SqlGraph, SqlSolver
 from baco.errors import UserError
-from baco.files import check_folder
+from baco.files import check_folder, temporary_beside
 
 COMPILED = "compiled"
 ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
@@ -81,7 +80,7 @@ def write_codes(graph: SqlGraph, assignment: Assignment, folder: Path) -> None:
     engine = graph.engine
     alike = engine.value("SELECT CAST(typeof(user_id) = typeof(item_id) AS INTEGER) AS alike FROM baco_log LIMIT 1")
     name = "id" if alike else "CAST(id AS STRING) AS id"
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
+    temporary = temporary_beside(folder)
     try:
         for side, codes, shift in (("user", assignment.users, 0), ("item", assignment.items, graph.num_users)):
             nodes = np.arange(shift, shift + codes.num_ids, dtype=np.int32)

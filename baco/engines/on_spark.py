@@ -12,6 +12,7 @@ import numpy as np
 
 from baco.engines.engine import Engine
 from baco.errors import UserError, unknown
+from baco.optional import optional_package
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -86,11 +87,10 @@ def spark_engine() -> Iterator[Spark]:
     UserError
         When Spark is not installed or does not start.
     """
-    try:
-        from pyspark import SparkConf
-        from pyspark.sql import SparkSession
-    except ImportError:
-        raise UserError("the engine spark needs the package pyspark: pip install 'baco[spark]'") from None
+    optional_package("pyspark", "the engine spark", "baco[spark]")
+    from pyspark import SparkConf
+    from pyspark.sql import SparkSession
+
     session = SparkSession.getActiveSession()
     if session is None:
         try:

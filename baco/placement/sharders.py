@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from baco.optional import optional_package
 from baco.placement.cost import Devices
 from baco.placement.rows import Rows
-from baselines.support.optional import optional_package
 
 NOWHERE = -1
 

@@ -26,6 +26,7 @@ from baco.errors import SettingError
 from baco.graph import Biadjacency
 from baco.runs.run import check_budget, prepare, trainer_of
 from baco.runs.settings import RunConfig
+from baco.serving.users import means_over
 from baco.training.trainer import Trainer
 
 
@@ -192,24 +193,14 @@ def folded_in(train: Biadjacency, users: np.ndarray, items: np.ndarray) -> tuple
         Of the ids below n.
     """
     matrix = train.to_matrix()
-    audiences, known = _means(csr_array(matrix[: len(users)].T), users)
-    new_users = _means_or(users, matrix[len(users) :], audiences, known)
-    tastes, tasted = _means(csr_array(matrix[:, : len(items)]), items)
-    new_items = _means_or(items, csr_array(matrix[:, len(items) :].T), tastes, tasted)
-    return np.concatenate([users, new_users]), np.concatenate([items, new_items])
+    return _joined(users, matrix), _joined(items, csr_array(matrix.T))
 
 
-def _means(matrix: csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, dim) means of rows over the ones of each line of a matrix, zero without any; and which have some, (n,)."""
-    counts = matrix.sum(axis=1)
-    return (matrix @ rows) / np.maximum(counts, 1).astype(np.float32)[:, None], counts > 0
-
-
-def _means_or(default: np.ndarray, matrix: csr_array, rows: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """The means over those rows that are there; the mean of other rows for a line without any."""
-    counts = matrix @ there.astype(np.float32)
-    means = (matrix @ rows) / np.maximum(counts, 1)[:, None]
-    return np.where(counts[:, None] > 0, means, default.mean(axis=0)).astype(np.float32)
+def _joined(old: np.ndarray, matrix: csr_array) -> np.ndarray:
+    """(n, dim): the rows of the first ids of a side, and those of the others; a line of the matrix is an id's links."""
+    audiences = means_over(csr_array(matrix[: len(old)].T), old)
+    means, found = means_over(matrix[len(old) :], *audiences)
+    return np.concatenate([old, np.where(found[:, None], means, old.mean(axis=0))])
 
 
 def _retrained(step: Step, inherits: bool = False) -> Model:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from baco.backbones.backbone import Backbone
 from baco.data.interactions import Interactions, interaction_arrays, load_interactions
 from baco.data.logs import Log
 from baco.data.sources import SOURCES, Source, source_name
@@ -19,7 +20,8 @@ from baco.embedding.quantizers import unpack_export
 from baco.embedding.tables import EmbeddingTables
 from baco.errors import SettingError, UserError
 from baco.files import from_json_array, json_array, read_arrays, read_given, write_arrays
-from baco.registry import tables_class
+from baco.graph import Biadjacency
+from baco.registry import backbone_class, tables_class
 from baco.serving.packed import FORMAT
 from baco.validation import build_settings
 
@@ -110,6 +112,14 @@ def load_tables(arrays: dict[str, np.ndarray]) -> EmbeddingTables:
     """
     kind = from_json_array(arrays["model"])["tables"]
     return tables_class(kind).from_export(unpack_export(arrays))
+
+
+def load_backbone(config: dict, train: Biadjacency) -> Backbone:
+    """The backbone that an export's configuration describes, over a training graph."""
+    settings = dict(config["backbone"])
+    kind = backbone_class(settings.pop("name"))
+    score = config.get("loss", {"score": "dot"})["score"]  # exports had none before there were cosines
+    return kind(train, build_settings(kind.Config, settings), score)
 
 
 def load_data(arrays: dict[str, np.ndarray], path: str | Path, data_dir: Path) -> Interactions:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from baco.errors import UserError
+from baco.optional import optional_package
 
 
 def faiss_index(embeddings: Any) -> Any:
@@ -20,10 +21,7 @@ def faiss_index(embeddings: Any) -> Any:
     UserError
         When FAISS is not installed, or the embeddings are no finite matrix.
     """
-    try:
-        import faiss
-    except ImportError:
-        raise UserError("an index needs FAISS; install it with: pip install faiss-cpu") from None
+    faiss = optional_package("faiss", "an index", "faiss-cpu")
     rows = np.ascontiguousarray(embeddings, np.float32)
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise UserError(f"an index needs a matrix of finite numbers; got the shape {rows.shape}")

@@ -17,10 +17,8 @@ from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
 from baco.evaluation.ranking import NO_ITEM, rank_items
 from baco.files import from_json_array
-from baco.registry import backbone_class
-from baco.serving.export import load_data, load_tables, read_export
+from baco.serving.export import load_backbone, load_data, load_tables, read_export
 from baco.serving.users import FoldIn, Users, original_ids
-from baco.validation import build_settings
 
 PAIRS = 2**18  # whose scores are worked out at once
 
@@ -61,13 +59,10 @@ class Recommender:
         arrays = read_export(path)
         model = from_json_array(arrays["model"])
         data = load_data(arrays, path, Path(data_dir))
-        settings = model["config"]["backbone"]
-        backbone = backbone_class(settings.pop("name"))
-        score = model["config"].get("loss", {"score": "dot"})["score"]  # exports had none before there were cosines
-        backbone = backbone(data.train, build_settings(backbone.Config, settings), score)
+        backbone = load_backbone(model["config"], data.train)
         with torch.no_grad():
             users, items = backbone.final_embeddings(load_tables(arrays))
-        return cls(data, users, items, score)
+        return cls(data, users, items, backbone.score)
 
     def recommend(
         self, users: Iterable | None = None, k: int = 20, interactions: pd.DataFrame | None = None

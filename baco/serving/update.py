@@ -31,9 +31,16 @@ from baco.evaluation.evaluator import Evaluator
 from baco.files import check_writable, from_json_array
 from baco.graph import Biadjacency
 from baco.losses.loss import Loss
-from baco.registry import backbone_class, loss_class, method_class
+from baco.registry import loss_class, method_class
 from baco.rng import stream
-from baco.serving.export import check_replaceable, export_model, load_data, load_tables, read_export
+from baco.serving.export import (
+    check_replaceable,
+    export_model,
+    load_backbone,
+    load_data,
+    load_tables,
+    read_export,
+)
 from baco.serving.grown import Added, grown
 from baco.training.protocol import Protocol
 from baco.training.trainer import Trainer
@@ -175,10 +182,9 @@ def train(tables: EmbeddingTables, data: Interactions, config: dict, epochs: int
     if epochs == 0:
         tables.on_training_end()
         return
-    settings, losses = dict(config["backbone"]), dict(config["loss"])
-    kind = backbone_class(settings.pop("name"))
-    loss: Loss = build_settings(loss_class(losses.pop("name")), losses)
-    backbone = kind(data.train, build_settings(kind.Config, settings), loss.score)
+    settings = dict(config["loss"])
+    loss: Loss = build_settings(loss_class(settings.pop("name")), settings)
+    backbone = load_backbone(config, data.train)
     protocol = build_settings(Protocol, config["protocol"])
     Trainer(backbone, Evaluator(data), protocol, config["seed"], device, loss=loss).fit(tables, epochs)
 

@@ -84,10 +84,8 @@ class FoldIn:
         self._data, self._trained, self._score = data, trained, score
         _, self._item_ids = original_ids(data)
         self._item_position = positions(self._item_ids)
-        degrees = data.train.item_degrees
-        self._has_users = degrees > 0
-        sums = csr_array(data.train.to_matrix().T) @ trained.rows.detach().cpu().numpy()
-        self._audience = sums / np.maximum(degrees, 1).astype(np.float32)[:, None]
+        of_items = csr_array(data.train.to_matrix().T)
+        self._audience, self._has_users = means_over(of_items, trained.rows.detach().cpu().numpy())
 
     def __call__(self, interactions: pd.DataFrame) -> Users:
         """The new users of some interactions, in the order in which they come up.
@@ -127,8 +125,7 @@ class FoldIn:
         place = np.cumsum(served) - 1
         listed = served[users] & (items >= 0)
         graph = Biadjacency.from_pairs(place[users[listed]], items[listed], int(served.sum()), data.num_items)
-        counted = graph.to_matrix()
-        means = (counted @ self._audience) / (counted @ self._has_users.astype(np.float32))[:, None]
+        means, _ = means_over(graph.to_matrix(), self._audience, self._has_users)
         rows = torch.as_tensor(means, device=self._trained.rows.device)
         first = np.unique(users, return_index=True)[1]
         ids = np.asarray(interactions["user"])[first[served]]
@@ -147,6 +144,26 @@ class FoldIn:
             item_ids[int(np.argmin(useful))],
             left_out,
         )
+
+
+def means_over(matrix: csr_array, rows: np.ndarray, there: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of rows over the ones of each line of a matrix, zeros without any, and whether it has some.
+
+    Parameters
+    ----------
+    matrix : (n, m) of ones
+    rows : (m, dim) float32
+        Zeros where they are not there.
+    there : (m,) bool, optional
+        Which rows there are; None: all.
+
+    Returns
+    -------
+    (n, dim) float32 and (n,) bool
+    """
+    counts = matrix.sum(axis=1) if there is None else matrix @ there.astype(np.float32)
+    means = (matrix @ rows) / np.maximum(counts, 1).astype(np.float32)[:, None]
+    return means.astype(np.float32), counts > 0
 
 
 def original_ids(data: Interactions) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ import torch
 from baco.compressors.budget import Budget
 from baco.errors import UserError
 from baco.rng import stream, torch_stream
-from baselines.optembed import Genomes, OptEmbed, Step, Supernet, evolve, group_by_rank
-from baselines.sizes import SizedTables
+from baselines.optembed import Genomes, OptEmbed, Step, Supernet, evolve
+from baselines.sizes import SizedTables, assign_by_rank, groups_by_rank
 from tests.baselines.test_pep import trainer_for
 
 DIM = 16
@@ -58,7 +58,7 @@ def test_sizes_follow_the_genome_and_spend_the_budget(planted):
     assert users.sum() + items.sum() == 2800
     without = supernet.users.rows.detach().abs().mean(1).numpy() < 0.08
     np.testing.assert_array_equal(users == 0, without)
-    group = group_by_rank(planted.train.user_degrees, 2)
+    group = assign_by_rank(groups_by_rank(planted.train.num_users, 2), planted.train.user_degrees)
     ratio = users[~without & (group == 1)].mean() / users[~without & (group == 0)].mean()
     assert 3 < ratio < 5 and items.min() > 0, "about 4, of whole sizes"
     frequent = planted.train.user_degrees[group == 0].min()

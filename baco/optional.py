@@ -1,4 +1,4 @@
-"""Packages that one method needs and the installation does without: for their licence, or since few want them."""
+"""Packages that one part needs and the installation does without: for their licence, or since few want them."""
 
 from __future__ import annotations
 
