@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 
 DATASET ?= synthetic
-METHODS ?= full,random,baco,baco_plus
+METHODS ?= full,one_sided,baco,random
 BACKBONE ?= lightgcn
-PROTOCOL ?= fast
+PROTOCOL ?= quick
 ARGS ?=                      # further overrides, such as ARGS="seed=1 budget=0.1"
 
 GRID ?= all                  # of conf/grid

@@ -1,4 +1,4 @@
-"""Seconds to quality, side by side: `python scripts/bench_quality.py "dataset=beauty protocol=fast" "dataset=beauty"`.
+"""Seconds to quality: `python scripts/bench_quality.py "dataset=beauty protocol=best loss=bpr" "dataset=beauty"`.
 
 Each argument is a run, as `baco run` takes it; those that have a record are not done again. The first one sets the
 mark: its best validation recall@20. Prints when each of the others reached it, in epochs and seconds of training,

@@ -86,10 +86,8 @@ class Gallery:
             self.recall_over_ratio,
             self.recall_over_bytes,
             self.recall_over_seconds,
-            self.epochs,
             self.curves,
             self.rounds,
-            self.resolution,
             self.user_groups,
             self.cluster_sizes,
         )
@@ -109,7 +107,7 @@ class Gallery:
 
     def ranking(self) -> Picture:
         """All methods at the paper's budget, beside the paper's Table 8."""
-        found = self.found("main_table", "protocols")
+        found = self.found("main_table", "paper")
         ranked = [sorted((row for row in section.rows if row.records), key=_mean(RANKED, 100)) for section in found]
         figure, panels = _panels(len(found), [_height(rows) for rows in ranked])
         for axes, section, rows in zip(panels, found, ranked, strict=True):
@@ -133,12 +131,12 @@ class Gallery:
 
     def recall_over_ratio(self) -> Picture:
         caption = "Recall@20 against the ratio of parameters to the full model's; the line is the Pareto front."
-        found, ratio = self.found("main_table", "budgets", "solvers"), _mean("size.parameter_ratio", 100)
+        found, ratio = self.found("main_table", "budgets"), _mean("size.parameter_ratio", 100)
         return self._against("recall_over_ratio", caption, "parameters, % of the full model", ratio, found)
 
     def recall_over_bytes(self) -> Picture:
         caption = "Recall@20 against the bytes of tables and codes at inference; the line is the Pareto front."
-        found = self.found("main_table", "bytes")
+        found = self.found("main_table", "budgets")
         return self._against("recall_over_bytes", caption, "bytes at inference, MB", _mean("size.bytes", 1e-6), found)
 
     def recall_over_seconds(self) -> Picture:
@@ -153,37 +151,6 @@ class Gallery:
 
         found = [of_one_device(section) for section in self.found("main_table")]
         return self._against("recall_over_seconds", caption, "clustering + search + training, s", seconds, found)
-
-    def epochs(self) -> Picture:
-        """What longer training is worth: for each method a line from the shortest to the longest."""
-        models: dict[tuple, dict[int, Section]] = {}  # sections that differ in the epochs only, by these
-        for section in self.found("epochs"):
-            about = section.about
-            key = about.dataset["name"], section.backbone, about.config["protocol"]["name"], section.fingerprint
-            models.setdefault(key, {})[about.config["protocol"]["max_epochs"]] = section
-        ranked = {}
-        for key, by_epochs in models.items():
-            found: dict[str, dict[int, float]] = {}  # by method, the recall after so many epochs
-            for epochs, section in sorted(by_epochs.items()):
-                for row in (row for row in section.rows if row.records):
-                    found.setdefault(row_label(row), {})[epochs] = 100 * row.mean(RECALL)
-            compared = [(label, after) for label, after in found.items() if len(after) > 1]
-            if compared:
-                ranked[key] = sorted(compared, key=lambda one: one[1][max(one[1])])
-        lengths = sorted({epochs for by_epochs in models.values() for epochs in by_epochs})
-        figure, panels = _panels(len(ranked), [_height(lines) for lines in ranked.values()])
-        for axes, (key, lines) in zip(panels, ranked.items(), strict=True):
-            for place, (_, after) in enumerate(lines):
-                axes.plot(list(after.values()), [place] * len(after), color="#888888", lw=0.8, zorder=1)
-            for number, epochs in enumerate(lengths):  # also those of other panels, for the order of the legend
-                points = [(after[epochs], place) for place, (_, after) in enumerate(lines) if epochs in after]
-                points_x, points_y = np.reshape(points, (-1, 2)).T
-                axes.plot(points_x, points_y, ls="", ms=4, label=f"{epochs} epochs", **_look(number))
-            _name_lines(axes, (label for label, _ in lines))
-            dataset, backbone, protocol, _ = key
-            axes.set(title=f"{dataset}, {backbone}, protocol {protocol}", xlabel="Recall@20, %")
-        caption = "Recall@20 after trainings of several lengths, the learning rate falling to zero at the last epoch."
-        return self._picture("epochs", caption, "epochs", figure, panels)
 
     def curves(self) -> Picture:
         """How fast each method learns, when every one is trained to its end."""
@@ -249,22 +216,6 @@ class Gallery:
             axes.set(xlabel="rounds T", ylabel=label)
         caption = "Size and recall of BACO after T rounds; dotted: the paper's Figure 4, of its splits."
         return self._picture("rounds", caption, "rounds", figure, panels)
-
-    def resolution(self) -> Picture:
-        """The paper's Figure 6."""
-        found = self.found("resolution")
-        figure, panels = _panels(2 * len(found))
-        paper = published("figure6")
-        for place, section in enumerate(found):
-            for axes, name, metric in zip(panels[2 * place :], ("R@20", "N@20"), ("recall", "ndcg"), strict=False):
-                axes.plot(*_line(section.rows, "method.resolution", RANKING[name]), label="BACO", **self.look["baco"])
-                theirs = paper[(paper["dataset"] == section.about.dataset["name"]) & (paper["metric"] == metric)]
-                self._published(axes, theirs, "x_axis")
-                axes.set(title=section.name, xlabel="resolution γ", ylabel=f"{name}, %")
-        caption = (
-            "Recall and NDCG of BACO over the resolution; dotted: the paper's Figure 6, of its protocol and split."
-        )
-        return self._picture("resolution", caption, "resolution", figure, panels)
 
     # Who, and how evenly ---------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from functools import cache
 import pandas as pd
 
 from baco.resources import resource_folder
-from baco.runs.experiments import earlier_form
 
 REFERENCE = resource_folder("published", "results/reference")
 NATIVE = {"infomap", "brim"}  # methods whose size the paper leaves to them, as method.matched=false does
@@ -48,8 +47,8 @@ def published_result(dataset: str, method: str, variant: str, metric: str, k: in
     metric : str
         'recall' or 'ndcg'; Table 8 has k = 10 and 50.
     """
-    forms = ["matched=false"] if method in NATIVE else ["", earlier_form(method)]
-    if variant not in forms and not (method == "baco" and variant.startswith(AUTHORS_PROGRAM)):
+    usual = "matched=false" if method in NATIVE else ""
+    if variant != usual and not (method == "baco" and variant.startswith(AUTHORS_PROGRAM)):
         return math.nan
     return _table8().get((dataset, method, metric, k), math.nan)
 

@@ -16,7 +16,6 @@ from baco.results.columns import (
     COLUMNS,
     FRACTIONS,
     MISSING,
-    UNTRUNCATED,
     cut_off_notes,
     decimal,
     device_of,
@@ -35,11 +34,10 @@ from baco.results.published import published, published_result
 from baco.results.render import CUT_OFF, FORMATS, SIGNIFICANT, Cell, Table
 from baco.results.runs import RANKING, RUNS, SECONDS, frame
 from baco.results.summary import OURS, Row, Section, Tests, first_of, join_sections, sections
-from baco.runs.experiments import CONF, Experiment, earlier_form, experiment_names, load_experiment
+from baco.runs.experiments import CONF, Experiment, experiment_names, load_experiment
 
 ALPHA = 0.05
-PLUS, NEAR = "baco_plus", ("full", "pq", "mec", "su", "bet", "baco")
-DECAY, VALIDATION = "decay_per_epoch", "metrics.val.recall@20"
+ONE_SIDED, NEAR = "one_sided", ("full", "pq", "mec", "rq", "dpq", "su", "bet", "baco_plus", "baco")
 WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a meaning
 RECALL = RANKING["R@20"]
 METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) for path in RANKING.values()]
@@ -50,7 +48,6 @@ DISTANCES = ("users", "items", "all", "rotated users", "rotated items", "rotated
 SHOWN = {  # what other experiments show is COMPARED
     "cluster_sizes": CLUSTERS,
     "distance": DISTANCES,
-    "lightgcn": (*UNTRUNCATED, *COMPARED),
     "user_groups": (*ACTIVITY, "parameters"),
 }
 TIMED = (*SECONDS, "s per epoch", "epochs", "validation s", "test s", "host MB", "GPU MB")
@@ -81,9 +78,9 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
         found[name] = sections(experiment, records, folder, conf)
         made[name] = OWN.get(name, comparison)(experiment, found[name])
     main, compared = made.pop("main_table"), found["main_table"]
-    published_beside = beside_published(join_sections(compared + found["protocols"]))
-    plus = against_plus(join_sections(compared + found["start"] + found["epochs"]))
-    return [overview(compared), main, plus, published_beside, *made.values()]
+    published_beside = beside_published(join_sections(compared + found["paper"]))
+    ahead = against_one_sided(join_sections(found["best"] + compared))
+    return [overview(compared), main, ahead, published_beside, *made.values()]
 
 
 def write_tables(records: list[dict], folder: Path, record_folder: Path, conf: Path = CONF) -> list[Path]:
@@ -216,52 +213,47 @@ def _seed_deviation(row: Row, other: Row, path: str) -> float:
     return 100 * statistics.stdev(differences) if len(differences) > 1 else math.nan
 
 
-# BACO+ against what comes near it -------------------------------------------------------------------------------------
+# One-sided tables against what comes near them ------------------------------------------------------------------------
 
 
-def _usual(row: Row) -> str:
-    """The settings of a row without those of its method's earlier form."""
-    return row.variant.removeprefix(earlier_form(row.method)).removeprefix(", ")
-
-
-def against_plus(found: list[Section]) -> Document:
-    """What BACO+ has more than the full model, BACO and the methods that come nearest, and how sure that is."""
+def against_one_sided(found: list[Section]) -> Document:
+    """What one-sided tables have more than the full model and the methods that come nearest, and how sure that is."""
     tables, lines = [], []
     for section in found:
-        plus = next((row for row in section.rows if row.method == PLUS and not row.variant and row.records), None)
-        if plus is None:
+        ours = next((row for row in section.rows if row.method == ONE_SIDED and not row.variant and row.records), None)
+        if ours is None:
             continue
-        near = [row for row in section.rows if row.method in NEAR and _usual(row) in ("", "start=spectral")]
-        same = [row for row in near if row.budget == plus.budget and row.records]
-        chosen = replace(section, rows=[replace(row, missing=[]) for row in (plus, *same)])
+        near = [row for row in section.rows if row.method in NEAR and not row.variant]
+        same = [row for row in near if row.budget == ours.budget and row.records]
+        chosen = replace(section, rows=[replace(row, missing=[]) for row in (ours, *same)])
         rows = []
-        for row, tests in chosen.tested(METRICS, PLUS).items():
-            seeds = len(row.seeds_with(plus))
+        for row, tests in chosen.tested(METRICS, ONE_SIDED).items():
+            seeds = len(row.seeds_with(ours))
             line, cells = row_keys(chosen, row) | {"seeds": seeds}, [label_cell(row), Cell(str(seeds))]
             for (name, path), (test, p) in zip(RANKING.items(), tests, strict=True):
                 ahead, margin = -100 * test.difference, 100 * test.margin
-                line |= {f"{PLUS} - {name}": ahead, f"{name} margin": margin}
-                line |= {f"{name} seed sd": _seed_deviation(plus, row, path), f"{name} p": p}
+                line |= {f"{ONE_SIDED} - {name}": ahead, f"{name} margin": margin}
+                line |= {f"{name} seed sd": _seed_deviation(ours, row, path), f"{name} p": p}
                 text = f"{decimal(ahead, '+')} ± {margin:.2f} ({p_value(p)})"
                 cells.append(Cell(text, mark=SIGNIFICANT if p < ALPHA else ""))
-            cells.append(Cell(", ".join(decimal(100 * one, "+") for one in plus.differences(row, RECALL))))
+            cells.append(Cell(", ".join(decimal(100 * one, "+") for one in ours.differences(row, RECALL))))
             rows.append(tuple(cells))
             lines.append(line)
-        columns = (f"BACO+{CUT_OFF if plus.cut_off else ''} minus", "seeds", *RANKING, "R@20, each seed")
+        columns = (f"one-sided{CUT_OFF if ours.cut_off else ''} minus", "seeds", *RANKING, "R@20, each seed")
         family = (
             "±: half of the 95 % interval over users, uncorrected. "
             f"Family of Holm's correction: all rows ({len(rows)}), each metric by itself."
         )
         tables.append(Table(section.name, (*section_notes(chosen), family), columns, 1, tuple(rows)))
     about = (
-        "What BACO+ has more than each row, in points of percent, on the test split, ± half of its 95 % interval over "
-        "users (Student's t, paired, without a correction), and in brackets the p-value of the same two-sided test. "
-        "Each user's value is the mean over the seeds that both have; their number is shown, and what they give one by "
-        "one, which the interval does not have in it. The p-values are after Holm's correction, whose family is the "
-        f"rows of a table, each metric by itself; {SIGNIFICANT}: p < {ALPHA}. BACO+ starts near singular vectors; rows "
-        "with start=spectral do, too, or the full model that they compress does."
+        "What one-sided tables have more than each row, in points of percent, on the test split, ± half of its 95 % "
+        "interval over users (Student's t, paired, without a correction), and in brackets the p-value of the same "
+        "two-sided test. Each user's value is the mean over the seeds that both have; their number is shown, and what "
+        "they give one by one, which the interval does not have in it. The p-values are after Holm's correction, whose "
+        f"family is the rows of a table, each metric by itself; {SIGNIFICANT}: p < {ALPHA}."
     )
-    return Document("against_plus", "BACO+ against what comes near it", about, tuple(tables), pd.DataFrame(lines))
+    title = "One-sided tables against what comes near them"
+    return Document("against_one_sided", title, about, tuple(tables), pd.DataFrame(lines))
 
 
 # Time ----------------------------------------------------------------------------------------------------------------
@@ -296,49 +288,6 @@ def speed(experiment: Experiment, found: list[Section]) -> Document:
             tables.append(Table(f"{section.name}, {device}", tuple(section_notes(there)), columns, 1, tuple(cells)))
     tables += nothing_recorded(found)
     return Document(experiment.name, experiment.title, about, tuple(tables), pd.DataFrame(lines))
-
-
-# Each method at its best ----------------------------------------------------------------------------------------------
-
-
-def each_at_its_best(experiment: Experiment, found: list[Section]) -> Document:
-    """For each method the decay that is best on the validation split, and what it gives on the test split."""
-    compared: dict[tuple, dict[float, Section]] = {}  # sections that differ in the decay only
-    for section in (section for section in found if section.records):
-        run = section.about
-        key = run.dataset["name"], run.config["backbone"]["name"], section.fingerprint
-        compared.setdefault(key, {})[run.config["protocol"][DECAY]] = section
-    tables, lines = [], []
-    for by_decay in (several for several in compared.values() if len(several) > 1):
-        usual, decays = next(iter(by_decay)), sorted(by_decay)  # the experiment names that of all other tables first
-        rows = []
-        for row in by_decay[usual].rows:
-            same = {decay: _row_like(row, by_decay[decay]) for decay in decays}
-            validation = {decay: 100 * one.mean(VALIDATION) for decay, one in same.items()}
-            best, before, after = math.nan, 100 * row.mean(RECALL), math.nan
-            if not any(map(math.isnan, validation.values())):
-                best = max(validation, key=validation.__getitem__)
-                after = 100 * same[best].mean(RECALL)
-            cells = [*map(decimal, validation.values()), MISSING if math.isnan(best) else f"{best:g}"]
-            cells += [percent(row, RECALL), decimal(after), decimal(after - before, "+")]
-            rows.append((label_cell(row), *map(Cell, cells)))
-            line = {f"R@20 val, {decay:g}": value for decay, value in validation.items()}
-            line |= {"best": best, "R@20": before, "R@20 at best": after}
-            lines.append(row_keys(by_decay[usual], row) | line)
-        columns = ("method", *(f"val, {decay:g}" for decay in decays), "best", f"test, {usual:g}", "test, best", "gain")
-        about_data, *notes = [note for section in by_decay.values() for note in section_notes(section)]
-        missing = [note for note in notes if note.startswith("Missing")]
-        title = ", ".join(by_decay[usual].name.split(", ")[:3])
-        cut_off = cut_off_notes(by_decay[usual].rows)
-        tables.append(Table(title, (about_data, *missing, *cut_off), columns, 1, tuple(rows)))
-    about = f"{experiment.about} R@20 in percent; on the validation split (val) at each decay, and on the test split."
-    return Document(experiment.name, experiment.title, about, (*tables, *nothing_recorded(found)), pd.DataFrame(lines))
-
-
-def _row_like(row: Row, section: Section) -> Row:
-    """The row of another section with the same settings; one without records where it has none."""
-    alike = (other for other in section.rows if other.settings == row.settings)
-    return next(alike, replace(row, records=[]))
 
 
 # Ours beside the paper's ---------------------------------------------------------------------------------------------
@@ -379,4 +328,4 @@ def beside_published(found: list[Section]) -> Document:
     return Document("published", "Beside the published numbers", about, tuple(tables), pd.DataFrame(lines))
 
 
-OWN = {"speed": speed, "decay": each_at_its_best}  # experiments whose table is no plain comparison
+OWN = {"speed": speed}  # experiments whose table is no plain comparison

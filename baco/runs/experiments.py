@@ -2,9 +2,8 @@
 
 An experiment's `runs` is a list of sweeps. A sweep gives settings one value or several; it stands for all combinations,
 the last setting varying fastest. The setting `grid` stands for the runs of other grids, in which the sweep's other
-settings replace theirs. `settings` are those of all runs that do not say otherwise. `earlier_forms: true` is for
-experiments whose records were made before the default of a method changed: the method keeps the earlier one there. A
-run that comes up twice counts where it comes up first.
+settings replace theirs. `settings` are those of all runs that do not say otherwise. A run that comes up twice counts
+where it comes up first.
 """
 
 from __future__ import annotations
@@ -21,14 +20,6 @@ from baco.resources import resource_folder
 
 CONF = resource_folder("conf", "conf")
 GROUPS = ("dataset", "backbone", "method", "protocol", "loss", "quantize")  # of it: a run takes one file of each
-
-EARLIER_FORMS: dict[str, dict[str, Any]] = {
-    "bet": {"method.probe_steps": 0},
-    "double": {"method.scaled": False},
-    "doublegraphhash": {"method.scaled": False},
-    "hybrid": {"method.scaled": False},
-    "legcf": {"method.graph": "expanded", "method.update_until": 1},
-}
 
 Settings = dict[str, Any]  # of one run: what differs from conf/config.yaml; text, numbers, true, false or null
 
@@ -77,9 +68,9 @@ def _load(name: str, conf: Path, within: tuple[str, ...]) -> Experiment:
     if name in within:
         raise UserError(f"{path}: grid '{name}' contains itself")
     content = OmegaConf.to_container(OmegaConf.load(path))
-    known = {"title", "about", "settings", "earlier_forms", "runs"}
+    known = {"title", "about", "settings", "runs"}
     if not isinstance(content, dict) or set(content) - known or not content.get("runs"):
-        raise UserError(f"{path} must hold the keys title, about, settings, earlier_forms and runs, a list of sweeps")
+        raise UserError(f"{path} must hold the keys title, about, settings and runs, a list of sweeps")
     common, runs = content.get("settings", {}), []
     for number, sweep in enumerate(content["runs"], 1):
         if not isinstance(sweep, dict):
@@ -92,8 +83,6 @@ def _load(name: str, conf: Path, within: tuple[str, ...]) -> Experiment:
             for other in included if isinstance(included, list) else [included]:
                 inner = _load(other, conf, (*within, name)).runs
                 runs += [run | replaced for run in inner for replaced in _combinations(sweep)]
-    if content.get("earlier_forms"):
-        runs = [EARLIER_FORMS.get(run.get("method", ""), {}) | run for run in runs]
     runs = [run | {key: value for key, value in common.items() if key not in run} for run in runs]
     return Experiment(name, content.get("title", name), content.get("about", ""), without_duplicates(runs))
 
@@ -118,11 +107,6 @@ def overrides(settings: Settings) -> list[str]:
         f"{key}={special[value] if value is None or isinstance(value, bool) else value}"
         for key, value in settings.items()
     ]
-
-
-def earlier_form(method: str) -> str:
-    """The settings of a method's earlier form as tables have them; empty where its default has not changed."""
-    return ", ".join(overrides(EARLIER_FORMS.get(method, {}))).replace("method.", "")
 
 
 def command(settings: Settings) -> str:

@@ -49,7 +49,7 @@ def worker(program: str) -> tuple[str, ...]:
 
 def saved(results: Path, seed: int, users: int = 3, **changes) -> str:
     """A record as a run leaves it, with `seed` hits of each user; its name."""
-    groups = {"backbone": "mf", "method": "baco", "protocol": "fast"}
+    groups = {"backbone": "mf", "method": "baco", "protocol": "quick"}
     config = {group: {"name": name} for group, name in groups.items()} | {"seed": seed, "dim": 64}
     names = {"dataset": "beauty"} | groups
     dataset = {"fingerprint": "f" * 64}

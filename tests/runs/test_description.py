@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from baco.results.wanted import Wanted
 from baco.runs import description
 from baco.runs.description import ADDED_LATER, METHOD_ADDED_LATER, Description, complete, with_defaults
-from baco.runs.experiments import CONF, EARLIER_FORMS, overrides
+from baco.runs.experiments import CONF, overrides
 from baco.runs.record import load_record, record_id, record_name
 from baco.runs.settings import parse
 from baco.runs.tuned import FOLDER, TUNED_FOR, tuned_file
@@ -60,7 +60,7 @@ def test_a_method_that_says_nothing_has_no_scale_and_a_random_start():
 
 def test_every_committed_record_is_named_by_its_completed_configuration():
     paths = sorted(RECORDS.glob("*.json"))
-    assert len(paths) > 1000
+    assert len(paths) > 100
     for path in paths:
         record = load_record(path)
         names = record["names"]
@@ -78,14 +78,6 @@ def test_what_a_method_did_before_it_had_a_setting_keeps_its_id(method):
     assert record_id(config | {"method": config["method"] | before}) == record_id(config)
     for key in before:
         assert record_id(config | {"method": config["method"] | before | {key: "other"}}) != record_id(config)
-
-
-@pytest.mark.parametrize("method", sorted(EARLIER_FORMS))
-def test_the_earlier_form_of_a_method_is_not_its_default_and_has_records(method):
-    settings = {"dataset": "beauty", "method": method, "protocol": "fast", "seed": 0}
-    earlier, default = Wanted.of(settings | EARLIER_FORMS[method]), Wanted.of(settings)
-    records = [load_record(path) for path in RECORDS.glob(f"beauty-lightgcn-{method}-*.json")]
-    assert sum(map(earlier.matches, records)) == 1 and not any(map(default.matches, records))
 
 
 def test_a_new_run_level_key_is_known_everywhere_by_its_declaration(tmp_path, monkeypatch):
@@ -134,7 +126,7 @@ def conf(tmp_path) -> Path:
         ({"method": "baco"}, []),
         ({"backbone": "mf"}, []),
         ({"dataset": "gowalla"}, []),
-        ({"protocol": "fast", "loss": "ssm"}, []),
+        ({"protocol": "quick", "loss": "ssm"}, []),
     ],
     ids=str,
 )

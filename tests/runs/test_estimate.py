@@ -8,7 +8,7 @@ BACO = {
     "dataset": "beauty",
     "method": {"name": "baco"},
     "backbone": {"name": "mf"},
-    "protocol": {"name": "fast"},
+    "protocol": {"name": "quick"},
     "dim": 64,
 }
 

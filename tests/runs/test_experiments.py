@@ -8,15 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from baco.errors import UserError
-from baco.runs.experiments import (
-    CONF,
-    EARLIER_FORMS,
-    command,
-    earlier_form,
-    experiment_names,
-    load_experiment,
-    overrides,
-)
+from baco.runs.experiments import CONF, command, experiment_names, load_experiment, overrides
 from baco.runs.settings import parse
 
 
@@ -62,17 +54,6 @@ def test_experiments_are_included_with_settings_replaced(conf):
         {"seed": 0, "method": "full", "protocol": "paper"},
         {"seed": 1, "method": "full", "protocol": "paper"},
     ]
-
-
-def test_an_experiment_may_keep_the_earlier_forms_of_methods(conf):
-    runs = "  - {method: [full, bet]}\nearlier_forms: true"
-    write(conf, "a", runs + "\nsettings: {protocol: fast}")
-    earlier = {"method.probe_steps": 0}
-    assert EARLIER_FORMS["bet"] == earlier and earlier_form("bet") == "probe_steps=0" and earlier_form("full") == ""
-    expected = [{"method": "full", "protocol": "fast"}, {"method": "bet", "protocol": "fast"} | earlier]
-    assert list(load_experiment("a", conf).runs) == expected
-    write(conf, "a", "  - {method: bet, method.probe_steps: 50}\nearlier_forms: true")
-    assert [run["method.probe_steps"] for run in load_experiment("a", conf).runs] == [50]
 
 
 @pytest.mark.parametrize(

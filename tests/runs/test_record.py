@@ -28,7 +28,7 @@ DECIDES = {
     "method": {"name": "baco", "resolution": None},
     "dim": 64,
     "seed": 0,
-    "protocol": {"name": "fast", "init_std": 0.1},
+    "protocol": {"name": "quick", "init_std": 0.1},
 }
 
 
@@ -37,7 +37,7 @@ def a_record(
     label="BACO",
     identity="abc",
     recall=0.0916,
-    protocol="fast",
+    protocol="quick",
     fingerprint="f" * 64,
     seed=0,
     batch_size=1024,
@@ -101,7 +101,7 @@ def test_ids_ignore_the_order_of_keys_and_nothing_else():
         {"dim": 32},
         {"method": {"name": "baco", "resolution": 1.0}},
         {"new": None},
-        {"protocol": {"name": "fast", "init_std": 0.2}},
+        {"protocol": {"name": "quick", "init_std": 0.2}},
     ]
     identities = {record_id(DECIDES | change) for change in changes} | {record_id(DECIDES)}
     assert len(identities) == len(changes) + 1

@@ -18,7 +18,7 @@ CONFIG = {
     "method": {"name": "full"},
     "dataset": "f" * 64,
     "backbone": {"name": "mf"},
-    "protocol": {"name": "fast"},
+    "protocol": {"name": "quick"},
     "loss": {"name": "bpr", "score": "dot"},
     "dim": 8,
     "seed": 0,

@@ -23,7 +23,7 @@ def test_a_straight_rise_is_cut_off():
 
 
 def test_slope_and_error_are_those_of_a_linear_regression():
-    epochs = [1, *range(9, 122, 8), 128]  # of protocol=fast; the last interval is shorter
+    epochs = [1, *range(9, 122, 8), 128]  # the last interval is shorter
     values = 0.1 + 0.0002 * np.arange(17) + 0.001 * np.random.default_rng(0).standard_normal(17)
     found = convergence([(epoch, 0.5, value) for epoch, value in zip(epochs, values, strict=True)], 128, 128, 121)
     expected = linregress(epochs[-5:], values[-5:])
