@@ -136,7 +136,7 @@ class Gallery:
 
     def recall_over_bytes(self) -> Picture:
         caption = "Recall@20 against the bytes of tables and codes at inference; the line is the Pareto front."
-        found = self.found("main_table", "budgets")
+        found = self.found("main_table", "bytes")
         return self._against("recall_over_bytes", caption, "bytes at inference, MB", _mean("size.bytes", 1e-6), found)
 
     def recall_over_seconds(self) -> Picture:

@@ -68,10 +68,7 @@ ONCE_ONLY_LOSS = {"name": "bpr", "score": "dot"}  # of the runs before there wer
 PROTOCOL_ADDED_LATER = {"steps_per_epoch": None}
 METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what their lack means in its older records
     "random": {"share_sides": False},
-    "double": {"share_sides": False, "scaled": False},
-    "hybrid": {"scaled": False},
-    "doublegraphhash": {"scaled": False},
-    "bet": {"probe_steps": 0},
+    "double": {"share_sides": False},
     "baco_plus": {"search": "solves"},
 }
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}

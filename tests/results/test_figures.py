@@ -103,20 +103,20 @@ def test_a_result_of_the_paper_stands_for_a_run_like_it():
 
 
 def test_bytes_show_quantized_runs_beside_the_others(records, tmp_path):
-    spent = {"budget_unit": "bytes", "budget": 0.06, "backbone": "lightgcn", "method": "random"}
-    packed = [a_record(0.07, 130_000, **spent), a_record(0.15, 120_000, **spent, quantize="int8")]
-    gallery = Gallery(records + packed, tmp_path)
+    spent = {"budget_unit": "bytes", "budget": 0.06, "backbone": "lightgcn", "method": "baco_plus"}
+    packed = [a_record(0.07, 130_000, **spent), a_record(0.15, 120_000, **spent, quantize="int4")]
+    gallery = Gallery([*records, a_record(0.05, method="baco_plus"), *packed], tmp_path)
     by_bytes, by_ratio = gallery.recall_over_bytes(), gallery.recall_over_ratio()
     (axes,) = by_bytes.figure.axes
-    lines = [line for line in axes.lines if line.get_label() == "RANDOM + INT"]
+    lines = [line for line in axes.lines if line.get_label() == "BACO_PLUS + INT"]
     assert [line.get_xydata().tolist() for line in lines] == [[pytest.approx([0.48, 15])]]
-    (plain,) = (line for line in axes.lines if line.get_label() == "RANDOM")
+    (plain,) = (line for line in axes.lines if line.get_label() == "BACO_PLUS")
     assert plain.get_xydata()[:, 0].tolist() == pytest.approx([0.52, 4 * 0.529088]), "one line over both budgets"
     assert plain.get_fillstyle() == "full"
     assert lines[0].get_marker() == plain.get_marker() and lines[0].get_fillstyle() != "full"
     front = next(line for line in axes.lines if line.get_label()[0] == "_")
     assert front.get_xydata()[:, 1].tolist() == pytest.approx([15, 20])
-    assert "RANDOM + INT" not in [line.get_label() for line in by_ratio.figure.axes[0].lines]
+    assert "BACO_PLUS + INT" not in [line.get_label() for line in by_ratio.figure.axes[0].lines]
 
 
 def test_seconds_are_of_one_device(records, tmp_path):

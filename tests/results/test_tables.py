@@ -119,13 +119,13 @@ def test_a_run_is_found_by_every_setting_that_decides(tmp_path):
 
 
 def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
-    own, none = a_record(0.3, method="one_sided", backbone="mf"), a_record(0.1, method="one_sided", popularity=0)
+    own = a_record(0.3, method="baco_plus", backbone="mf", loss="bpr")
+    none = a_record(0.1, method="baco_plus", loss="bpr", popularity=0)
     none["config"]["backbone"] = own["config"]["backbone"]
     assert own["config"]["popularity"] > 0 and none["config"]["popularity"] == 0
-    assert a_record(method="one_sided", backbone="lightgcn")["config"]["popularity"] == 0
-    runs = experiment(
-        {"method": "one_sided", "backbone": "mf"}, {"method": "one_sided", "backbone": "mf", "popularity": 0}
-    )
+    assert a_record(method="baco_plus", backbone="lightgcn", loss="bpr")["config"]["popularity"] == 0
+    run = {"method": "baco_plus", "backbone": "mf", "loss": "bpr"}
+    runs = experiment(run, run | {"popularity": 0})
     rows = rows_of(comparison(runs, sections(runs, [none, own], tmp_path)))
     assert [(row["method"], row["R@20"]) for row in rows] == [
         ("BACO_PLUS", "30.00"),
@@ -134,9 +134,9 @@ def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
 
 
 def test_a_methods_own_start_is_what_its_rows_stand_for(tmp_path):
-    own, drawn = a_record(0.3, method="one_sided"), a_record(0.1, method="one_sided", start="normal")
+    own, drawn = a_record(0.3, method="baco_plus"), a_record(0.1, method="baco_plus", start="normal")
     assert (own["config"]["start"], drawn["config"]["start"]) == ("spectral", "normal")
-    runs = experiment({"method": "one_sided"}, {"method": "one_sided", "start": "normal"})
+    runs = experiment({"method": "baco_plus"}, {"method": "baco_plus", "start": "normal"})
     rows = rows_of(comparison(runs, sections(runs, [drawn, own], tmp_path)))
     assert [(row["method"], row["R@20"]) for row in rows] == [
         ("BACO_PLUS", "30.00"),
@@ -486,13 +486,9 @@ def test_the_committed_records_are_found(committed):
     assert main.loc[["full", "one_sided", "random"], "R@10"].round(2).tolist() == [10.33, 10.44, 5.99]
     assert main.loc["one_sided", "R@10 sd"] == pytest.approx(0.22, abs=0.005)
     budgets = committed["budgets"].data.query("backbone == 'lightgcn' and method == 'pq'")
-    assert budgets["budget"].tolist() == [
-        "10%",
-        "15%",
-        "20%",
-        "25%",
-        *(f"{share:g}% in bytes" for share in (3, 6, 12.5)),
-    ]
+    assert budgets["budget"].tolist() == ["10%", "15%", "20%", "25%"]
+    in_bytes = committed["bytes"].data.query("backbone == 'lightgcn' and method == 'pq'")
+    assert in_bytes["budget"].tolist() == [f"{share:g}% in bytes" for share in (3, 6, 12.5)]
 
 
 def test_ours_stand_beside_the_papers(committed):
