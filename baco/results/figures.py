@@ -44,6 +44,8 @@ STYLE = {
     "lines.markersize": 5,
     "pdf.fonttype": 42,
 }
+HIGHLIGHTED = ("full", "one_sided", "baco", "baco_plus", "graphhash", "pq", "random", "su", "qat")
+FULL_MODEL = COLORS[HIGHLIGHTED.index("full")]
 RECALL = RANKING["R@20"]
 RANKED = RANKING["R@10"]  # which the paper's Table 8 has
 PANEL = (3.2, 2.5)  # inches
@@ -176,24 +178,34 @@ class Gallery:
     def _against(
         self, name: str, caption: str, label: str, cost: Callable[[Row], float], found: list[Section]
     ) -> Picture:
+        """Recall over a cost: the full model as a line, the methods that matter most in colours, the others grey."""
         figure, panels = _panels(len(found))
         fills, names = {"": "full"}, []  # by variant of a method
         for axes, section in zip(panels, found, strict=True):
             points = {row: (cost(row), 100 * row.mean(RECALL)) for row in section.rows if row.records}
             front = pareto(points.values())
             axes.step(*front, where="post", color="#888888", lw=0.8, zorder=1)
+            for row in (row for row in points if row.method == "full" and not row.variant):
+                recalls = 100 * row.values(RECALL)
+                axes.axhspan(recalls.min(), recalls.max(), color=FULL_MODEL, alpha=0.25, lw=0)
+                axes.axhline(points[row][1], color=FULL_MODEL, lw=0.8, ls="--", zorder=1)
             for rows in _alike(points):
-                fill = fills.setdefault(rows[0].variant, FILLS[len(fills) % len(FILLS)])
-                line = zip(*sorted(points[row] for row in rows), strict=True)
-                axes.plot(*line, lw=0.8, fillstyle=fill, label=rows[0].label, **self.look[rows[0].method])
+                line = list(zip(*sorted(points[row] for row in rows), strict=True))
+                if rows[0].method in HIGHLIGHTED:
+                    fill = fills.setdefault(rows[0].variant, FILLS[len(fills) % len(FILLS)])
+                    look = _look(HIGHLIGHTED.index(rows[0].method)) | {"zorder": 3}
+                    axes.plot(*line, lw=0.8, fillstyle=fill, label=rows[0].label, **look)
+                else:
+                    axes.plot(*line, ls="", marker=".", ms=4, color="#aaaaaa", label="other methods", zorder=2)
             labels = {point: row.label for row, point in points.items()}
             names += [(axes, *one) for one in choose_labels(list(zip(*front, strict=True)), labels)]
             axes.margins(0.12)
-            axes.set(title=section.name, xlabel=label, ylabel="Recall@20, %", xscale="log")
+            axes.set(title=textwrap.fill(section.name, 44), xlabel=label, ylabel="Recall@20, %", xscale="log")
             wide = max(point[0] for point in points.values()) > 500 * min(point[0] for point in points.values())
             axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
+        caption += " Dashed: the full model, the band from the lowest to the highest of its seeds."
         picture = self._picture(name, caption, "main_table", figure, panels)
         write_names(figure, names)
         return picture
