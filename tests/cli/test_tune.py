@@ -2,7 +2,6 @@
 
 import importlib
 import shutil
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -186,12 +185,10 @@ def test_processes_share_a_grid(workplace):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     grid = ["+grid=smoke", *TINY[:-1], "threads=1"]
     grid += ["hydra/launcher=processes"]
-    command = workplace.command("-m", *grid, "worker=0,1")
-    done = subprocess.run(**command, capture_output=True, text=True, check=True)
+    done = workplace.succeeds("-m", *grid, "worker=0,1")
     assert len(workplace.records()) == 3
     assert done.stderr.count("recorded in") == 3, "each run by one worker"
-    command = workplace.command("-m", *grid, "worker=0", "budget=2")
-    failed = subprocess.run(**command, capture_output=True, text=True)
+    failed = workplace.run("-m", *grid, "worker=0", "budget=2")
     assert failed.returncode == 1 and "error: runs of the grid failed" in failed.stderr, "the parent hears of it"
     assert "Traceback" not in failed.stderr
 
