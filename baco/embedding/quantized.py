@@ -75,22 +75,23 @@ class QuantizedTables(WrappedTables):
         super().on_training_end()
         self._packed = self._pack(self.inner.export())
         for name, parameter in self.inner.quantizable().items():
-            parameter.copy_(torch.from_numpy(self.quantizer.unpack(self._packed[name], parameter.shape[1])))
-        self._digests = self._digests_of(self.inner.export())
+            rows = self.quantizer.unpack(self._packed[name], parameter.shape[1])
+            self._digests[name] = digest(rows)
+            parameter.copy_(torch.from_numpy(rows))
 
     def export(self) -> dict[str, np.ndarray]:
         """The inner export with its rows packed: as `on_training_end` did it, unless they have changed since."""
         arrays = self.inner.export()
-        kept = self._digests == self._digests_of(arrays)
+        kept = self._digests == {name: digest(arrays[name]) for name in self.inner.quantizable()}
         return pack_export(arrays, self._packed if kept else self._pack(arrays), self.quantizer)
-
-    def _digests_of(self, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
-        """By which rows of an export are known again, without a copy of them."""
-        rows = {name: np.ascontiguousarray(arrays[name]) for name in self.inner.quantizable()}
-        return {name: hashlib.sha256(own.reshape(-1).view(np.uint8)).digest() for name, own in rows.items()}
 
     def _pack(self, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         rng = np.random.default_rng(self.seed)
         return {
             name: self.quantizer.pack(arrays[name], rng, self.weights.get(name)) for name in self.inner.quantizable()
         }
+
+
+def digest(rows: np.ndarray) -> bytes:
+    """SHA-256 of the content, by which rows are known again without a copy of them."""
+    return hashlib.sha256(np.ascontiguousarray(rows).reshape(-1).view(np.uint8)).digest()
