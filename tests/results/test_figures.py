@@ -154,7 +154,7 @@ def test_records_without_sizes_are_named_below_the_picture(records, folder):
 def test_files_are_the_same_for_the_same_records(pictures, records, folder, tmp_path):
     with mpl.rc_context(STYLE):
         first, again = (Gallery(records, folder).rounds() for _ in range(2))
-    written = write_figures([first, pictures["resolution"]], tmp_path)
+    written = write_figures([first, pictures["curves"]], tmp_path)
     assert [path.name for path in written] == ["rounds.pdf", "rounds.png"], "nothing is recorded for the other"
     for path in written:
         assert as_bytes(again.figure, path.suffix[1:]) == path.read_bytes()
@@ -179,7 +179,7 @@ class Page(HTMLParser):
 
 def test_the_page_is_whole_and_needs_nothing_from_outside(committed, pictures):
     made = list(committed.values())
-    text = report(made, [pictures[name] for name in ("ranking", "recall_over_ratio", "resolution")])
+    text = report(made, [pictures[name] for name in ("ranking", "recall_over_ratio", "curves")])
     assert "`" not in text  # what Markdown shows as code is <code> here
     page = Page()
     page.feed(text)

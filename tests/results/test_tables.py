@@ -527,7 +527,7 @@ def test_all_tables_are_latex(committed):
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(committed_records, tmp_path):
-    few = ("full", "random", "baco")  # all take long
+    few = ("full", "baco", "one_sided")  # all take long
     records = [record for record in committed_records if record["names"]["method"] in few]
     first = write_tables(records, tmp_path / "one", RECORDS)
     second = write_tables(records[::-1], tmp_path / "two", RECORDS)
