@@ -452,7 +452,7 @@ def test_the_configuration_can_be_printed(workplace):
 
 def test_a_killed_run_continues_to_the_same_numbers(workplace, tmp_path):
     """SIGKILL in the middle of the training, then the same command again, against a run left in peace."""
-    settings = [*TINY, "protocol.max_epochs=120", "protocol.eval_every=3", "method=baco", "checkpoint_every=0"]
+    settings = [*TINY, "protocol.max_epochs=60", "protocol.eval_every=3", "method=baco", "checkpoint_every=0"]
     peace = Workplace(tmp_path / "peace")
     peace.path.mkdir()
     peace.succeeds(*settings, "export=tables.npz")
@@ -466,7 +466,7 @@ def test_a_killed_run_continues_to_the_same_numbers(workplace, tmp_path):
     workplace.succeeds(*settings, "export=tables.npz")
     (killed,), (left,) = workplace.records().values(), peace.records().values()
     first, second = killed["training"]["continued_after"]
-    assert 0 < first < second < 120
+    assert 0 < first < second < 60
     assert killed["metrics"] == left["metrics"] and killed["training"]["history"] == left["training"]["history"]
     name = next(iter(peace.records()))
     for file in ("tables.npz", f"records/{name}.npz"):

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -185,10 +186,12 @@ def test_processes_share_a_grid(workplace):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     grid = ["+grid=smoke", *TINY[:-1], "threads=1"]
     grid += ["hydra/launcher=processes"]
-    done = workplace.succeeds("-m", *grid, "worker=0,1")
+    command = workplace.command("-m", *grid, "worker=0,1")
+    done = subprocess.run(**command, capture_output=True, text=True, check=True)
     assert len(workplace.records()) == 3
     assert done.stderr.count("recorded in") == 3, "each run by one worker"
-    failed = workplace.run("-m", *grid, "worker=0", "budget=2")
+    command = workplace.command("-m", *grid, "worker=0", "budget=2")
+    failed = subprocess.run(**command, capture_output=True, text=True)
     assert failed.returncode == 1 and "error: runs of the grid failed" in failed.stderr, "the parent hears of it"
     assert "Traceback" not in failed.stderr
 
