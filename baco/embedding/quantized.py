@@ -94,4 +94,4 @@ class QuantizedTables(WrappedTables):
 
 def digest(rows: np.ndarray) -> bytes:
     """SHA-256 of the content, by which rows are known again without a copy of them."""
-    return hashlib.sha256(np.ascontiguousarray(rows).reshape(-1).view(np.uint8)).digest()
+    return hashlib.sha256(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data).digest()
