@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from baco.errors import UserError
 
@@ -182,6 +184,30 @@ def map_arrays(path: Path) -> dict[str, np.ndarray]:
                     array = np.lib.format.read_array(stream, allow_pickle=False)
             found[member.filename.removesuffix(".npy")] = array
     return found
+
+
+def array_in_file(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """A writable memory map of a new file among the temporary ones (`TMPDIR` moves it), filled with zeros.
+
+    The file has no name, and goes with the array, however the process ends. It takes its place on the disk at once.
+
+    Raises
+    ------
+    UserError
+        When there is no room for it.
+    """
+    size = math.prod(map(int, shape)) * np.dtype(dtype).itemsize
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # not on macOS; a full disk would end the process at a write
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise UserError(
+            f"{folder}: a temporary file of {size / 1e9:.1f} GB cannot be made ({error.strerror}); set TMPDIR to a "
+            "folder with more room"
+        ) from None
 
 
 def encode_texts(name: str, texts: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ modularity constraint; BACO, arXiv 2604.18351, for general weights and the resol
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
@@ -43,7 +43,16 @@ def relabel(labels: np.ndarray, num_labels: int) -> tuple[np.ndarray, np.ndarray
 
 def internal_edges(graph: Biadjacency, labels: np.ndarray) -> int:
     """Number of interactions whose user and item share a label."""
-    return int(np.count_nonzero(labels[graph.users] == labels[graph.num_users :][graph.items]))
+    return _count_shared(*graph.by_user, labels[: graph.num_users], labels[graph.num_users :])
+
+
+@njit(cache=True, parallel=True)
+def _count_shared(indptr, neighbors, labels, other_labels):
+    shared = 0
+    for x in prange(len(labels)):
+        for edge in range(indptr[x], indptr[x + 1]):
+            shared += other_labels[neighbors[edge]] == labels[x]
+    return shared
 
 
 def objective(graph: Biadjacency, labels: np.ndarray, weights: NodeWeights, resolution: float) -> float:
