@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -186,28 +187,37 @@ def map_arrays(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def array_in_file(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    """A writable memory map of a new file among the temporary ones (`TMPDIR` moves it), filled with zeros.
-
-    The file has no name, and goes with the array, however the process ends. It takes its place on the disk at once.
+@contextmanager
+def temporary_file() -> Iterator[BinaryIO]:
+    """A file without a name among the temporary ones (`TMPDIR` moves it): it goes however the process ends.
 
     Raises
     ------
     UserError
-        When there is no room for it.
+        When there is no room for what is written to it.
     """
-    size = math.prod(map(int, shape)) * np.dtype(dtype).itemsize
     try:
         with tempfile.TemporaryFile() as file:
-            if hasattr(os, "posix_fallocate"):  # not on macOS; a full disk would end the process at a write
-                os.posix_fallocate(file.fileno(), 0, size)
-            return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+            yield file
     except OSError as error:
-        folder = tempfile.gettempdir()
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise UserError(
-            f"{folder}: a temporary file of {size / 1e9:.1f} GB cannot be made ({error.strerror}); set TMPDIR to a "
-            "folder with more room"
+            f"{tempfile.gettempdir()}: a temporary file cannot be written ({error.strerror}); set TMPDIR to a folder "
+            "with more room"
         ) from None
+
+
+def array_in_file(size: int, dtype: DTypeLike) -> np.ndarray:
+    """(size,) writable memory map of a `temporary_file`, which goes with the array; filled with zeros.
+
+    The room on the disk is taken at once, where the system can: when a disk is full at a write to a map, the process
+    ends. Raises `UserError` as `temporary_file` does.
+    """
+    with temporary_file() as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, int(size) * np.dtype(dtype).itemsize)
+        return np.asarray(np.memmap(file, dtype, "r+", shape=(int(size),)))
 
 
 def encode_texts(name: str, texts: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,15 +8,22 @@ themselves. Time is O(E) for logs of up to `BLOCK` interactions, and a pass over
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
 import numpy as np
 from numba import njit, prange
+from tqdm import tqdm
 
 from baco.engines.engine import Engine
 from baco.engines.log import PAIRS, number_ids
-from baco.files import array_in_file
+from baco.files import array_in_file, temporary_file
 from baco.graph import Biadjacency, Neighbors
 
 BLOCK = 2**28  # neighbours that are written at random at a time, 1 GiB
+PIECE = 2**22  # pairs that are read at once, 32 MiB
 
 
 def mapped_graph(engine: Engine, log: str, user: str = "user", item: str = "item") -> Biadjacency:
@@ -30,45 +37,84 @@ def mapped_graph(engine: Engine, log: str, user: str = "user", item: str = "item
     UserError
         When the log cannot be read, is empty, or lacks a column or an id; when the disk is full.
     """
+    with numbered_pairs(engine, log, user, item) as pairs:
+        by_user = pairs.by_user()
+    return with_items(by_user, pairs.num_items)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The pairs of a log in a file, in any order and with repeats.
+
+    Attributes
+    ----------
+    file : BinaryIO
+        Two int32 for each row of the log, the numbers of its user and its item.
+    user_counts : (num_users,) int64
+        Rows of each user.
+    num_items : int
+    """
+
+    file: BinaryIO
+    user_counts: np.ndarray
+    num_items: int
+
+    def by_user(self) -> Neighbors:
+        """The items of each user, in a file."""
+        indptr, indices = _rows(self.user_counts, _scatter_pairs, self._pieces)
+        _sort(indptr, indices)
+        return Neighbors(indptr, indices[: _drop_repeats(indptr, indices)])
+
+    def _pieces(self) -> Iterator[tuple[np.ndarray]]:
+        self.file.seek(0)
+        while len(piece := np.fromfile(self.file, np.int32, 2 * PIECE)):
+            yield (piece.reshape(-1, 2),)
+
+
+@contextmanager
+def numbered_pairs(engine: Engine, log: str, user: str, item: str) -> Iterator[Pairs]:
+    """Number the ids of a log (`log.number_ids`) and write its pairs to a file, which lasts as long as the block."""
     num_users, num_items, rows = number_ids(engine, log, user, item)
-    pairs = array_in_file((rows, 2), np.int32)
     counts = np.zeros(num_users, np.int64)
-    place = 0
-    for users, items in engine.blocks(PAIRS):
-        _copy(users, items, num_users, pairs[place : place + len(users)], counts)
-        place += len(users)
-    by_user = _distinct(*_scattered(_scatter_pairs, (pairs,), counts))
-    del pairs  # its file goes
+    with temporary_file() as file:
+        with tqdm(desc="reading", total=rows, unit="row", delay=5, disable=None, leave=False) as progress:
+            for users, items in engine.blocks(PAIRS):
+                file.write(np.stack([users, items - num_users], axis=1).data)
+                _count(users, counts)
+                progress.update(len(users))
+        yield Pairs(file, counts, num_items)
+
+
+def with_items(by_user: Neighbors, num_items: int) -> Biadjacency:
+    """The graph with the items of each user, and the users of each item in another file."""
     counts = np.zeros(num_items, np.int64)
     _count(by_user.indices, counts)
-    return Biadjacency.from_neighbors(by_user, _scattered(_scatter_rows, by_user, counts))
+    return Biadjacency.from_neighbors(by_user, Neighbors(*_rows(counts, _scatter_rows, lambda: [by_user])))
 
 
-def _scattered(scatter, source: tuple[np.ndarray, ...], counts: np.ndarray) -> Neighbors:
-    """Rows of given sizes, (n,) int64, filled by `scatter` in the order of the source."""
+def _rows(
+    counts: np.ndarray, scatter: Callable[..., None], pieces: Callable[[], Iterable[tuple[np.ndarray, ...]]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pointers and, in a file, the contents of rows of given sizes, (n,) int64, filled by `scatter` of each piece.
+
+    All pieces are gone through for each block of rows.
+    """
     indptr = np.concatenate([[0], np.cumsum(counts)])
-    indices = array_in_file((indptr[-1],), np.int32)
+    indices = array_in_file(indptr[-1], np.int32)
     first = 0
     while first < len(counts):
         last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + BLOCK, side="right")) - 1)
-        scatter(*source, first, last, indptr[first:last].copy(), indices)
+        places = indptr[first:last].copy()
+        for piece in pieces():
+            scatter(*piece, first, last, places, indices)
         first = last
-    return Neighbors(indptr, indices)
+    return indptr, indices
 
 
 @njit(cache=True)
-def _copy(users, items, num_users, pairs, counts):
-    """Write pairs, with items numbered from 0, and count them by user."""
-    for edge in range(len(users)):
-        pairs[edge, 0] = users[edge]
-        pairs[edge, 1] = items[edge] - num_users
-        counts[users[edge]] += 1
-
-
-@njit(cache=True)
-def _count(indices, counts):
-    for index in indices:
-        counts[index] += 1
+def _count(ids, counts):
+    for x in ids:
+        counts[x] += 1
 
 
 @njit(cache=True)
@@ -95,21 +141,16 @@ def _scatter_rows(indptr, neighbors, first, last, places, indices):
                 places[row - first] += 1
 
 
-def _distinct(indptr: np.ndarray, indices: np.ndarray) -> Neighbors:
-    """Rows in ascending order and without what is in one twice. Both arrays change."""
-    _sort(indptr, indices)
-    return Neighbors(indptr, indices[: _drop_repeats(indptr, indices)])
-
-
 @njit(cache=True, parallel=True)
 def _sort(indptr, indices):
+    """Put each row in ascending order."""
     for x in prange(len(indptr) - 1):
         indices[indptr[x] : indptr[x + 1]].sort()
 
 
 @njit(cache=True)
 def _drop_repeats(indptr, indices):
-    """Keep the first of equal neighbours in each sorted row; how many are left."""
+    """Keep the first of equal neighbours in each sorted row; how many are left. Both arrays change."""
     place = start = 0
     for x in range(len(indptr) - 1):
         end = indptr[x + 1]

@@ -7,14 +7,17 @@ import tempfile
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from baco.coclustering.cocluster import Settings, cocluster
 from baco.engines import mapped
 from baco.engines.mapped import mapped_graph
 from baco.engines.on_duckdb import duckdb_engine
 from baco.errors import UserError
 from baco.files import array_in_file
-from baco.graph import Biadjacency
-from tests.coclustering.test_solvers import random_graph
+from baco.graph import Biadjacency, Neighbors
+from tests.coclustering.test_solvers import SCHEMES, graphs, random_graph, resolutions, seeds
 
 
 @pytest.fixture
@@ -36,6 +39,7 @@ def test_neighbours_in_files_are_those_in_memory(log, block, monkeypatch):
     users, items = (np.unique(frame[side], return_inverse=True)[1] for side in ("user", "item"))
     expected = Biadjacency.from_pairs(users, items, users.max() + 1, items.max() + 1)
     monkeypatch.setattr(mapped, "BLOCK", block)
+    monkeypatch.setattr(mapped, "PIECE", 7)
     with duckdb_engine() as engine:
         found = mapped_graph(engine, path)
     for one, other in ((found.by_user, expected.by_user), (found.by_item, expected.by_item)):
@@ -47,16 +51,47 @@ def test_neighbours_in_files_are_those_in_memory(log, block, monkeypatch):
     np.testing.assert_array_equal(found.joint_degrees, expected.joint_degrees)
 
 
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    """Room for more neighbours than int32 counts, hardly any of it on the disk: an array for each side."""
+    folder = tmp_path_factory.mktemp("sparse")
+    return [np.memmap(folder / side, np.int32, "w+", shape=(2**31 + 2000,)) for side in ("users", "items")]
+
+
+@settings(max_examples=15)
+@given(graphs(), resolutions, seeds, st.sampled_from(SCHEMES), st.sampled_from([2**31 - 7, 2**31, 2**31 + 1000]))
+def test_solutions_do_not_depend_on_where_neighbours_lie(sparse, graph, resolution, seed, schemes, place):
+    far = []
+    for near, room in zip((graph.by_user, graph.by_item), sparse, strict=True):
+        room[place : place + graph.num_edges] = near.indices
+        far.append(Neighbors(near.indptr + place, np.asarray(room)))
+    moved = Biadjacency.from_neighbors(*far)
+    method = Settings(solver="alternating", user_weight=schemes[0], item_weight=schemes[1])
+    found, expected = (cocluster(one, resolution, seed, method) for one in (moved, graph))
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.second, expected.second)
+    assert found.objective == expected.objective
+
+
+def test_neighbours_are_written_beyond_the_places_that_int32_numbers(sparse):
+    graph, place = random_graph(40, 300), 2**31 - 7
+    room = np.asarray(sparse[0])
+    places = graph.by_item.indptr[:-1] + place
+    mapped._scatter_rows(*graph.by_user, 0, graph.num_items, places, room)
+    np.testing.assert_array_equal(places, graph.by_item.indptr[1:] + place)
+    np.testing.assert_array_equal(room[place : place + graph.num_edges], graph.by_item.indices)
+
+
 def test_files_have_no_names_and_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    array = array_in_file((3, 2), np.int32)
-    array[1, 1] = 7
-    assert array.sum() == 7 and not list(tmp_path.iterdir())
+    array = array_in_file(3, np.int32)
+    array[1] = 7
+    assert array.tolist() == [0, 7, 0] and not list(tmp_path.iterdir())
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(UserError, match=r"a temporary file of 8\.0 GB cannot be made \(No space .*\); set TMPDIR"):
-        array_in_file((10**9, 2), np.int32)
+    with pytest.raises(UserError, match=r"a temporary file cannot be written \(No space .*\); set TMPDIR"):
+        array_in_file(10**9, np.int32)
     assert not list(tmp_path.iterdir())

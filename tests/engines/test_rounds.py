@@ -33,7 +33,8 @@ def assert_equal_solutions(engine, log, resolution, seed, schemes=("degree", "pu
     """The solution in SQL and the compiled one, and both for labels that are no solution."""
     graph = SqlGraph.of_log(engine, log, "who", "what")
     method = Settings(solver="alternating", num_rounds=num_rounds, user_weight=schemes[0], item_weight=schemes[1])
-    solver, mapped = SqlSolver.of(graph, method, seed), mapped_graph(engine, log, "who", "what")
+    with duckdb_engine() as other:
+        solver, mapped = SqlSolver.of(graph, method, seed), mapped_graph(other, log, "who", "what")
     given_labels = np.random.default_rng(seed).integers(0, 2, mapped.num_nodes).astype(np.int32)
     for found, expected in (
         (solver.solve(resolution), cocluster(mapped, resolution, seed, method)),
@@ -83,11 +84,11 @@ def test_a_search_in_sql_is_that_of_compiled_code(planted, tmp_path, split):
     """No resolution parts four complete blocks into 20 rows: they are split."""
     blocks = Biadjacency.from_matrix(np.kron(np.eye(4), np.ones((6, 6))))
     train, budget = (blocks, 20) if split else (planted.train, 0.3)
-    with duckdb_engine() as engine:
-        log = log_of(train, tmp_path), "who", "what"
+    log = log_of(train, tmp_path), "who", "what"
+    with duckdb_engine() as engine, duckdb_engine() as other:
         graph = SqlGraph.of_log(engine, *log)
         limit = Budget.parse(budget, "parameters", graph.num_users, graph.num_items, 8)
-        found, expected = (assign(one, limit, num_rounds=3) for one in (graph, mapped_graph(engine, *log)))
+        found, expected = (assign(one, limit, num_rounds=3) for one in (graph, mapped_graph(other, *log)))
     np.testing.assert_array_equal(found.users.index, expected.users.index)
     np.testing.assert_array_equal(found.items.index, expected.items.index)
     assert found.details == expected.details
