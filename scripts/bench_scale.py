@@ -4,13 +4,14 @@
 
 makes a log of so many rows for each size, unless it is there, and goes from it to the codes in a process of its own.
 Each stage prints its seconds and the peak of resident memory since it began, pages of the mapped files included, as it
-ends. What a row says an interaction costs is counted in distinct pairs.
+ends; and what part of the peak, beyond what the process had at first, falls to an interaction (distinct pairs; in
+`read`, rows).
 
 Rows of a log are drawn independently. A user has 50 rows and an item 100 on average, by power laws: the probability of
 the r-th is as r^(-1/2). Of a user's rows 70 % are with items of its planted co-cluster, of which there is one for
-50,000 rows, the others with any. The stage `solve` is one solve at a resolution in proportion to the number of
-co-clusters: what one costs in the objective is then the same at each size. `budget` is the search of the resolution
-for 25 % of the rows, `--search 0` leaves it out.
+50,000 rows, the others with any. `solve` is one solve at a resolution in proportion to the number of co-clusters: what
+one costs in the objective is then the same at each size. It ends when nothing moves, after 20 rounds at most; `4
+rounds` are the first of it. `budget` is the search of the resolution for 25 % of the rows, `--search 0` leaves it out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -77,14 +79,14 @@ class Stages:
     """Prints what each stage took."""
 
     def __init__(self):
-        self.interactions = None
+        self._before = memory("VmRSS")
+        print(f"{'stage':12}{'seconds':>10}{'peak MiB':>10}{'bytes':>8}")
         self._begin()
 
-    def end(self, name: str, note: str = "") -> None:
-        seconds = time.perf_counter() - self._start
-        peak = memory("VmHWM")
-        each = "" if self.interactions is None else f"{peak / self.interactions:8.2f}"
-        print(f"{name:10}{seconds:10.2f} s{peak / 2**20:10,.0f} MiB{each:>8}  {note}", flush=True)
+    def end(self, name: str, interactions: int | None = None, note: str = "") -> None:
+        seconds, peak = time.perf_counter() - self._start, memory("VmHWM")
+        each = "" if interactions is None else f"{(peak - self._before) / interactions:.2f}"
+        print(f"{name:12}{seconds:10.2f}{peak / 2**20:10,.0f}{each:>8}  {note}".rstrip(), flush=True)
         self._begin()
 
     def _begin(self) -> None:
@@ -101,29 +103,30 @@ def measure(rows: int, path: Path, search: bool) -> None:
     """From a log to its codes."""
     settings = Settings(solver="alternating")
     stages = Stages()
-    stages.end("start")
     with duckdb_engine() as engine, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         with numbered_pairs(engine, str(path), "user", "item") as pairs:
-            stages.end("read")
+            stages.end("read", int(pairs.user_counts.sum()))
             by_user = pairs.by_user()
         graph = with_items(by_user, pairs.num_items)
-        stages.interactions = graph.num_edges
-        stages.end("neighbours", f"{graph.num_edges:,} of {graph.num_users:,} users and {graph.num_items:,} items")
+        size = graph.num_edges
+        stages.end("neighbours", size, f"{size:,} of {graph.num_users:,} users and {graph.num_items:,} items")
         resolution = RESOLUTION * planted_clusters(rows)
         weights, ranks = node_weights(graph), label_ranks(graph.num_nodes, SEED)
+        alternating(graph, weights, resolution, 4, ranks)
+        stages.end("4 rounds", size)
         labels = alternating(graph, weights, resolution, settings.rounds, ranks)
         value = objective(graph, labels, weights, resolution)
-        stages.end("solve", f"at resolution {resolution:g}: F {value:,.1f}")
+        stages.end("solve", size, f"at resolution {resolution:g}: F {value:,.1f}")
         second = secondary_user_clusters(graph, labels, weights, resolution)
-        stages.end("second")
+        stages.end("second", size)
         del ranks
         assignment = CoClusters(labels, second, value).assignment
         if search:
             budget = Budget.parse(0.25, "parameters", graph.num_users, graph.num_items, 64)
             assignment = assign(graph, budget, seed=SEED)
-            stages.end("budget", f"{assignment.details['tries']} solves")
+            stages.end("budget", size, f"{assignment.details['tries']} solves")
         write_codes(engine, assignment, Path(folder) / "codes")
-        stages.end("write")
+        stages.end("write", size)
         print(found_again(engine, labels, planted_clusters(rows)), flush=True)
 
 
@@ -161,7 +164,7 @@ def main() -> None:
     if arguments.measure:
         measure(sizes[0], paths[0], bool(arguments.search))
         return
-    seconds = []
+    seconds: dict[str, list[float]] = {"4 rounds": [], "solve": []}
     for rows, path in zip([1000, *sizes], [arguments.folder / "scale-1000.parquet", *paths], strict=True):
         generation = get_context("spawn").Process(target=generate, args=(rows, path))  # its memory is not ours
         generation.start()
@@ -176,16 +179,14 @@ def main() -> None:
         with subprocess.Popen([*command, "--search", str(arguments.search)], stdout=subprocess.PIPE, text=True) as run:
             for line in run.stdout:
                 print(line, end="", flush=True)
-                found = re.match(r"solve\s+([\d.]+) s", line)
-                if found:
-                    seconds.append(float(found[1]))
+                for stage, found in seconds.items():
+                    found += map(float, re.findall(rf"^{stage}\s+([\d.]+)", line))
         if run.returncode:
             sys.exit(1)
-    for (small, fast), (large, slow) in zip(
-        zip(sizes, seconds, strict=True), list(zip(sizes, seconds, strict=True))[1:], strict=False
-    ):
-        exponent = math.log(slow / fast) / math.log(large / small)
-        print(f"a solve from {small:,} to {large:,} rows: the power {exponent:.2f}")
+    for stage, found in seconds.items():
+        for (small, fast), (large, slow) in pairwise(zip(sizes, found, strict=True)):
+            exponent = math.log(slow / fast) / math.log(large / small)
+            print(f"{stage}: seconds grow with the power {exponent:.2f} of the size from {small:,} to {large:,} rows")
 
 
 if __name__ == "__main__":

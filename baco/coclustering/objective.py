@@ -80,14 +80,16 @@ def balance(labels: np.ndarray, weights: NodeWeights) -> float:
 def count_labels(near, labels, links, touched):
     """Count the labels of some nodes into `links`; the number of distinct ones, with which `touched` then begins.
 
-    `links` must come all zero.
+    `links` must come all zero, and `touched` have an entry for each of the nodes. All labels are read before one is
+    counted, and nothing is skipped where a label is known already: so the processor waits for neither.
     """
+    for i in range(len(near)):
+        touched[i] = labels[near[i]]
     num_touched = 0
-    for neighbor in near:
-        label = labels[neighbor]
-        if links[label] == 0:
-            touched[num_touched] = label
-            num_touched += 1
+    for i in range(len(near)):
+        label = touched[i]
+        touched[num_touched] = label
+        num_touched += links[label] == 0
         links[label] += 1
     return num_touched
 
@@ -98,8 +100,8 @@ def best_label(own, neighbors, labels, scale, opposite_volume, ranks, links, tou
 
     A label scores its links to the node minus `scale` (gamma times the node's weight) times its volume on the opposite
     side; the own one scores `margin` more. Among equal scores the lowest rank wins. The lead is the distance of its
-    score to the next best one, infinite without another candidate. `links` and `touched` are scratch of one entry per
-    label; `links` must come, and is left, all zero.
+    score to the next best one, infinite without another candidate. `links` and `touched` are scratch, as in
+    `count_labels`; `links` is left all zero.
     """
     num_touched = count_labels(neighbors, labels, links, touched)
     best = own

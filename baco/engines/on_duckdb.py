@@ -82,4 +82,5 @@ def duckdb_engine() -> Iterator[DuckDb]:
         (folder / "log").mkdir()
         connection.execute("SET preserve_insertion_order = false")  # the order of rows means nothing here
         connection.execute("SET enable_progress_bar = false")  # it would stand in the output
+        connection.execute("SET allocator_background_threads = true")  # so that unused memory goes back to the system
         yield DuckDb(connection, folder / "log")
