@@ -3,15 +3,15 @@
     python scripts/bench_scale.py 1e6 1e7 1e8 --folder /large/disk
 
 makes a log of so many rows for each size, unless it is there, and goes from it to the codes in a process of its own.
-Each stage prints its seconds and the peak of resident memory since it began, pages of the mapped files included, as it
-ends; and what part of the peak, beyond what the process had at first, falls to an interaction (distinct pairs; in
-`read`, rows).
+Each stage prints its seconds, those of all its threads on a CPU, and the peak of resident memory since it began, pages
+of the mapped files included, as it ends; and what part of the peak, beyond what the process had at first, falls to an
+interaction (distinct pairs; in `read`, rows).
 
 Rows of a log are drawn independently. A user has 50 rows and an item 100 on average, by power laws: the probability of
 the r-th is as r^(-1/2). Of a user's rows 70 % are with items of its planted co-cluster, of which there is one for
 50,000 rows, the others with any. `solve` is one solve at a resolution in proportion to the number of co-clusters: what
 one costs in the objective is then the same at each size. It ends when nothing moves, after 20 rounds at most; `4
-rounds` are the first of it. `budget` is the search of the resolution for 25 % of the rows, `--search 0` leaves it out.
+rounds` are the first of it. `budget` is the search of the resolution for 25 % of the rows, `--no-search` leaves it out.
 """
 
 from __future__ import annotations
@@ -80,18 +80,18 @@ class Stages:
 
     def __init__(self):
         self._before = memory("VmRSS")
-        print(f"{'stage':12}{'seconds':>10}{'peak MiB':>10}{'bytes':>8}")
+        print(f"{'stage':12}{'seconds':>10}{'of CPU':>10}{'peak MiB':>10}{'bytes':>8}")
         self._begin()
 
     def end(self, name: str, interactions: int | None = None, note: str = "") -> None:
-        seconds, peak = time.perf_counter() - self._start, memory("VmHWM")
+        seconds, of_cpu, peak = time.perf_counter() - self._start, time.process_time() - self._cpu, memory("VmHWM")
         each = "" if interactions is None else f"{(peak - self._before) / interactions:.2f}"
-        print(f"{name:12}{seconds:10.2f}{peak / 2**20:10,.0f}{each:>8}  {note}".rstrip(), flush=True)
+        print(f"{name:12}{seconds:10.2f}{of_cpu:10.2f}{peak / 2**20:10,.0f}{each:>8}  {note}".rstrip(), flush=True)
         self._begin()
 
     def _begin(self) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        self._start = time.perf_counter()
+        self._start, self._cpu = time.perf_counter(), time.process_time()
 
 
 def memory(entry: str) -> int:
@@ -156,13 +156,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=float, nargs="+")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="of the logs")
-    parser.add_argument("--search", type=int, default=1, help="whether to search the budget's resolution (1 or 0)")
+    parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True, help="the stage `budget`")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sizes = [int(rows) for rows in arguments.rows]
     paths = [arguments.folder / f"scale-{rows}.parquet" for rows in sizes]
     if arguments.measure:
-        measure(sizes[0], paths[0], bool(arguments.search))
+        measure(sizes[0], paths[0], arguments.search)
         return
     seconds: dict[str, list[float]] = {"4 rounds": [], "solve": []}
     for rows, path in zip([1000, *sizes], [arguments.folder / "scale-1000.parquet", *paths], strict=True):
@@ -176,17 +176,18 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             continue
         print(f"{rows:,} rows", flush=True)
-        with subprocess.Popen([*command, "--search", str(arguments.search)], stdout=subprocess.PIPE, text=True) as run:
+        command.append("--search" if arguments.search else "--no-search")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
             for line in run.stdout:
                 print(line, end="", flush=True)
                 for stage, found in seconds.items():
-                    found += map(float, re.findall(rf"^{stage}\s+([\d.]+)", line))
+                    found += map(float, re.findall(rf"^{stage}\s+[\d.]+\s+([\d.]+)", line))
         if run.returncode:
             sys.exit(1)
     for stage, found in seconds.items():
         for (small, fast), (large, slow) in pairwise(zip(sizes, found, strict=True)):
             exponent = math.log(slow / fast) / math.log(large / small)
-            print(f"{stage}: seconds grow with the power {exponent:.2f} of the size from {small:,} to {large:,} rows")
+            print(f"{stage}, {small:,} to {large:,} rows: CPU seconds grow with the power {exponent:.2f} of the size")
 
 
 if __name__ == "__main__":
