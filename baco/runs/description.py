@@ -73,6 +73,7 @@ METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what t
     "doublegraphhash": {"scaled": False},
     "bet": {"probe_steps": 0},
     "baco_plus": {"search": "solves"},
+    "one_sided": {"search": "solves"},
 }
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
