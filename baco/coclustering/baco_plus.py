@@ -122,8 +122,8 @@ class BacoPlus(ProfileCompressor):
 
         resolution : gamma; None searches the value that fills the budget.
         solver, num_rounds : see `cocluster.Settings`, which checks them.
-        search : 'solves' tries resolutions with a co-clustering each; 'size' works out how many rows the budget holds
-            and makes so many, in less time than two co-clusterings (`sized.multilevel_of_size`).
+        search : 'solves' tries resolutions with a co-clustering each; 'size' works out how many co-clusters the budget
+            holds and makes so many, in about the time of one to two co-clusterings (`sized.multilevel_of_size`).
         """
 
         resolution: float | None = setting(None, at_least=0)
@@ -166,15 +166,15 @@ class BacoPlus(ProfileCompressor):
             labels = cocluster(train, resolution, seed, self.settings).labels
             return valued(share_isolated(train, labels), resolution)
 
-        def of_size(rows: float) -> Assignment:
-            return valued(*labels_of_size(train, int(rows), seed, self.settings))
+        def of_size(size: float) -> Assignment:
+            return valued(*labels_of_size(train, int(size), seed, self.settings))
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
         splitting = Splitting(train, lambda labels, details: valued(labels, details["resolution"]))
         if self.config.search == "size":
-            rows = rows_for(encode, train, budget)
-            return fill_budget(of_size, budget, rows, MEND, smooth=True, splitting=splitting, good_share=ENOUGH_SHARE)
+            size = size_for(encode, train, budget)
+            return fill_budget(of_size, budget, size, MEND, smooth=True, splitting=splitting, good_share=ENOUGH_SHARE)
         return fill_budget(at, budget, start=START, mend=MEND, smooth=True, splitting=splitting)
 
     def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
@@ -187,34 +187,34 @@ class BacoPlus(ProfileCompressor):
 
 
 def labels_of_size(
-    train: Biadjacency, rows: int, seed: int, settings: Settings, sides: Collection[str] = SIDES
+    train: Biadjacency, size: int, seed: int, settings: Settings, sides: Collection[str] = SIDES
 ) -> tuple[np.ndarray, float]:
-    """Labels with so many rows on the given sides, one of each for ids without interactions; and the resolution."""
+    """So many labels of the given sides, one of them that of all ids without interactions; and the resolution."""
     weights = node_weights(train, settings.user_weight, settings.item_weight)
-    ranks = label_ranks(train.num_nodes, seed)
     degrees = dict(zip(SIDES, (train.user_degrees, train.item_degrees), strict=True))
-    rows -= sum(bool((degrees[side] == 0).any()) for side in sides)
-    labels, resolution = multilevel_of_size(train, weights, max(1, rows), settings.rounds, ranks, sides)
+    size -= any((degrees[side] == 0).any() for side in sides)
+    ranks = label_ranks(train.num_nodes, seed)
+    labels, resolution = multilevel_of_size(train, weights, max(1, size), settings.rounds, ranks, sides)
     return share_isolated(train, labels), resolution
 
 
-def rows_for(
+def size_for(
     encode: Callable[[np.ndarray, dict], Assignment], train: Biadjacency, budget: Budget, sides: Collection[str] = SIDES
 ) -> int:
-    """How many rows the labels of the given sides may have, for codes that cost the budget; 1 at least.
+    """How many labels make codes that cost the budget, if each has a row for each of the given sides; 1 at least.
 
     The number of codes after the first is the same for all labels, so one try shows what there is beside rows. In bytes
-    codes are the longer, the more rows there are, so it is tried again with the number found: what is left then fits.
+    codes are the longer, the more rows there are, so it is tried again with the number found.
     """
     lengths = dict(zip(SIDES, (train.num_users, train.num_items), strict=True))
-    rows, most = 1, sum(lengths[side] for side in sides)
+    own = [lengths[side] for side in sides]
+    size, row_cost = 1, len(own) * max(1, budget.row_cost)
     for _ in range(1 if budget.unit == "parameters" else 2):
-        size = math.ceil(rows / len(sides))
-        labels = np.concatenate([np.arange(length, dtype=np.int32) % size for length in lengths.values()])
+        tried = min(size, *own)
+        labels = np.concatenate([np.arange(length, dtype=np.int32) % tried for length in lengths.values()])
         left = budget.limit - budget.amount(code_ledger(encode(labels, {}), budget.dim, budget.row_format()))
-        rows = sum(min(size, lengths[side]) for side in sides) + left // max(1, budget.row_cost)
-        rows = min(max(1, rows), most)
-    return rows
+        size = min(max(1, tried + left // row_cost), sum(own))
+    return size
 
 
 def coded(train: Biadjacency, ends: np.ndarray, codes: np.ndarray, labels: np.ndarray, details: dict) -> Assignment:

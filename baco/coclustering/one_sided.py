@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numba import njit, prange
 
-from baco.coclustering.baco_plus import SEARCHES, START, BacoPlus, labels_of_size, rows_for
+from baco.coclustering.baco_plus import SEARCHES, START, BacoPlus, labels_of_size, size_for
 from baco.coclustering.cocluster import cocluster, share_isolated
 from baco.coclustering.update import spliced, updated_labels
 from baco.compressors.budget import Budget
@@ -100,14 +100,14 @@ class OneSided(Compressor):
             labels = cocluster(train, resolution, solver_seed, CLUSTERS).labels
             return encode(share_isolated(train, labels), {"resolution": resolution, "solver_seed": solver_seed})
 
-        def of_size(rows: float) -> Assignment:
-            labels, resolution = labels_of_size(train, int(rows), solver_seed, CLUSTERS, clustered)
+        def of_size(size: float) -> Assignment:
+            labels, resolution = labels_of_size(train, int(size), solver_seed, CLUSTERS, clustered)
             return encode(labels, {"resolution": resolution, "solver_seed": solver_seed})
 
         splitting = Splitting(train, encode)
         if self.config.search == "size":
-            rows = rows_for(encode, train, within, clustered)
-            assignment = fill_budget(of_size, within, rows, smooth=True, splitting=splitting, good_share=ENOUGH_SHARE)
+            size = size_for(encode, train, within, clustered)
+            assignment = fill_budget(of_size, within, size, smooth=True, splitting=splitting, good_share=ENOUGH_SHARE)
         else:
             assignment = fill_budget(at, within, start=START, smooth=True, splitting=splitting)
         tables, quantizer = CodebookTables(assignment, within.dim), within.quantizer

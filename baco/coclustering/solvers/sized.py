@@ -1,9 +1,8 @@
-"""A given number of rows by the multilevel solver: what fills a budget without a solve for each try."""
+"""A given number of co-clusters by the multilevel solver: what fills a budget without a solve for each try."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Collection
 from operator import itemgetter
 
@@ -28,8 +27,6 @@ MOST_PLACES = 8
 MOST_TRIES = 5
 CHOICE = 16  # pairs looked at for one to join
 
-Counted = list[np.ndarray]  # for each side whose labels have rows, the numbers of its nodes with interactions
-
 
 def multilevel_of_size(
     graph: Biadjacency,
@@ -39,22 +36,22 @@ def multilevel_of_size(
     ranks: np.ndarray,
     sides: Collection[str] = SIDES,
 ) -> tuple[np.ndarray, float]:
-    """Co-clusters with a number of rows, in less time than two calls of `multilevel`; and the resolution that it took.
+    """Co-clusters of a number, in about the time of one to two calls of `multilevel`; and the resolution that it took.
 
-    A label has a row for each of the given sides that it has nodes of; nodes without interactions do not count.
+    The labels of the given sides count, without those of nodes that have no interactions.
 
     The first step of a solve is done at a resolution that is rather too high, which leaves more co-clusters than will
     be. They join at several resolutions, until about the right number is left. Only where even the first resolution was
     too low is the first step done again, at the one found. The later cycles go on from there, and each sets the
-    resolution right once more: on the few co-clusters that there are by then this costs little. In the end the number
-    of rows is off by a few per cent. So the pairs that cost the objective the least join, or parts that the first step
+    resolution right once more: on the few co-clusters that there are by then this costs little. In the end their number
+    is off by a few per cent. So the pairs that cost the objective the least join, or parts that the first step
     had kept apart are split off, and single nodes move once more.
 
     Parameters
     ----------
     size : int
-        The number of rows. The labels have as many or one less; fewer where nodes are fewer, more where too few
-        co-clusters have interactions with each other.
+        How many labels. There are fewer where nodes are fewer, and more where too few co-clusters have interactions
+        with each other.
     num_cycles, ranks
         Those of `multilevel`.
     sides : of 'users' and 'items'
@@ -64,10 +61,9 @@ def multilevel_of_size(
     labels : (num_nodes,) int32, users first, of [0, num_nodes)
     resolution : float
     """
-    counted = nodes_with_interactions(graph, sides)
-    labels, resolution = np.arange(graph.num_nodes, dtype=np.int32), START * size / len(counted)
-    if size >= count(labels, counted):
-        return labels, resolution
+    counted, resolution = nodes_with_interactions(graph, sides), START * size
+    if size >= len(counted):
+        return np.arange(graph.num_nodes, dtype=np.int32), resolution
 
     def joined(labels: np.ndarray, aim: float, near: float) -> tuple[np.ndarray, float]:
         coarse = Coarse.of(graph, weights, labels)
@@ -89,15 +85,18 @@ def multilevel_of_size(
     return labels, resolution
 
 
-def nodes_with_interactions(graph: Biadjacency, sides: Collection[str]) -> Counted:
-    """The numbers of such nodes of each side, users first."""
-    users, items = np.flatnonzero(graph.user_degrees), graph.num_users + np.flatnonzero(graph.item_degrees)
-    return [nodes for side, nodes in zip(SIDES, (users, items), strict=True) if side in sides]
+def nodes_with_interactions(graph: Biadjacency, sides: Collection[str] = SIDES) -> np.ndarray:
+    """The numbers of such nodes of the given sides, users first."""
+    degrees = graph.joint_degrees
+    for side, nodes in zip(SIDES, (slice(graph.num_users), slice(graph.num_users, None)), strict=True):
+        if side not in sides:
+            degrees[nodes] = 0
+    return np.flatnonzero(degrees)
 
 
-def count(labels: np.ndarray, counted: Counted) -> int:
-    """The number of rows: how many labels each side has."""
-    return sum(int(np.count_nonzero(np.bincount(labels[nodes]))) for nodes in counted)
+def count(labels: np.ndarray, counted: np.ndarray) -> int:
+    """How many distinct labels some nodes have."""
+    return int(np.count_nonzero(np.bincount(labels[counted])))
 
 
 def _joined_to(
@@ -107,11 +106,11 @@ def _joined_to(
     resolution: float,
     weights: NodeWeights,
     ranks: np.ndarray,
-    counted: Counted,
+    counted: np.ndarray,
 ) -> tuple[np.ndarray, float]:
-    """Labels of about `size` rows after co-clusters have joined, and the resolution at which; the search begins at one.
+    """About `size` labels after co-clusters have joined, and the resolution at which; the search begins at one.
 
-    With too few rows to begin with, they are left as they are, and the resolution is higher by what they lack, at most
+    With too few to begin with, they are left as they are, and the resolution is higher by what they lack, at most
     four times as high.
     """
     lack = math.log(size / count(coarse.labels, counted))
@@ -139,58 +138,57 @@ def _joined_to(
 
 
 def trimmed(
-    graph: Biadjacency, weights: NodeWeights, resolution: float, size: int, labels: np.ndarray, counted: Counted
+    graph: Biadjacency, weights: NodeWeights, resolution: float, size: int, labels: np.ndarray, counted: np.ndarray
 ) -> np.ndarray:
-    """Labels of `size` rows at most: pairs that lose the objective the least for each row have joined.
+    """Labels, `size` at most: pairs that lose the objective the least have joined.
 
-    A co-cluster is in one pair a turn. Only those with interactions between them join.
+    A co-cluster is in one pair a turn. Only those with interactions between them join, and with counted nodes.
     """
     surplus = count(labels, counted) - size
     while surplus > 0:
         coarse = Coarse.of(graph, weights, labels)
+        holds = np.bincount(coarse.clusters[counted], minlength=len(coarse.born)) > 0
         left, right, counts = coarse.links.pairs()
-        held = [np.bincount(coarse.clusters[nodes], minlength=len(coarse.born)) > 0 for nodes in counted]
-        saved = np.sum([side[left] & side[right] for side in held], axis=0)
-        left, right, counts, saved = (part[saved > 0] for part in (left, right, counts, saved))
+        both = holds[left] & holds[right]
+        left, right, counts = left[both], right[both], counts[both]
         if len(left) == 0:
             break
         users, items = coarse.user_weight.astype(np.float64), coarse.item_weight.astype(np.float64)
         balance = users[left] * items[right] + items[left] * users[right]
-        loss = (resolution / weights.normaliser * balance - counts) / saved
+        loss = resolution / weights.normaliser * balance - counts
         last = min(CHOICE * surplus, len(loss)) - 1
         cheap = np.flatnonzero(loss <= np.partition(loss, last)[last])
         order = cheap[np.argsort(loss[cheap], kind="stable")]
         joined = np.arange(len(coarse.born))
-        surplus -= _pair_up(left[order], right[order], saved[order], surplus, joined)
+        surplus -= _pair_up(left[order], right[order], surplus, joined)
         labels = coarse.born[joined[coarse.clusters]].astype(np.int32)
     return labels
 
 
-def split_up(graph: Biadjacency, size: int, labels: np.ndarray, finer: np.ndarray, counted: Counted) -> np.ndarray:
-    """Labels of `size` rows or one less: parts of finer labels are split off and, where these are few, single nodes."""
-    degrees, interactions = graph.joint_degrees, np.zeros(graph.num_nodes, np.int64)
-    for nodes in counted:
-        interactions[nodes] = degrees[nodes]
+def split_up(graph: Biadjacency, size: int, labels: np.ndarray, finer: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Labels, `size` at least: parts of finer labels are split off and, where these are few, single nodes."""
+    interactions = np.zeros(graph.num_nodes, np.int64)
+    interactions[counted] = graph.joint_degrees[counted]
     for parts in (finer, np.arange(graph.num_nodes)):
-        if count(labels, counted) >= size - 1:
+        lack = size - count(labels, counted)
+        if lack <= 0:
             break
         most, with_parts = parting(labels, parts, interactions)
-        off = bisect_right(range(1, most + 1), size, key=lambda number: count(with_parts(number), counted))
-        labels = with_parts(off).astype(np.int32)
+        labels = with_parts(min(lack, most)).astype(np.int32)
     return labels
 
 
 @njit(cache=True)
-def _pair_up(left, right, saved, most, joined):
-    """Let pairs join in their order, each of whose two is in no pair before, until they save `most`; what they save."""
+def _pair_up(left, right, most, joined):
+    """Let pairs join in their order, `most` at most, each of whose two is in no pair before; how many did."""
     taken = np.zeros(len(joined), np.bool_)
     found = 0
     for i in range(len(left)):
-        if found >= most:
+        if found == most:
             break
         one, other = left[i], right[i]
         if not (taken[one] or taken[other]):
             taken[one] = taken[other] = True
             joined[other] = one
-            found += saved[i]
+            found += 1
     return found
