@@ -22,9 +22,9 @@ MOST_LOG = math.log(STEP)
 HIGHER = 1.5  # the first step is done again where it takes a resolution so many times as high
 FIRST_AIM, LATER_AIM = 1.06, 1.03  # of the number, in the first cycle and after: the moves that follow lose some
 FIRST_NEAR, LATER_NEAR = 0.04, 0.02  # so near the aim (in logarithms) is near enough
-SLOPE, LEAST_SLOPE, MOST_SLOPE = 0.8, 0.25, 1.5  # of log(co-clusters) by log(resolution)
+SLOPE, LEAST_SLOPE, MOST_SLOPE = 0.6, 0.25, 1.5  # of log(co-clusters) by log(resolution)
 MOST_PLACES = 8
-MOST_TRIES = 5
+MOST_TRIES = 6
 CHOICE = 16  # pairs looked at for one to join
 
 
