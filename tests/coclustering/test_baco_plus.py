@@ -163,7 +163,6 @@ def test_settings_out_of_range_are_refused(settings, message):
 def test_the_search_by_size_fills_the_budget(planted, value, unit):
     budget = Budget.parse(value, unit, planted.num_users, planted.num_items, 64)
     assignment = BacoPlus(BacoPlus.Config(search="size")).assign(planted.train, budget, stream(0, "assign"))
-    assert assignment.details["tries"] == 1 or unit == "bytes"  # codes of one side may take a bit more than expected
     assert 0.98 <= budget.share(code_ledger(assignment, 64)) <= 1
     again = BacoPlus(BacoPlus.Config(search="size")).assign(planted.train, budget, stream(0, "assign"))
     np.testing.assert_array_equal(assignment.labels, again.labels)
