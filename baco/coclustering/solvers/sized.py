@@ -38,7 +38,8 @@ def multilevel_of_size(
 ) -> tuple[np.ndarray, float]:
     """Co-clusters of a number, in about the time of one to two calls of `multilevel`; and the resolution that it took.
 
-    The labels of the given sides count, without those of nodes that have no interactions.
+    It takes longer where few co-clusters are wanted of many nodes. The labels of the given sides count, without those
+    of nodes that have no interactions.
 
     The first step of a solve is done at a resolution that is rather too high, which leaves more co-clusters than will
     be. They join at several resolutions, until about the right number is left. Only where even the first resolution was
