@@ -70,6 +70,7 @@ METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what t
     "random": {"share_sides": False},
     "double": {"share_sides": False},
     "baco_plus": {"search": "solves"},
+    "one_sided": {"search": "solves"},
 }
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 
