@@ -12,7 +12,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,8 +34,8 @@ TINY = [
 ]
 
 method_class("full")  # imports them all
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([__name__])
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload([__name__])
 
 
 class Workplace:
@@ -55,13 +55,30 @@ class Workplace:
 
     def run(self, *arguments: str, script: str = "run.py") -> subprocess.CompletedProcess:
         """What `subprocess.run` gives, its output captured as text."""
-        command = self.command(*arguments, script=script)
-        with TemporaryDirectory() as folder:
-            out, err = Path(folder) / "out", Path(folder) / "err"
-            process = _forks.Process(target=_child, args=(command["args"][1:], self.path, self.environment, out, err))
-            process.start()
-            process.join()
-            return subprocess.CompletedProcess(command["args"], process.exitcode, out.read_text(), err.read_text())
+        (done,) = self.run_together([{}], *arguments, script=script)
+        return done
+
+    def run_together(
+        self, variables: list[dict[str, str]], *arguments: str, script: str = "run.py"
+    ) -> list[subprocess.CompletedProcess]:
+        """The same for several processes at the same time, each with variables of its own in its environment."""
+        args = self.command(*arguments, script=script)["args"]
+        with TemporaryDirectory() as folder, ExitStack() as still_running:
+            outputs = [
+                (Path(folder) / f"out{number}", Path(folder) / f"err{number}") for number in range(len(variables))
+            ]
+            processes = []
+            for own, output in zip(variables, outputs, strict=True):
+                process = forks.Process(target=_child, args=(args[1:], self.path, self.environment | own, *output))
+                process.start()
+                still_running.callback(process.kill)
+                processes.append(process)
+            for process in processes:
+                process.join()
+            return [
+                subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
+                for process, (out, err) in zip(processes, outputs, strict=True)
+            ]
 
     def succeeds(self, *arguments: str, script: str = "run.py") -> subprocess.CompletedProcess:
         done = self.run(*arguments, script=script)

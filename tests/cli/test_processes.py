@@ -1,0 +1,39 @@
+"""Runs of `torchrun -m baco run`: one record, one error, whatever the number of processes."""
+
+import numpy as np
+import pytest
+
+from tests.cli.workplace import TINY, Workplace
+from tests.training.test_processes import variables_of_processes
+
+
+def test_two_processes_make_the_record_and_the_export_of_one(workplace, tmp_path):
+    settings = [*TINY, "method=random", "export=tables.npz", "device=cpu"]
+    first, second = workplace.run_together(variables_of_processes(2), *settings)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "Random" in first.stdout and "recorded in" in first.stderr and second.stdout == second.stderr == ""
+    alone = Workplace(tmp_path / "alone")
+    alone.path.mkdir()
+    alone.succeeds(*settings)
+    assert workplace.files() == alone.files()
+    (together,), (single,) = workplace.records().values(), alone.records().values()
+    assert (together["environment"]["processes"], single["environment"]["processes"]) == (2, 1)
+    np.testing.assert_allclose(together["training"]["history"], single["training"]["history"], rtol=1e-3)
+    for where in (workplace, alone):
+        assert where.succeeds(*settings).stderr.count("already recorded") == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("method=nothing", "nothing"),
+        ("loss=directau", "loss=directau compares all pairs of a batch with one another"),
+        ("seed=${oc.env:RANK}", "the processes have different data, settings or devices"),
+        ("assign_only=true", "start them without torchrun"),
+    ],
+)
+def test_what_is_wrong_is_said_once_and_ends_all(workplace, choice, message):
+    done = workplace.run_together(variables_of_processes(2), *TINY, "method=random", "device=cpu", choice)
+    errors = [line for process in done for line in process.stderr.splitlines() if "synthetic: " not in line]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0], errors
+    assert [process.returncode for process in done] == [1, 1] and not workplace.files()
