@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from baco.errors import UserError
 
@@ -58,7 +59,7 @@ class Processes:
             return ALONE
         try:
             numbers = [int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
-            store, rank, count = next(dist.rendezvous("env://", *numbers[:2], timeout=WAIT))
+            store, rank, count = next(rendezvous("env://", *numbers[:2]))
         except (KeyError, ValueError) as error:
             message = f"WORLD_SIZE is more than 1, but other variables of torchrun are not as it sets them ({error})"
             raise UserError(f"{message}; start the processes by torchrun, or unset WORLD_SIZE") from None
@@ -114,9 +115,9 @@ class Processes:
     def take_from_leader(self, tensors: Iterable[Tensor]) -> None:
         """Give some contiguous tensors the values that they have in the first process."""
         if self.count > 1:
-            with _exchange():
-                for tensor in tensors:
-                    dist.broadcast(_bytes_of(tensor), 0)
+            for memory in map(_bytes_of, tensors):
+                with _exchange():
+                    dist.broadcast(memory, 0)
 
     def are_same(self, tensors: Iterable[Tensor]) -> bool:
         """Whether tensors have the same bytes everywhere, as far as their sum tells."""

@@ -16,9 +16,14 @@ def log_to_console() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
 
 
+def has_company() -> bool:
+    """Whether torchrun started other processes together with this one."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
 def is_first_process() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started, by the number that it gave."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this is the only process, or the first of those that torchrun started."""
+    return not has_company() or os.environ.get("RANK", "0") == "0"
 
 
 def explain(error: OSError | UnicodeEncodeError) -> str | None:

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from baco.cli.choices import list_choices
-from baco.cli.console import explain, is_first_process, log_to_console
+from baco.cli.console import explain, has_company, is_first_process, log_to_console
 from baco.errors import UnrecordedError, UserError
 from baco.runs.experiments import CONF, load_experiment
 from baco.runs.hydra_errors import reword
@@ -112,7 +112,7 @@ class Session:
     failed : bool
         Whether anything failed. The errors are not kept: their frames would keep tables and optimizers alive.
     processes : Processes, optional
-        That do the runs together, from the first run on.
+        That do the runs together, where torchrun started several, from the first run on.
     """
 
     def __init__(self, tracebacks: bool):
@@ -130,7 +130,6 @@ class Session:
 
     def work(self, cfg: DictConfig) -> None:
         """Do one run, only its assignment, or a grid. A failure says why at once, and a sweep goes on with the next."""
-        from baco.processes import Processes
         from baco.runs.run import Plan, assign, run
         from baco.runs.settings import parse  # here, so that --help need not wait for torch
 
@@ -138,8 +137,7 @@ class Session:
             log_to_console()
         try:
             with time_limit(cfg.minutes) as seconds_left:
-                self.processes = self.processes or Processes.join()
-                if self.processes.count > 1:
+                if has_company():
                     self.work_together(cfg)
                 elif "grid" in cfg:
                     self.work_on_grid(seconds_left)
@@ -157,22 +155,23 @@ class Session:
             self.fail(error)
             if isinstance(error, UnrecordedError):
                 self.records.append(error.record)  # it was measured, and is shown
-            if self.processes is not None and self.processes.count > 1:
+            if self.processes is not None:
                 sys.exit(1)  # so that the others, which may wait for this one, end too
             if isinstance(error, AskedToEnd):
                 raise  # the rest of a sweep has to end, too
 
     def work_together(self, cfg: DictConfig) -> None:
         """Do one run with the other processes that torchrun started."""
+        from baco.processes import Processes
         from baco.runs.run import Plan, run
         from baco.runs.settings import parse
 
-        assert self.processes is not None
         if self.in_worker or "grid" in cfg or "new_ids" in cfg or cfg.assign_only:
             raise UserError(
                 "several processes share runs of `baco run`; grids, streams, assign_only and launchers are for one "
                 "process: start them without torchrun"
             )
+        self.processes = self.processes or Processes.join()
         plan = self.processes.after_leader(lambda: Plan.of(parse(cfg)))
         self.records.append(run(plan, self.processes))
 

@@ -55,6 +55,7 @@ from baco.runs.settings import RunConfig
 from baco.runs.tuned import TUNED_FOR, TUNED_PROTOCOL, tuned_file
 from baco.serving.export import check_replaceable, export_model, exported_config, has_ids_of, load_full_model
 from baco.training.checkpoint import Checkpoint
+from baco.training.lazy_adamw import check_lazy_rows
 from baco.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -159,6 +160,8 @@ def run(plan: Plan, processes: Processes = ALONE) -> dict:
     config = plan.config
     device = _join(plan, processes)
     set_threads(config.threads, processes.local_count)
+    if config.lazy_rows:
+        _check_lazy_rows(config, device)
     plan.data.log_summary()
     record = processes.of_leader(plan.done)
     if record is not None:
@@ -175,6 +178,13 @@ def run(plan: Plan, processes: Processes = ALONE) -> dict:
     full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.identity))
     with hold_lock(plan.lock_path):  # whoever held the lock until now may have recorded it
         return processes.of_leader(plan.done) or _run(plan, device, full, processes)
+
+
+def _check_lazy_rows(config: RunConfig, device: torch.device) -> None:
+    """Refuse a run that cannot have them before its clustering; the trainer would do so after it."""
+    check_lazy_rows(config.protocol, config.loss, getattr(config.backbone_config, "num_layers", 0), device)
+    if not isinstance(config.method, CodeCompressor) or config.quantize is not None:
+        raise SettingError("lazy_rows", True, "is for methods that only assign codes, without quantize")
 
 
 def _join(plan: Plan, processes: Processes) -> torch.device:

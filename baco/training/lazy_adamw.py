@@ -20,9 +20,31 @@ from numba import njit, prange
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from baco.errors import SettingError
+from baco.losses.loss import Loss
+from baco.training.protocol import Protocol
+
 BETAS, EPS = (0.9, 0.999), 1e-8  # torch's
 LONG = 250  # steps after a gradient from where its momentum, by then 4e-12 of what it was, moves no row's float32
 CHUNK = 128  # rows that a thread takes at a time
+
+
+def check_lazy_rows(protocol: Protocol, loss: Loss, num_layers: int, device: torch.device) -> None:
+    """Refuse a training in which all rows are read, or change in other ways than by AdamW.
+
+    Raises
+    ------
+    SettingError
+    """
+    reasons = {
+        "is for device=cpu; a GPU updates all rows": device.type != "cpu",
+        "is for backbone=mf: propagation reads all rows": num_layers > 0,
+        f"does not work with loss={loss.name}, which reads all rows": loss.reads_all,
+        "excludes protocol.weight_decay; protocol.decay_per_epoch takes its place": protocol.weight_decay > 0,
+    }
+    for requirement, violated in reasons.items():
+        if violated:
+            raise SettingError("lazy_rows", True, requirement)
 
 
 @dataclass

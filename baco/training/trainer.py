@@ -32,7 +32,7 @@ from baco.numerics.triples import Batch
 from baco.processes import ALONE, Processes
 from baco.rng import torch_stream
 from baco.training.checkpoint import Checkpoint
-from baco.training.lazy_adamw import LazyAdamW
+from baco.training.lazy_adamw import LazyAdamW, check_lazy_rows
 from baco.training.protocol import Protocol
 from baco.training.sampler import Sampler
 from baco.training.state import EarlyStopping, FitReport, TrainingState
@@ -197,6 +197,7 @@ class Trainer:
     def _begin(self, tables: EmbeddingTables, max_epochs: int, checkpoint: Checkpoint | None) -> TrainingState:
         """The state before the next epoch: the first one, or the one after the last that the checkpoint knows of."""
         protocol = self.protocol
+        self.processes.take_from_leader(_values(tables))  # first values and codes may be rounded differently elsewhere
         generator = torch_stream(self.seed, "sampling", self.device)
         sampler = Sampler(self.train, protocol.pairs_per_step(self.train.num_edges), generator, self.loss.num_negatives)
         optimizer = self._optimizer(tables, sampler.num_batches)
@@ -209,7 +210,6 @@ class Trainer:
             report.continued_after.append(report.epochs)
             self.continued_seconds += report.training_seconds + report.validation_seconds
             log.info("continuing after epoch %d", report.epochs)
-        self.processes.take_from_leader(_values(tables))  # first values and codes may be rounded differently elsewhere
         self.backbone.attach(tables)
         if tables.learned and state.report.epochs == 0:
             state.stopping.best_value = self._timed_validation(state)
@@ -238,18 +238,12 @@ class Trainer:
         return torch.optim.AdamW(tables.param_groups(protocol.learning_rate, decay), fused=True)
 
     def _check_lazy(self, tables: EmbeddingTables) -> None:
-        """Refuse a training in which rows that no batch reads change in other ways than AdamW's."""
-        reasons = {
-            "is for tables of codes only": type(tables) is not CodebookTables,
-            "is for the CPU": self.device.type != "cpu",
-            "is for backbone=mf: propagation reads all rows": self.backbone.num_layers > 0,
-            f"does not work with loss={self.loss.name}, which reads all rows": self.loss.reads_all,
-            "excludes protocol.weight_decay; decay_per_epoch takes its place": self.protocol.weight_decay > 0,
-            "needs decay_per_epoch below the steps of an epoch": self.protocol.decay_per_epoch >= self.steps_per_epoch,
-        }
-        for requirement, violated in reasons.items():
-            if violated:
-                raise SettingError("lazy_rows", True, requirement)
+        """Refuse tables that `LazyAdamW` does not train; see `check_lazy_rows` for the rest."""
+        check_lazy_rows(self.protocol, self.loss, self.backbone.num_layers, self.device)
+        if type(tables) is not CodebookTables:  # a subclass may change rows in its hooks
+            raise SettingError("lazy_rows", True, "is for methods that only assign codes, without quantize")
+        if self.protocol.decay_per_epoch >= self.steps_per_epoch:
+            raise SettingError("lazy_rows", True, "needs protocol.decay_per_epoch below the steps of an epoch")
 
     def _train_epoch(self, state: TrainingState) -> Tensor:
         """One pass over the interactions; returns the mean loss of its steps, still on the device."""

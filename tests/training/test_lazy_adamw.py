@@ -90,7 +90,7 @@ def test_a_training_is_that_of_all_rows(planted, tmp_path, method, loss):
     ("backbone", "method", "loss", "changes", "message"),
     [
         (LightGCN, Full, BPR(), {}, "backbone=mf"),
-        (MF, ProductQuantization, BPR(), {}, "tables of codes only"),
+        (MF, ProductQuantization, BPR(), {}, "only assign codes"),
         (MF, Full, SquaredLoss(), {}, "loss=ials"),
         (MF, Full, BPR(), {"weight_decay": 1e-8}, "decay_per_epoch takes its place"),
     ],

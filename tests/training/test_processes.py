@@ -30,6 +30,7 @@ TRAININGS = {
     "negatives of the batch": (LightGCN, RandomHash, SampledSoftmax(sampling="batch", negatives=64)),
     "all pairs": (MF, Full, SquaredLoss()),
     "learned codes": (MF, Cce, BPR()),
+    "lazy rows": (MF, RandomHash, SampledSoftmax(negatives=64)),
 }
 
 
@@ -53,7 +54,8 @@ def train(name: str, processes: Processes, folder: Path) -> list:
     for _ in range(2):
         mine = backbone(data.train, backbone.Config(), loss.score)
         evaluator = Evaluator(data, processes)
-        trainer = Trainer(mine, evaluator, protocol, 0, CPU, progress=False, loss=loss, processes=processes)
+        options = {"loss": loss, "processes": processes, "lazy_rows": name == "lazy rows"}
+        trainer = Trainer(mine, evaluator, protocol, 0, CPU, progress=False, **options)
         tables = tables_for(data, method())
         if processes.rank > 0:  # as if its processor rounded other first values
             tables.reset_parameters(0.2, torch.Generator())
