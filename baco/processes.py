@@ -58,14 +58,14 @@ class Processes:
         if int(os.environ.get("WORLD_SIZE", 1)) == 1:
             return ALONE
         try:
-            numbers = [int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
-            store, rank, count = next(rendezvous("env://", *numbers[:2]))
+            local_rank, local_count = (int(os.environ[key]) for key in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+            store, rank, count = next(rendezvous("env://"))
         except (KeyError, ValueError) as error:
             message = f"WORLD_SIZE is more than 1, but other variables of torchrun are not as it sets them ({error})"
             raise UserError(f"{message}; start the processes by torchrun, or unset WORLD_SIZE") from None
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=WAIT)
-        return cls(*numbers, store=store)
+        return cls(rank, count, local_rank, local_count, store)
 
     def leave(self) -> None:
         """Part from the others, after a success."""

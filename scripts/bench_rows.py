@@ -46,7 +46,7 @@ def measure(train: Biadjacency, tables: CodebookTables, loss: Loss, batch_size: 
     backbone.refresh = optimizer.catch_up if isinstance(optimizer, LazyAdamW) else None
     backbone.attach(tables)
     sampler = Sampler(train, batch_size, torch_stream(0, "sampling"), loss.num_negatives)
-    seconds = []
+    seconds, rows = [], 0
     for batch in itertools.islice(sampler.epoch(), None if lazy else steps + 1):
         times = [time.perf_counter()]
         value = loss(backbone, tables, batch)
@@ -57,12 +57,13 @@ def measure(train: Biadjacency, tables: CodebookTables, loss: Loss, batch_size: 
         optimizer.step()
         times.append(time.perf_counter())
         seconds.append(np.diff(times))
+        if rows == 0:
+            rows = len(torch.unique(batch.users)) + len(torch.unique(torch.cat([batch.positives, batch.negatives])))
     start = time.perf_counter()
     if isinstance(optimizer, LazyAdamW):
         optimizer.settle()
     settling = time.perf_counter() - start
     parts = np.mean(seconds[1:], axis=0)  # the first compiles, and draws in the memory
-    rows = len(torch.unique(batch.users)) + len(torch.unique(torch.cat([batch.positives, batch.negatives])))
     epoch = parts.sum() * sampler.num_batches + settling
     optimizer.zero_grad(set_to_none=True)
     cells = "".join(f"{1000 * part:>10.0f}" for part in (*parts, parts.sum()))

@@ -99,8 +99,8 @@ class Backbone:
     def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""
         if self.refresh is not None:
-            nodes, triples = np.unique(batch.as_nodes(self.train.num_users), return_inverse=True)
-            rows = self.rows(tables, torch.from_numpy(nodes))
+            distinct, triples = np.unique(batch.as_nodes(self.train.num_users), return_inverse=True)
+            rows = self.rows(tables, torch.from_numpy(distinct))
             return Differences.apply(rows, triples.reshape(3, -1).astype(np.int32))
         if self.score == "dot":
             return self.propagation(tables).score_differences(batch, *tables.shared_rows())

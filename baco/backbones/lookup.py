@@ -51,9 +51,11 @@ class _Layer0(torch.autograd.Function):
     def forward(ctx, lookup: Lookup, nodes: Tensor, *tables: Tensor) -> Tensor:
         rows, ctx.weights = lookup.touched(nodes.numpy())
         ctx.parts, ctx.shapes = _by_table(rows, tables), [table.shape for table in tables]
-        for table, part in zip(tables, ctx.parts, strict=True):
+        read = torch.empty(len(rows), tables[0].shape[1])
+        rooms = read.split([len(part) for part in ctx.parts])
+        for table, part, room in zip(tables, ctx.parts, rooms, strict=True):
             lookup.refresh(table, part)
-        read = torch.cat([table[torch.as_tensor(part)] for table, part in zip(tables, ctx.parts, strict=True)])
+            torch.index_select(table, 0, torch.as_tensor(part), out=room)
         return read if ctx.weights is None else _product(ctx.weights, read)
 
     @staticmethod
@@ -74,7 +76,7 @@ def _by_table(rows: np.ndarray, tables: Sequence[Tensor]) -> list[np.ndarray]:
 
 def _sparse(rows: np.ndarray, values: Tensor, shape: torch.Size) -> Tensor:
     places = torch.as_tensor(rows, dtype=torch.int64)[None]
-    return torch.sparse_coo_tensor(places, values, shape, is_coalesced=True)
+    return torch.sparse_coo_tensor(places, values, shape, is_coalesced=True, check_invariants=False)
 
 
 def _product(weights: csr_array, rows: Tensor) -> Tensor:

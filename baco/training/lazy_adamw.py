@@ -11,13 +11,12 @@ read, without reading or writing memory between them: the values are those of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numba import njit, prange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from baco.errors import SettingError
@@ -69,10 +68,6 @@ class Missed:
         self.step, self.root = np.append(self.step, step), np.append(self.root, root)
         self.shrunk = np.append(self.shrunk, self.shrunk[-1] * decay)
 
-    @property
-    def numbers(self) -> tuple[np.ndarray, ...]:
-        return self.since, self.step, self.root, self.shrunk
-
 
 class LazyAdamW(Optimizer):
     """Takes sparse gradients of matrices on the CPU.
@@ -88,13 +83,16 @@ class LazyAdamW(Optimizer):
 
     def __init__(self, groups: list[dict]):
         super().__init__(groups, {})
-        self._missed: dict[nn.Parameter, Missed] = {}
+        self._missed: dict[Tensor, Missed] = {}
 
     @torch.no_grad()
-    def catch_up(self, parameter: nn.Parameter, rows: np.ndarray) -> None:
+    def catch_up(self, parameter: Tensor, rows: np.ndarray) -> None:
         """Let some distinct rows, (q,) integers, make the steps that they have missed."""
-        if parameter in self._missed:
-            _catch_up(rows, *self._arrays(parameter), *self._missed[parameter].numbers, *BETAS, EPS)
+        if parameter not in self._missed:
+            return
+        values, first, second = self._arrays(parameter)
+        missed = self._missed[parameter]
+        _catch_up(rows, values, first, second, missed.since, missed.step, missed.root, missed.shrunk, *BETAS, EPS)
 
     def settle(self) -> None:
         """Let all rows make the steps that they have missed."""
@@ -103,14 +101,14 @@ class LazyAdamW(Optimizer):
         self._missed.clear()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
-        """One step of the rows that have gradients; `closure` is there for torch only."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step of the rows that have gradients; there is no `closure`."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._step(parameter, parameter.grad.coalesce(), group["lr"], group["weight_decay"])
 
-    def _step(self, parameter: nn.Parameter, gradient: Tensor, lr: float, weight_decay: float) -> None:
+    def _step(self, parameter: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
         state = self.state[parameter]
         if not state:
             moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
@@ -124,10 +122,11 @@ class LazyAdamW(Optimizer):
         decay, step, root = 1 - lr * weight_decay, lr / first, second**-0.5
         missed = self._missed[parameter]
         missed.add(decay, step, root)
-        scalars = *BETAS, EPS, decay, step, root
-        _step(rows, gradient.values().numpy(), *self._arrays(parameter), missed.since, *scalars)
+        values, first_moment, second_moment = self._arrays(parameter)
+        slopes = gradient.values().numpy()
+        _step(rows, slopes, values, first_moment, second_moment, missed.since, *BETAS, EPS, decay, step, root)
 
-    def _arrays(self, parameter: nn.Parameter) -> tuple[np.ndarray, ...]:
+    def _arrays(self, parameter: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows and both moments."""
         state = self.state[parameter]
         return parameter.detach().numpy(), state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()
