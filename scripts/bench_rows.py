@@ -47,7 +47,7 @@ def measure(train: Biadjacency, tables: CodebookTables, loss: Loss, batch_size: 
     backbone.attach(tables)
     sampler = Sampler(train, batch_size, torch_stream(0, "sampling"), loss.num_negatives)
     seconds, rows = [], 0
-    for batch in itertools.islice(sampler.epoch(), None if lazy else steps + 1):
+    for batch in itertools.islice(sampler.epoch(), None if lazy else steps + 2):
         times = [time.perf_counter()]
         value = loss(backbone, tables, batch)
         times.append(time.perf_counter())
@@ -63,7 +63,7 @@ def measure(train: Biadjacency, tables: CodebookTables, loss: Loss, batch_size: 
     if isinstance(optimizer, LazyAdamW):
         optimizer.settle()
     settling = time.perf_counter() - start
-    parts = np.mean(seconds[1:], axis=0)  # the first compiles, and draws in the memory
+    parts = np.mean(seconds[2:], axis=0)  # the first ones compile, and draw in the memory
     epoch = parts.sum() * sampler.num_batches + settling
     optimizer.zero_grad(set_to_none=True)
     cells = "".join(f"{1000 * part:>10.0f}" for part in (*parts, parts.sum()))

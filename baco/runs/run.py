@@ -55,7 +55,7 @@ from baco.runs.settings import RunConfig
 from baco.runs.tuned import TUNED_FOR, TUNED_PROTOCOL, tuned_file
 from baco.serving.export import check_replaceable, export_model, exported_config, has_ids_of, load_full_model
 from baco.training.checkpoint import Checkpoint
-from baco.training.lazy_adamw import check_lazy_rows
+from baco.training.lazy_adamw import LazyAdamW, check_lazy_rows
 from baco.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -452,6 +452,14 @@ def warm_up(config: RunConfig, device: torch.device) -> None:
     for size in (1, 2):  # batches that touch few nodes and batches that touch all go different ways
         ids = torch.zeros(size, dtype=torch.int32, device=device)
         config.loss(backbone, tables, Batch(ids, ids, ids)).backward()
+    if config.lazy_rows:
+        optimizer = LazyAdamW(tables.param_groups(1.0, 0.0))
+        backbone.refresh = optimizer.catch_up
+        backbone.attach(tables)
+        for _ in range(2):  # what a row has missed is made up from the second step on
+            optimizer.zero_grad()
+            config.loss(backbone, tables, Batch(ids, ids, ids)).backward()
+            optimizer.step()
     users, items = (side.detach() for side in backbone.final_embeddings(tables))
     rank_items(users, items, np.arange(2), SQUARE.by_user, np.arange(2), 2)
 

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,15 @@ def running(**command) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.kill()
+
+
+def variables_of_processes(count: int) -> list[dict[str, str]]:
+    """What torchrun tells each of some processes on this machine."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    return [{"RANK": str(rank), "LOCAL_RANK": str(rank)} | sizes | place for rank in range(count)]
 
 
 def _child(args: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:

@@ -1,8 +1,6 @@
 """Several processes that train together against one: the same losses and the same tables, but for rounding."""
 
-import contextlib
 import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from baco.training.trainer import Trainer
 from baselines.cce import Cce
 from baselines.full import Full
 from baselines.hashing import RandomHash
-from tests.cli.workplace import forks
+from tests.cli.workplace import forks, variables_of_processes
 from tests.conftest import PLANTED, QUICK
 from tests.training.test_trainer import CPU, tables_for
 
@@ -65,15 +63,6 @@ def train(name: str, processes: Processes, folder: Path) -> list:
     return found
 
 
-def variables_of_processes(count: int) -> list[dict[str, str]]:
-    """What torchrun tells each of some processes on this machine."""
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("localhost", 0))
-        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    return [{"RANK": str(rank), "LOCAL_RANK": str(rank)} | sizes | place for rank in range(count)]
-
-
 def work(variables: dict[str, str], folder: Path) -> None:
     os.environ.update(variables)
     torch.set_num_threads(1)
@@ -96,5 +85,6 @@ def test_several_processes_train_what_one_does(tmp_path):
         torch.testing.assert_close(first[name], second[name], **exact)
         torch.testing.assert_close([history, values], continued, **exact)
         if name != "learned codes":  # k-means makes leaps of roundings
-            torch.testing.assert_close([history, values], alone[name][:2], **near)
+            losses, of_one = history[:, 1], alone[name][0][:, 1]  # a recall leaps where a rounding swaps two items
+            torch.testing.assert_close([losses, values], [of_one, alone[name][1]], **near)
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == sorted(f"{name}.checkpoint" for name in first)
