@@ -48,9 +48,7 @@ def resolve_device(name: str, local_rank: int | None = None) -> torch.device:
 def _own_gpu(name: str, local_rank: int) -> torch.device:
     """The GPU of one of several processes; its number is the process's."""
     if name not in ("auto", "cuda"):
-        raise UserError(
-            f"device={name} is one device for several processes; take device=cuda, which gives each its own"
-        )
+        raise UserError(f"device={name} is one GPU for several processes; take device=cuda, which gives each its own")
     count = torch.cuda.device_count()
     if local_rank >= count:
         mend = f"take torchrun --nproc-per-node={count}, or device=cpu"
