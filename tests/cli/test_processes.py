@@ -1,27 +1,18 @@
 """Runs of `torchrun -m baco run`: one record, one error, whatever the number of processes."""
 
-import numpy as np
 import pytest
 
-from tests.cli.workplace import TINY, Workplace, variables_of_processes
+from tests.cli.workplace import TINY, variables_of_processes
 
 
-def test_two_processes_make_the_record_and_the_export_of_one(workplace, tmp_path):
+def test_two_processes_make_the_record_and_the_export_of_one(workplace):
     settings = [*TINY, "method=random", "export=tables.npz", "device=cpu"]
     first, second = workplace.run_together(variables_of_processes(2), *settings)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "Random" in first.stdout and "recorded in" in first.stderr and second.stdout == second.stderr == ""
-    files = workplace.files()
-    alone = Workplace(tmp_path / "alone")
-    alone.path.mkdir()
-    alone.succeeds(*settings)
-    assert files == alone.files()
-    (together,), (single,) = workplace.records().values(), alone.records().values()
-    assert (together["environment"]["processes"], single["environment"]["processes"]) == (2, 1)
-    losses = [[loss for _, loss, _ in record["training"]["history"]] for record in (together, single)]
-    np.testing.assert_allclose(*losses, rtol=1e-4)
-    for where in (workplace, alone):
-        assert where.succeeds(*settings).stderr.count("already recorded") == 1
+    (record,) = workplace.records().values()
+    assert record["environment"]["processes"] == 2 and "tables.npz" in workplace.files()
+    assert "already recorded" in workplace.succeeds(*settings).stderr, "it is that of one process"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +21,6 @@ def test_two_processes_make_the_record_and_the_export_of_one(workplace, tmp_path
         ("method=nothing", "nothing"),
         ("loss=directau", "loss=directau compares all pairs of a batch with one another"),
         ("seed=${oc.env:RANK}", "the processes have different data, settings or devices"),
-        ("assign_only=true", "start them without torchrun"),
     ],
 )
 def test_what_is_wrong_is_said_once_and_ends_all(workplace, choice, message):

@@ -43,13 +43,13 @@ class SavedOnce(Checkpoint):
 
 
 def train(name: str, processes: Processes, folder: Path) -> list:
-    """The history and the values of tables that were trained, and those of a training that went on after 2 epochs."""
+    """The history and the values of trained tables; for BPR also those of a training that went on after 2 epochs."""
     backbone, method, loss = TRAININGS[name]
     data = PLANTED.load(Path())
     batch_size = (data.train.num_edges - 1) // 3  # the last batch is one pair: the part of one process is empty
-    protocol = replace(QUICK, batch_size=batch_size, max_epochs=4, decay_per_epoch=0.1)
-    checkpoint, found = SavedOnce(folder / f"{name}.checkpoint", 0, {}), []
-    for _ in range(2):
+    protocol = replace(QUICK, batch_size=batch_size, max_epochs=3, decay_per_epoch=0.1)
+    checkpoint, found = SavedOnce(folder / f"{name}.checkpoint", 0, {}) if name == "bpr" else None, []
+    for _ in range(1 if checkpoint is None else 2):
         mine = backbone(data.train, backbone.Config(), loss.score)
         evaluator = Evaluator(data, processes)
         options = {"loss": loss, "processes": processes, "lazy_rows": name == "lazy rows"}
@@ -59,7 +59,7 @@ def train(name: str, processes: Processes, folder: Path) -> list:
             tables.reset_parameters(0.2, torch.Generator())
         report = trainer.fit(tables, checkpoint=checkpoint)
         found += [torch.tensor(report.history), list(tables.parameters())]
-    assert report.continued_after == [2]
+    assert report.continued_after == ([] if checkpoint is None else [2])
     return found
 
 
@@ -83,8 +83,7 @@ def test_several_processes_train_what_one_does(tmp_path):
     exact, near = {"rtol": 0, "atol": 0}, {"rtol": 1e-4, "atol": 1e-4}
     for name, (history, values, *continued) in first.items():
         torch.testing.assert_close(first[name], second[name], **exact)
-        torch.testing.assert_close([history, values], continued, **exact)
+        torch.testing.assert_close([history, values] if continued else [], continued, **exact)
         if name != "learned codes":  # k-means makes leaps of roundings
             losses, of_one = history[:, 1], alone[name][0][:, 1]  # a recall leaps where a rounding swaps two items
             torch.testing.assert_close([losses, values], [of_one, alone[name][1]], **near)
-    assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == sorted(f"{name}.checkpoint" for name in first)
