@@ -9,7 +9,6 @@ import torch
 from baco.backbones.backbone import MF, LightGCN
 from baco.evaluation.evaluator import Evaluator
 from baco.losses.bpr import BPR
-from baco.losses.ials import SquaredLoss
 from baco.losses.ssm import SampledSoftmax
 from baco.processes import ALONE, Processes
 from baco.training.checkpoint import Checkpoint
@@ -24,9 +23,7 @@ from tests.training.test_trainer import CPU, tables_for
 COUNT = 2
 TRAININGS = {
     "bpr": (LightGCN, Full, BPR()),
-    "shared negatives": (MF, RandomHash, SampledSoftmax(negatives=64)),
-    "negatives of the batch": (LightGCN, RandomHash, SampledSoftmax(sampling="batch", negatives=64)),
-    "all pairs": (MF, Full, SquaredLoss()),
+    "softmax": (MF, RandomHash, SampledSoftmax(sampling="batch", negatives=64)),
     "learned codes": (MF, Cce, BPR()),
     "lazy rows": (MF, RandomHash, SampledSoftmax(negatives=64)),
 }
