@@ -7,6 +7,7 @@ before a step, so that all make the same step. The first process alone reads and
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,8 +68,12 @@ class Processes:
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=WAIT)
         return cls(rank, count, local_rank, local_count, store)
 
-    def leave(self) -> None:
-        """Part from the others, after a success."""
+    def leave(self, failed: bool = False) -> None:
+        """Part from the others; after a failure by ending at once, with status 1, as they may wait for this process."""
+        if failed:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)  # at a usual exit torch's threads would be there still, and abort it
         if self.count > 1:
             dist.destroy_process_group()
 

@@ -77,8 +77,6 @@ def run_command(arguments: list[str], program: str = "baco run", config_name: st
     except KeyboardInterrupt:
         session.failed = True
         print("interrupted", file=sys.stderr)
-    if session.processes is not None and not session.failed:
-        session.processes.leave()
     if session.records and is_first_process():
         from baco.results.runs import comparison, to_text
 
@@ -87,6 +85,8 @@ def run_command(arguments: list[str], program: str = "baco run", config_name: st
         from baco.results.streams import to_terminal
 
         print(to_terminal(session.streams))
+    if session.processes is not None:
+        session.processes.leave(session.failed)
     return int(session.failed)
 
 
@@ -155,10 +155,8 @@ class Session:
             self.fail(error)
             if isinstance(error, UnrecordedError):
                 self.records.append(error.record)  # it was measured, and is shown
-            if self.processes is not None:
-                sys.exit(1)  # so that the others, which may wait for this one, end too
-            if isinstance(error, AskedToEnd):
-                raise  # the rest of a sweep has to end, too
+            if self.processes is not None or isinstance(error, AskedToEnd):
+                raise AskedToEnd(str(error)) from None  # the rest of a sweep has to end, and others wait for this one
 
     def work_together(self, cfg: DictConfig) -> None:
         """Do one run with the other processes that torchrun started."""
