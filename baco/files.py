@@ -26,6 +26,7 @@ HEADER = struct.Struct("<4s5H3L2H")  # of a member of a zip archive, as it stand
 ZIP64_FIELD = 20  # bytes that zipfile adds to each header
 FIELD = struct.Struct("<2H")  # kind and length of a field of such a header
 PADDING = 0xD935  # the kind that Android's zipalign uses
+PIECE = 2**16  # texts that are objects of Python at a time
 OFFSETS = ".text_offsets"  # the name's ending of the array that says where each text begins
 
 
@@ -196,10 +197,13 @@ def encode_texts(name: str, texts: np.ndarray) -> dict[str, np.ndarray]:
     -------
     dict : `name`, (bytes,) uint8, and `name.text_offsets`, (n + 1,) int64
     """
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(encoded) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
-    return {name: np.frombuffer(b"".join(encoded), np.uint8), name + OFFSETS: offsets}
+    offsets, pieces = np.zeros(len(texts) + 1, np.int64), []
+    for start in range(0, len(texts), PIECE):
+        encoded = [text.encode() for text in texts[start : start + PIECE]]
+        offsets[start + 1 : start + 1 + PIECE] = [len(text) for text in encoded]
+        pieces.append(b"".join(encoded))
+    np.cumsum(offsets, out=offsets)
+    return {name: np.frombuffer(b"".join(pieces), np.uint8), name + OFFSETS: offsets}
 
 
 def decode_texts(content: np.ndarray, offsets: np.ndarray) -> np.ndarray:

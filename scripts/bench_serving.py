@@ -4,6 +4,9 @@ Each table has so many users, and a tenth of that in items, 64 wide, of random c
 its own, without torch: how long opening takes, and what memory it and then 10,000 look-ups of random users add
 (resident, pages of the file included), when the system has nothing of the file in memory. Then, when it has all of it,
 how many users a second one core looks up, one at a time and 4,096 at a time.
+
+`--export` measures the way into the file instead: what memory packing at the end of a training, and then writing, take
+beyond the tables, their text ids and torch.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from baco.serving.packed import FORMAT, KIND, PackedTables
 
 DIM = 64
 BATCH = 4096
+EXPORTED = ("float32", "int8", "shared rows")  # product codes of so many rows take long to learn
 SOME = 10_000
 SECONDS = 1.0  # of look-ups of one size
 Lookup = Callable[[np.ndarray], np.ndarray]
@@ -94,10 +98,44 @@ def write(path: Path, kind: str, num_users: int) -> None:
     write_arrays(path, arrays | {"model": model, "header": json_array(header)}, compress=False)
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory; 0 where the system does not tell."""
+def resident(line: str = "VmRSS") -> int:
+    """Bytes of this process that are in memory, or by the line VmHWM were at most; 0 where the system does not tell."""
     status = Path("/proc/self/status")
-    return int(re.findall(r"VmRSS:\s+(\d+) kB", status.read_text())[0]) * 1024 if status.exists() else 0
+    return int(re.findall(rf"{line}:\s+(\d+) kB", status.read_text())[0]) * 1024 if status.exists() else 0
+
+
+def most_added(step: Callable[[], None]) -> float:
+    """MiB that a step takes at its peak beyond what was there before it."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident()
+    step()
+    return (resident("VmHWM") - before) / 2**20
+
+
+def exported(path: Path, kind: str, num_users: int) -> dict[str, float]:
+    """MiB that the export of one kind of tables takes, in this process."""
+    import torch
+
+    from baco.embedding.codebook import CodebookTables
+    from baco.embedding.quantized import QuantizedTables
+    from baco.embedding.tables import EmbeddingTables
+    from baco.serving.export import write_tables
+
+    build, quantizer = KINDS[kind]
+    inner = CodebookTables(build(num_users, num_users // 10), DIM)
+    inner.reset_parameters(0.1, torch.Generator().manual_seed(0))
+    tables: EmbeddingTables = inner if quantizer is None else QuantizedTables(inner, quantizer, 0)
+    ids = {"users": num_users, "items": num_users // 10}
+    texts = {
+        f"{side}_ids": np.array([f"{n:09d}" for n in range(size)], np.dtypes.StringDType())
+        for side, size in ids.items()
+    }
+    rows = sum(parameter.numel() for parameter in inner.parameters()) * 4 / 2**20
+    return {
+        "rows": rows,
+        "packing": most_added(tables.on_training_end),
+        "writing": most_added(lambda: write_tables(path, tables, {}, texts)),
+    }
 
 
 def forget(path: Path) -> None:
@@ -142,33 +180,55 @@ def measured(path: Path, num_users: int, in_memory: bool) -> dict[str, float]:
     }
 
 
+def in_a_process(path: Path, *words: object) -> dict[str, float]:
+    """What this script measures of a file in a process of its own, on one thread."""
+    command = [sys.executable, __file__, *map(str, words), str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+
+
+def compare_lookups(path: Path, num_users: int) -> None:
+    print(f"\n{num_users:,} users, {num_users // 10:,} items, {DIM} wide")
+    print(f"{'':<22}{'MiB':>8}{'open ms':>10}{'opened MiB':>12}{'used MiB':>10}{'one/s':>11}{'batched/s':>12}")
+    for kind in KINDS:
+        write(path, kind, num_users)
+        for in_memory in (True, False) if kind == "float32" else (False,):
+            found = in_a_process(path, "--measure", num_users, in_memory)
+            name = "float32, in memory" if in_memory else kind
+            print(
+                f"{name:<22}{path.stat().st_size / 2**20:>8.0f}{found['open ms']:>10.1f}"
+                f"{found['opened MiB']:>12.1f}{found['used MiB']:>10.1f}{found['one at a time']:>11,.0f}"
+                f"{found['batches']:>12,.0f}"
+            )
+
+
+def compare_exports(path: Path, num_users: int) -> None:
+    print(f"\n{num_users:,} users, {num_users // 10:,} items, {DIM} wide; MiB")
+    print(f"{'':<22}{'rows':>8}{'packing':>10}{'writing':>10}{'file':>8}")
+    for kind in EXPORTED:
+        found = in_a_process(path, "--export", "--measure", num_users, kind)
+        sizes = f"{found['rows']:>8.0f}{found['packing']:>10.0f}{found['writing']:>10.0f}"
+        print(f"{kind:<22}{sizes}{path.stat().st_size / 2**20:>8.0f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--ids", type=int, nargs="+", default=[100_000, 4_000_000], help="users of each table")
+    parser.add_argument("--export", action="store_true", help="measure the memory of exports")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)  # in a process of its own
     arguments = parser.parse_args()
     if arguments.measure:
-        path, num_users, in_memory = arguments.measure
-        print(json.dumps(measured(Path(path), int(num_users), in_memory == "True")))
+        num_users, about, path = arguments.measure
+        if arguments.export:
+            found = exported(Path(path), about, int(num_users))
+        else:
+            found = measured(Path(path), int(num_users), about == "True")
+        print(json.dumps(found))
         return
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    compare = compare_exports if arguments.export else compare_lookups
     for num_users in arguments.ids:
-        print(f"\n{num_users:,} users, {num_users // 10:,} items, {DIM} wide")
-        print(f"{'':<22}{'MiB':>8}{'open ms':>10}{'opened MiB':>12}{'used MiB':>10}{'one/s':>11}{'batched/s':>12}")
-        for kind in KINDS:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "tables.npz"
-                write(path, kind, num_users)
-                for in_memory in (True, False) if kind == "float32" else (False,):
-                    command = [sys.executable, __file__, "--measure", str(path), str(num_users), str(in_memory)]
-                    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-                    found = json.loads(done.stdout)
-                    name = "float32, in memory" if in_memory else kind
-                    print(
-                        f"{name:<22}{path.stat().st_size / 2**20:>8.0f}{found['open ms']:>10.1f}"
-                        f"{found['opened MiB']:>12.1f}{found['used MiB']:>10.1f}{found['one at a time']:>11,.0f}"
-                        f"{found['batches']:>12,.0f}"
-                    )
+        with tempfile.TemporaryDirectory() as folder:
+            compare(Path(folder) / "tables.npz", num_users)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def test_what_cannot_be_written_is_known_beforehand(tmp_path):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_texts_come_back_from_their_bytes(texts):
+def test_texts_come_back_from_their_bytes(monkeypatch, texts):
+    monkeypatch.setattr("baco.files.PIECE", 3)
     array = np.array(texts, np.dtypes.StringDType())
     stored = encode_texts("ids", array)
     assert [part.dtype for part in stored.values()] == [np.uint8, np.int64]

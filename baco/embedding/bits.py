@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 BLOCK = 64  # values between two running sums
+PIECE = 2**16  # values, or rows of them, that are packed or unpacked at a time: one bit takes a byte meanwhile
 
 
 def code_bits(num_rows: int) -> int:
@@ -43,21 +44,23 @@ def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
     -------
     (..., packed_bytes(count, bits)) uint8, filled up with zero bits.
     """
-    whole = _whole_dtype(bits)
-    whole_digits = np.unpackbits(np.ascontiguousarray(values, whole)[..., None].view(np.uint8), axis=-1)
-    digits = whole_digits[..., 8 * whole.itemsize - bits :]
-    return np.packbits(digits.reshape(*values.shape[:-1], values.shape[-1] * bits), axis=-1)
+    pieces = [_pack_piece(values[start : start + PIECE], bits) for start in range(0, max(len(values), 1), PIECE)]
+    return np.concatenate(pieces)  # each on whole bytes, as `PIECE` is a multiple of 8
 
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     """The inverse of `pack_bits`: (..., count), of `code_dtype(bits)`."""
     if bits == 8:  # they are what they are packed into
         return packed[..., :count].copy()
-    whole = _whole_dtype(bits)
-    digits = np.zeros((*packed.shape[:-1], count, 8 * whole.itemsize), np.uint8)
-    stored = np.unpackbits(packed, axis=-1, count=count * bits)
-    digits[..., 8 * whole.itemsize - bits :] = stored.reshape(*packed.shape[:-1], count, bits)
-    return np.packbits(digits, axis=-1).view(whole)[..., 0].astype(code_dtype(bits))
+    if packed.ndim > 1:
+        pieces = [(packed[start : start + PIECE], count) for start in range(0, max(len(packed), 1), PIECE)]
+    else:
+        step = PIECE // 8 * bits
+        pieces = [
+            (packed[place * step : (place + 1) * step], min(PIECE, count - place * PIECE))
+            for place in range(-(-count // PIECE) or 1)
+        ]
+    return np.concatenate([_unpack_piece(piece, bits, size) for piece, size in pieces])
 
 
 def read_bits(packed: np.ndarray, bits: int, places: np.ndarray) -> np.ndarray:
@@ -113,6 +116,21 @@ def bits_and_ranks(ids: np.ndarray, packed: np.ndarray, marks: np.ndarray) -> tu
     _, before = values_and_sums(ids >> 3, lambda places: np.bitwise_count(packed[places]), marks, len(packed))
     digits, place = packed[ids >> 3].astype(np.int64), ids & 7
     return (digits >> (7 - place) & 1).astype(np.bool_), before + np.bitwise_count(digits >> (8 - place))
+
+
+def _pack_piece(values: np.ndarray, bits: int) -> np.ndarray:
+    whole = _whole_dtype(bits)
+    whole_digits = np.unpackbits(np.ascontiguousarray(values, whole)[..., None].view(np.uint8), axis=-1)
+    digits = whole_digits[..., 8 * whole.itemsize - bits :]
+    return np.packbits(digits.reshape(*values.shape[:-1], values.shape[-1] * bits), axis=-1)
+
+
+def _unpack_piece(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    whole = _whole_dtype(bits)
+    digits = np.zeros((*packed.shape[:-1], count, 8 * whole.itemsize), np.uint8)
+    stored = np.unpackbits(packed, axis=-1, count=count * bits)
+    digits[..., 8 * whole.itemsize - bits :] = stored.reshape(*packed.shape[:-1], count, bits)
+    return np.packbits(digits, axis=-1).view(whole)[..., 0].astype(code_dtype(bits))
 
 
 def _whole_dtype(bits: int) -> np.dtype:

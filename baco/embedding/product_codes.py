@@ -10,7 +10,7 @@ import numpy as np
 
 from baco.embedding.bits import bits_and_ranks, code_dtype, pack_bits, packed_bytes, running_sums, unpack_bits
 from baco.embedding.cost import FLOAT_BYTES, RowFormat
-from baco.embedding.quantizer import RowByRow
+from baco.embedding.quantizer import RowByRow, in_pieces
 from baco.errors import SettingError
 from baco.validation import Validated, setting
 
@@ -151,8 +151,13 @@ class ProductQuantizer(CodeQuantizer):
         return {"centroids": centroids, "codes": codes}
 
     def decode(self, learned: dict[str, np.ndarray]) -> np.ndarray:
-        centroids, codes = learned["centroids"], learned["codes"].astype(np.int64)
-        return np.take_along_axis(centroids, codes[:, self.block_of_column(centroids.shape[1])], axis=0)
+        centroids, codes = learned["centroids"], learned["codes"]
+        blocks = self.block_of_column(centroids.shape[1])
+
+        def rows(piece: slice) -> np.ndarray:
+            return np.take_along_axis(centroids, codes[piece].astype(np.int64)[:, blocks], axis=0)
+
+        return in_pieces(rows, len(codes), centroids.shape[1])
 
 
 @dataclass(frozen=True)
@@ -346,10 +351,14 @@ class ResidualQuantizer(CodeQuantizer):
 
     def decode(self, learned: dict[str, np.ndarray]) -> np.ndarray:
         centroids, codes = learned["centroids"], learned["codes"]
-        rows = centroids[codes[:, 0]]
-        for level in range(1, self.levels):
-            rows += centroids[self.starts[level] + codes[:, level]]
-        return rows
+
+        def rows(piece: slice) -> np.ndarray:
+            found = centroids[codes[piece, 0]]
+            for level in range(1, self.levels):
+                found += centroids[self.starts[level] + codes[piece, level]]
+            return found
+
+        return in_pieces(rows, len(codes), centroids.shape[1])
 
 
 Choice = TypeVar("Choice", bound=CodeQuantizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +52,7 @@ class QuantizedTables(WrappedTables):
         self.seed = seed
         self.weights = weights or {}
         self._packed: dict[str, dict[str, np.ndarray]] = {}
+        self._digests: dict[str, bytes] = {}  # of the rows that the packed ones stand for
 
     @property
     def kind(self) -> str:
@@ -73,19 +75,23 @@ class QuantizedTables(WrappedTables):
         super().on_training_end()
         self._packed = self._pack(self.inner.export())
         for name, parameter in self.inner.quantizable().items():
-            parameter.copy_(torch.from_numpy(self.quantizer.unpack(self._packed[name], parameter.shape[1])))
+            rows = self.quantizer.unpack(self._packed[name], parameter.shape[1])
+            self._digests[name] = digest(rows)
+            parameter.copy_(torch.from_numpy(rows))
 
     def export(self) -> dict[str, np.ndarray]:
         """The inner export with its rows packed: as `on_training_end` did it, unless they have changed since."""
-        arrays, packed = self.inner.export(), self._packed
-        kept = packed and all(
-            np.array_equal(self.quantizer.unpack(own, arrays[name].shape[1]), arrays[name])
-            for name, own in packed.items()
-        )
-        return pack_export(arrays, packed if kept else self._pack(arrays), self.quantizer)
+        arrays = self.inner.export()
+        kept = self._digests == {name: digest(arrays[name]) for name in self.inner.quantizable()}
+        return pack_export(arrays, self._packed if kept else self._pack(arrays), self.quantizer)
 
     def _pack(self, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         rng = np.random.default_rng(self.seed)
         return {
             name: self.quantizer.pack(arrays[name], rng, self.weights.get(name)) for name in self.inner.quantizable()
         }
+
+
+def digest(rows: np.ndarray) -> bytes:
+    """SHA-256 of the content, by which rows are known again without a copy of them."""
+    return hashlib.sha256(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data).digest()

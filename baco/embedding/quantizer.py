@@ -9,6 +9,8 @@ import numpy as np
 
 from baco.embedding.cost import RowFormat
 
+PIECE = 2**14  # rows at a time, where temporaries would take more memory than all rows
+
 
 class Quantizer(Protocol):
     """A format of rows, and the way into it and out of it. A frozen dataclass of its settings."""
@@ -55,3 +57,14 @@ class RowByRow:
     def reader(self, arrays: dict[str, np.ndarray], dim: int) -> Callable[[np.ndarray], np.ndarray]:
         own = {part: array for part, array in arrays.items() if part in self.of_rows}
         return lambda numbers: self.unpack(arrays | {part: array[numbers] for part, array in own.items()}, dim)
+
+
+def in_pieces(make: Callable[[slice], np.ndarray], num_rows: int, dim: int) -> np.ndarray:
+    """(num_rows, dim) float32: what a function makes of each of some slices of rows, one after the other."""
+    if num_rows <= PIECE:
+        return make(slice(num_rows))
+    rows = np.empty((num_rows, dim), np.float32)
+    for start in range(0, num_rows, PIECE):
+        piece = slice(start, start + PIECE)
+        rows[piece] = make(piece)
+    return rows

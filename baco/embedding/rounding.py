@@ -9,7 +9,7 @@ import numpy as np
 
 from baco.embedding.bits import pack_bits, packed_bytes, unpack_bits
 from baco.embedding.cost import RowFormat
-from baco.embedding.quantizer import RowByRow
+from baco.embedding.quantizer import RowByRow, in_pieces
 from baco.errors import UserError
 from baco.validation import Limits
 
@@ -40,12 +40,16 @@ class HalfQuantizer(RowByRow):
     def pack(
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        whole = np.ascontiguousarray(rows, np.float32).view(np.uint32)
-        odd = whole >> 16 & 1
-        return {"upper": (whole + 0x7FFF + odd >> 16).astype(np.uint16)}  # a carry goes into the exponent, as it should
+        upper = np.empty(rows.shape, np.uint16)
+        for start in range(0, len(rows), CHUNK):
+            whole = np.ascontiguousarray(rows[start : start + CHUNK], np.float32).view(np.uint32)
+            odd = whole >> 16 & 1
+            upper[start : start + CHUNK] = whole + 0x7FFF + odd >> 16  # a carry goes into the exponent, as it should
+        return {"upper": upper}
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
-        return (arrays["upper"].astype(np.uint32) << 16).view(np.float32)
+        upper = arrays["upper"]
+        return in_pieces(lambda piece: (upper[piece].astype(np.uint32) << 16).view(np.float32), len(upper), dim)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class UniformQuantizer(RowByRow):
     def pack(
         self, rows: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        largest = np.abs(rows).max()
+        largest = np.maximum(rows.max(), -rows.min())
         if not largest <= LARGEST:
             raise UserError(
                 f"embeddings as large as {largest:g} cannot be quantized, the most is {LARGEST:g}; train without a "
@@ -107,11 +111,15 @@ class UniformQuantizer(RowByRow):
         return arrays if self.symmetric else arrays | {"offset": offset.astype(np.float16)}
 
     def unpack(self, arrays: dict[str, np.ndarray], dim: int) -> np.ndarray:
-        levels = unpack_bits(arrays["levels"], self.bits, dim).astype(np.float32)
-        scale = arrays["scale"].astype(np.float32)[:, None]
-        if self.symmetric:
-            return (levels - self.top // 2) * scale
-        return levels * scale + arrays["offset"].astype(np.float32)[:, None]
+        packed, scales = arrays["levels"], arrays["scale"].astype(np.float32)[:, None]
+
+        def rows(piece: slice) -> np.ndarray:
+            levels = unpack_bits(packed[piece], self.bits, dim).astype(np.float32)
+            if self.symmetric:
+                return (levels - self.top // 2) * scales[piece]
+            return levels * scales[piece] + arrays["offset"][piece].astype(np.float32)[:, None]
+
+        return in_pieces(rows, len(packed), dim)
 
     def _pack(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         scale, offset = self._spanning(rows)

@@ -52,14 +52,33 @@ def rank_items(
     FloatingPointError
         When an embedding is not finite: the training diverged.
     """
+    (ranked,) = rank_in_blocks(user_rows, item_rows, users, seen, tie_order, k, max(len(users), 1))
+    return ranked
+
+
+def rank_in_blocks(
+    user_rows: Tensor,
+    item_rows: Tensor,
+    users: np.ndarray,
+    seen: Neighbors,
+    tie_order: np.ndarray,
+    k: int,
+    size: int,
+) -> Iterator[np.ndarray]:
+    """What `rank_items` returns, (size, k) at a time and the rest at last; without users (0, k), once.
+
+    All embeddings are looked at once only. `FloatingPointError` comes with the first block.
+    """
     if not (_finite(user_rows) and _finite(item_rows)):
         raise FloatingPointError("the final embeddings hold NaN or infinite values: the training diverged")
     device, num_items = user_rows.device, len(item_rows)
     distinct, column = _distinct_rows(item_rows[torch.as_tensor(tie_order, device=device)])
     tie_order = np.asarray(tie_order)
     rank = _rank_on_cpu if device.type == "cpu" else _rank_on_gpu
-    best = rank(user_rows, distinct, column, users, seen, tie_order, min(k, num_items))
-    return _items_at(best, tie_order, k)
+    for start in range(0, max(len(users), 1), size):
+        chosen = users[start : start + size]
+        best = rank(user_rows, distinct, column, chosen, seen, tie_order, min(k, num_items))
+        yield _items_at(best, tie_order, k)
 
 
 def rank_scores(

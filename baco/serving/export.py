@@ -28,6 +28,7 @@ from baco.validation import build_settings
 log = logging.getLogger(__name__)
 
 DATA = "data."  # begins the names of the arrays of an updated export's interactions
+ADVICE = "it must be the export of a run"
 PLAIN = {"quantize": None, "popularity": 0, "start": "normal"}  # settings of a run of the full model as it is
 
 
@@ -90,11 +91,36 @@ def read_export(path: str | Path) -> dict[str, np.ndarray]:
     UserError
         When there is no such file, or it is no export.
     """
-    advice = "it must be the export of a run"
-    arrays = read_given(path, advice)
-    if "model" not in arrays or not {"tables", "config", "dataset"} <= from_json_array(arrays["model"]).keys():
-        raise UserError(f"{path} does not say of which model it is; {advice}")
+    arrays = read_given(path, ADVICE)
+    _description(path, arrays)
     return arrays
+
+
+def read_description(path: str | Path) -> dict:
+    """What an export says of its model: `tables`, `config`, `dataset` and more. The rest of the file is not read.
+
+    Raises
+    ------
+    UserError
+        As `read_export`.
+    """
+    return _description(path, read_given(path, ADVICE, _read_model))
+
+
+def _read_model(path: Path) -> dict[str, np.ndarray]:
+    """The array with the description, where there is one."""
+    try:
+        return read_arrays(path, ["model"])
+    except KeyError:
+        return {}
+
+
+def _description(path: str | Path, arrays: dict[str, np.ndarray]) -> dict:
+    """What the arrays of an export say of it; raises `UserError` where they are of another file."""
+    model = from_json_array(arrays["model"]) if "model" in arrays else {}
+    if not {"tables", "config", "dataset"} <= model.keys():
+        raise UserError(f"{path} does not say of which model it is; {ADVICE}")
+    return model
 
 
 def load_tables(arrays: dict[str, np.ndarray]) -> EmbeddingTables:
@@ -153,13 +179,14 @@ def load_data(arrays: dict[str, np.ndarray], path: str | Path, data_dir: Path) -
 def read_interactions(path: str | Path, export: str | Path) -> pd.DataFrame:
     """The interactions of a log, for `Recommender.recommend`: written as the log that an export's model was trained on.
 
-    A model of a prepared dataset had no log; then the columns are `user` and `item`.
+    A model of a prepared dataset had no log; then the columns are `user` and `item`. Of the export only the description
+    is read.
 
     Returns
     -------
     DataFrame : `user` and `item`
     """
-    settings = from_json_array(read_export(export)["model"])["dataset"]
+    settings = read_description(export)["dataset"]
     source = build_settings(SOURCES[settings.pop("source")], settings)
     return (source if isinstance(source, Log) else Log()).read_alike(path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -15,12 +15,13 @@ from torch import Tensor
 from baco.data.interactions import SPLITS, Interactions
 from baco.errors import UserError
 from baco.evaluation.evaluator import tie_order
-from baco.evaluation.ranking import NO_ITEM, rank_items
+from baco.evaluation.ranking import NO_ITEM, rank_in_blocks
 from baco.files import from_json_array
 from baco.serving.export import load_backbone, load_data, load_tables, read_export
 from baco.serving.users import FoldIn, Users, original_ids
 
 PAIRS = 2**18  # whose scores are worked out at once
+BLOCK = 2**14  # users of a block
 
 
 class Recommender:
@@ -59,9 +60,11 @@ class Recommender:
         arrays = read_export(path)
         model = from_json_array(arrays["model"])
         data = load_data(arrays, path, Path(data_dir))
+        tables = load_tables(arrays)
+        del arrays  # they would stay beside the tables while these are propagated
         backbone = load_backbone(model["config"], data.train)
         with torch.no_grad():
-            users, items = backbone.final_embeddings(load_tables(arrays))
+            users, items = backbone.final_embeddings(tables)
         return cls(data, users, items, backbone.score)
 
     def recommend(
@@ -88,21 +91,41 @@ class Recommender:
         UserError
             When the data, or the interactions, do not have a user, or the interactions are no new users'.
         """
+        group, numbers = self._asked(users, k, interactions)
+        (found,) = self._frames(group, numbers, k, max(len(numbers), 1))
+        return found
+
+    def recommend_in_blocks(
+        self, users: Iterable | None = None, k: int = 20, interactions: pd.DataFrame | None = None
+    ) -> Iterator[pd.DataFrame]:
+        """What `recommend` returns, for `BLOCK` users at a time: only the present block is in memory.
+
+        Wrong arguments raise `UserError` at the call.
+        """
+        group, numbers = self._asked(users, k, interactions)
+        return self._frames(group, numbers, k, BLOCK)
+
+    def _asked(self, users: Iterable | None, k: int, interactions: pd.DataFrame | None) -> tuple[Users, np.ndarray]:
+        """Whom to rank for, and where they stand among those that are served."""
         if not isinstance(k, Integral) or k < 1:
             raise UserError(f"k={k} must be a whole number, 1 or more")
         group = self._trained if interactions is None else self._fold_in(interactions)
-        numbers = group.numbers(users)
-        ranked = rank_items(group.rows, self.items, numbers, group.known, self._tie_order, k)
-        row, rank = np.nonzero(ranked != NO_ITEM)
-        user, item = numbers[row], ranked[row, rank]
-        return pd.DataFrame(
-            {
-                "user": group.ids[user],
-                "rank": rank + 1,
-                "item": self._item_ids[item],
-                "score": self._scores(group.rows, user, item),
-            }
-        )
+        return group, group.numbers(users)
+
+    def _frames(self, group: Users, numbers: np.ndarray, k: int, size: int) -> Iterator[pd.DataFrame]:
+        """The best items of users by their numbers, `size` of them at a time; at least one frame."""
+        blocks = rank_in_blocks(group.rows, self.items, numbers, group.known, self._tie_order, k, size)
+        for place, ranked in enumerate(blocks):
+            row, rank = np.nonzero(ranked != NO_ITEM)
+            user, item = numbers[place * size + row], ranked[row, rank]
+            yield pd.DataFrame(
+                {
+                    "user": group.ids[user],
+                    "rank": rank + 1,
+                    "item": self._item_ids[item],
+                    "score": self._scores(group.rows, user, item),
+                }
+            )
 
     def _scores(self, rows: Tensor, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(pairs,) float32, by blocks: the embeddings of all pairs would fill the memory."""

@@ -2,24 +2,16 @@
 
 import json
 import signal
-import subprocess
-from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.cli.workplace import TINY, Workplace, running
+from tests.cli.workplace import TINY, Running
 
 SMOKE = ["+grid=smoke", *TINY[:-1]]  # without the budget
 ENDLESS = [*SMOKE, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
 
 
-def start(workplace: Workplace, *overrides: str) -> AbstractContextManager[subprocess.Popen]:
-    workplace.environment["PYTHONUNBUFFERED"] = "1"
-    command = workplace.command(*overrides)
-    return running(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(process: subprocess.Popen, words: str) -> None:
+def wait_for(process: Running, words: str) -> None:
     for line in process.stderr:
         if words in line:
             return
@@ -41,14 +33,14 @@ def test_a_grid_stops_at_its_limit_goes_on_later_and_ends_in_a_table(workplace):
 
 
 def test_two_workers_share_a_grid_and_a_killed_one_is_a_failure(workplace):
-    with start(workplace, *ENDLESS) as first:
+    with workplace.running(*ENDLESS) as first:
         wait_for(first, "interactions")  # its run has begun
-        with start(workplace, *ENDLESS) as second:
+        with workplace.running(*ENDLESS) as second:
             wait_for(second, "it is being run by process")
             wait_for(second, "[2/3]")
             second.send_signal(signal.SIGTERM)
             assert "asked to end" in second.stderr.read() and second.wait() == 0
-    with start(workplace, *ENDLESS) as third:
+    with workplace.running(*ENDLESS) as third:
         assert next(third.stderr).startswith("[1/3]") and f"process {first.pid} on" in next(third.stderr)
         assert next(third.stderr).startswith("[2/3]"), "what killed its worker comes last"
     (failure,) = (workplace.path / "runs" / "failures").glob("*.json")
@@ -58,7 +50,7 @@ def test_two_workers_share_a_grid_and_a_killed_one_is_a_failure(workplace):
 @pytest.mark.parametrize("over", [["method=random", "seed=0,1,2"], ["+grid=smoke", "seed=0,1"]])
 def test_a_sweep_that_is_asked_to_end_starts_nothing_more(workplace, over):
     endless = [*TINY, "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
-    with start(workplace, "-m", *endless, *over) as sweep:
+    with workplace.running("-m", *endless, *over) as sweep:
         wait_for(sweep, "interactions (train")
         sweep.send_signal(signal.SIGTERM)
         rest = sweep.stderr.read()

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from baco.cli.main import call
 from baco.data.interactions import save_interactions
 from baco.files import read_arrays
 from baco.registry import METHODS, method_class
@@ -19,7 +20,7 @@ from baco.runs.experiments import GROUPS
 from baco.runs.record import record_arrays, unpack_hits
 from baco.serving.export import load_tables
 from baco.serving.recommender import Recommender
-from tests.cli.workplace import ROOT, TINY, Workplace, running
+from tests.cli.workplace import ROOT, TINY, Running, Workplace
 
 
 def test_one_run_is_recorded_and_then_skipped(workplace):
@@ -122,19 +123,18 @@ def test_trained_tables_are_exported(workplace):
     assert users.shape == (300, 16) and items.shape == (200, 16)
 
 
-def test_an_export_recommends_items_under_the_ids_of_the_log(workplace):
+def test_an_export_recommends_items_under_the_ids_of_the_log(workplace, capsys):
     rng = np.random.default_rng(0)
     group = rng.integers(2, size=600)  # two groups of users, each with items of its own
     log = pd.DataFrame({"user": 2 * rng.integers(30, size=600) + group, "item": 2 * rng.integers(40, size=600) + group})
     log = log.drop_duplicates().astype(str)
     log["user"], log["item"] = "u" + log["user"], "i" + log["item"]
     log.to_csv(workplace.path / "log.csv", index=False)
-    workplace.succeeds("dataset=custom", "dataset.path=log.csv", "method=baco_plus", "budget=0.5", "export=tables.npz")
-    command = [sys.executable, "-m", "baco", "recommend", "tables.npz"]
-    about = {"cwd": workplace.path, "env": workplace.environment | {"PYTHONPATH": str(ROOT)}}
-    done = subprocess.run([*command, "--users", "u5", "u8", "-k", "3"], **about, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = pd.read_csv(io.StringIO(done.stdout))
+    of_log = ["dataset=custom", "dataset.path=log.csv", "method=baco_plus", "budget=0.5", "export=tables.npz"]
+    workplace.succeeds(*of_log, "dim=16", "protocol.max_epochs=4")
+    command = ["recommend", str(workplace.path / "tables.npz"), "--data", str(workplace.path / "data")]
+    assert call([*command, "--users", "u5", "u8", "-k", "3"]) == 0
+    found = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert found[["user", "rank"]].to_numpy().tolist() == [
         ["u5", 1],
         ["u5", 2],
@@ -147,8 +147,8 @@ def test_an_export_recommends_items_under_the_ids_of_the_log(workplace):
     for user, item in zip(found["user"], found["item"], strict=True):
         assert (user, item) not in known
         assert int(item[1:]) % 2 == int(user[1:]) % 2, "of the user's own group"
-    done = subprocess.run([*command, "--users", "u5", "eve"], **about, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("error: user 'eve' has no interaction in 'custom'")
+    assert call([*command, "--users", "u5", "eve"]) == 1
+    assert capsys.readouterr().err.startswith("error: user 'eve' has no interaction in 'custom'")
 
 
 def test_a_loss_is_chosen_and_its_score_is_that_of_the_export(workplace):
@@ -282,11 +282,10 @@ def test_methods_without_training_are_recorded_once_whatever_is_said_of_training
     assert min(recalls, key=recalls.get) == "mostpop"
 
 
-def test_records_of_methods_without_training_are_listed_beside_others(workplace):
+def test_records_of_methods_without_training_are_listed_beside_others(workplace, capsys):
     workplace.succeeds("-m", *TINY, "method=mostpop,random")
-    command = [sys.executable, "-m", "baco", "records", "--results", str(workplace.path)]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    rows = {line.split()[2]: line.split() for line in listed.splitlines()}
+    assert call(["records", "--results", str(workplace.path)]) == 0
+    rows = {line.split()[2]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert rows["Random"][1] == "LightGCN" and rows["Most"][1] == "—"
 
 
@@ -453,20 +452,21 @@ def test_the_configuration_can_be_printed(workplace):
 
 def test_a_killed_run_continues_to_the_same_numbers(workplace, tmp_path):
     """SIGKILL in the middle of the training, then the same command again, against a run left in peace."""
-    settings = [*TINY, "protocol.max_epochs=120", "protocol.eval_every=3", "method=baco", "checkpoint_every=0"]
+    settings = [*TINY, "protocol.max_epochs=60", "protocol.eval_every=3", "method=baco", "checkpoint_every=0"]
     peace = Workplace(tmp_path / "peace")
     peace.path.mkdir()
     peace.succeeds(*settings, "export=tables.npz")
     assert not list(peace.path.glob("runs/*.checkpoint")), "nothing is left to continue"
 
-    command = workplace.command(*settings, "export=tables.npz")
     for _ in range(2):
-        kill_once(command, lambda seen=checkpoint_time(workplace): checkpoint_time(workplace) != seen)
+        seen = checkpoint_time(workplace)
+        with workplace.running(*settings, "export=tables.npz") as process:
+            wait_until(process, lambda seen=seen: checkpoint_time(workplace) != seen)
     assert not workplace.records()
     workplace.succeeds(*settings, "export=tables.npz")
     (killed,), (left,) = workplace.records().values(), peace.records().values()
     first, second = killed["training"]["continued_after"]
-    assert 0 < first < second < 120
+    assert 0 < first < second < 60
     assert killed["metrics"] == left["metrics"] and killed["training"]["history"] == left["training"]["history"]
     name = next(iter(peace.records()))
     for file in ("tables.npz", f"records/{name}.npz"):
@@ -480,7 +480,8 @@ def test_a_method_that_trains_the_full_model_first_does_not_begin_it_anew(workpl
     peace = Workplace(tmp_path / "peace")
     peace.path.mkdir()
     peace.succeeds(*settings)
-    kill_once(workplace.command(*settings), lambda: list(workplace.path.glob("runs/*.full.checkpoint")))
+    with workplace.running(*settings) as process:
+        wait_until(process, lambda: list(workplace.path.glob("runs/*.full.checkpoint")))
     assert "continuing after epoch" in workplace.succeeds(*settings).stderr
     (killed,), (left,) = workplace.records().values(), peace.records().values()
     assert killed["metrics"] == left["metrics"] and killed["training"] == left["training"]
@@ -489,24 +490,16 @@ def test_a_method_that_trains_the_full_model_first_does_not_begin_it_anew(workpl
 
 def test_a_run_that_another_process_does_is_left_to_it(workplace):
     endless = [*TINY, "method=random", "protocol.max_epochs=1000000", "protocol.eval_every=1000000"]
-    with running(**workplace.command(*endless), **QUIET) as process:
+    with workplace.running(*endless) as process:
         wait_until(process, lambda: any("epoch 1:" in log.read_text() for log in workplace.path.glob("runs/*.log")))
         error = workplace.fails(*endless)
     assert f"it is being run by process {process.pid} on" in error and "wait for that, or end it" in error
 
 
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-def wait_until(process: subprocess.Popen, happened: Callable[[], object]) -> None:
+def wait_until(process: Running, happened: Callable[[], object]) -> None:
     while not happened():
         assert process.poll() is None, "the process ended before"
         time.sleep(0.01)
-
-
-def kill_once(command: dict, happened: Callable[[], object]) -> None:
-    with running(**command, **QUIET) as process:
-        wait_until(process, happened)
 
 
 def checkpoint_time(workplace: Workplace) -> float:

@@ -5,6 +5,8 @@ has imported this module, and with it all that a run needs. Where the interprete
 tests use `subprocess`.
 """
 
+from __future__ import annotations
+
 import json
 import multiprocessing
 import os
@@ -13,8 +15,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TextIO
 
 import hydra.main  # noqa: F401
 
@@ -33,9 +38,16 @@ TINY = [
     "budget=0.5",
 ]
 
+LATE = [  # what runs import when they need it; torch its compiler, for seconds, as soon as there is an optimizer
+    "baco.cli.run",
+    "baco.results.runs",
+    "baco.runs.grid",
+    "optuna",
+    "torch._dynamo",
+]
 method_class("full")  # imports them all
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([__name__])
+_forks.set_forkserver_preload([__name__, *LATE])
 
 
 class Workplace:
@@ -63,6 +75,21 @@ class Workplace:
             process.join()
             return subprocess.CompletedProcess(command["args"], process.exitcode, out.read_text(), err.read_text())
 
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[Running]:
+        """A process that goes on while the test looks at it, and no longer, whatever becomes of the test."""
+        args, (reader, writer) = self.command(*arguments)["args"], _forks.Pipe(duplex=False)
+        out = Path(os.devnull)
+        process = _forks.Process(target=_child, args=(args[1:], self.path, self.environment, out, writer))
+        process.start()
+        writer.close()
+        with open(reader.fileno(), closefd=False) as stderr:
+            try:
+                yield Running(process, stderr)
+            finally:
+                process.kill()
+                process.join()
+
     def succeeds(self, *arguments: str, script: str = "run.py") -> subprocess.CompletedProcess:
         done = self.run(*arguments, script=script)
         assert done.returncode == 0, done.stderr
@@ -86,22 +113,26 @@ class Workplace:
         return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "records").glob("*.json"))}
 
 
-@contextmanager
-def running(**command) -> Iterator[subprocess.Popen]:
-    """A process that goes on while the test looks at it, and no longer, whatever becomes of the test.
+class Running:
+    """What `subprocess.Popen` has of a process, as far as it is needed here."""
 
-    A bare `Popen` waits at the end of its block: a failed assertion would wait for an endless run.
-    """
-    with subprocess.Popen(**command) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    def __init__(self, process: BaseProcess, stderr: TextIO):
+        self._process, self.pid, self.stderr = process, process.pid, stderr
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int:
+        self._process.join()
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
 
-def _child(args: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:
-    for path, descriptor in ((out, 1), (err, 2)):
-        with open(path, "wb") as file:
+def _child(args: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path | Connection) -> None:
+    for target, descriptor in ((out, 1), (err, 2)):
+        with open(target, "wb") if isinstance(target, Path) else target as file:
             os.dup2(file.fileno(), descriptor)
     os.chdir(cwd)
     os.environ.clear()

@@ -87,6 +87,18 @@ def fitted(method, graph, budget=None, seed=0) -> EmbeddingTables:
     return tables
 
 
+FITS: dict[str, bytes] = {}  # of the planted data, by method
+
+
+def ready(method, data) -> EmbeddingTables:
+    """What `fitted` makes of the planted data. A process fits once, and each test gets a copy."""
+    if method.name not in FITS:
+        FITS[method.name] = pickle.dumps(method.fit(data.train, budget_of(data), stream(0, "assign")))
+    tables = pickle.loads(FITS[method.name])
+    tables.reset_parameters(0.1, torch_stream(0, "init"))
+    return tables
+
+
 def trainer_of(data, protocol, start="normal", device="cpu") -> Trainer:
     backbone = LightGCN(data.train, LightGCN.Config())
     return Trainer(backbone, Evaluator(data), protocol, 0, torch.device(device), progress=False, start=start)
@@ -94,8 +106,7 @@ def trainer_of(data, protocol, start="normal", device="cpu") -> Trainer:
 
 def searched(method, data, trainer) -> EmbeddingTables:
     """What the training proper begins with."""
-    tables = method.fit(data.train, budget_of(data), stream(0, "assign"))
-    return method.search(trainer.initialize(tables), trainer)
+    return method.search(trainer.initialize(ready(method, data)), trainer)
 
 
 def fitted_or_refused(method, graph, budget) -> EmbeddingTables | None:
@@ -142,24 +153,25 @@ def test_budgets_are_kept_or_refused(method, planted, value, unit):
 
 @with_budget
 def test_more_budget_buys_more(method, planted):
-    costs = [fitted(method, planted.train, budget_of(planted, value)).ledger().parameters for value in (0.3, 0.5, 0.8)]
+    less, more = (fitted(method, planted.train, budget_of(planted, value)) for value in (0.3, 0.8))
+    costs = [tables.ledger().parameters for tables in (less, ready(method, planted), more)]
     assert costs == sorted(costs)
 
 
 def test_the_seed_decides_everything(method, planted):
-    first = digest(fitted(method, planted.train))
-    assert digest(fitted(method, planted.train)) == first, "twice on one object"
+    first = digest(ready(type(method)(), planted))
+    assert digest(fitted(method, planted.train)) == first, "another object"
     available = numba.get_num_threads()
     try:
         numba.set_num_threads(1)
-        assert digest(fitted(type(method)(), planted.train)) == first, "another object, one thread"
+        assert digest(fitted(method, planted.train)) == first, "twice on one object, one thread"
     finally:
         numba.set_num_threads(available)
     assert digest(fitted(method, planted.train, seed=1)) != first
 
 
 def test_another_process_gets_the_same_bytes(planted):
-    ours = {name: digest(fitted(METHODS[name](), planted.train)) for name in NAMES}
+    ours = {name: digest(ready(METHODS[name](), planted)) for name in NAMES}
     program = "import json; from tests.conftest import PLANTED; from tests.contract.test_methods import *\n"
     program += "data = PLANTED.load(Path())\n"
     program += "print(json.dumps({name: digest(fitted(METHODS[name](), data.train)) for name in NAMES}))"
@@ -184,11 +196,11 @@ def test_the_graph_is_left_alone(method, planted):
         graph.item_degrees,
     ):
         array.flags.writeable = False
-    assert digest(fitted(method, graph)) == digest(fitted(method, planted.train))
+    assert digest(fitted(method, graph)) == digest(ready(method, planted))
 
 
 def test_the_ledger_is_what_the_export_holds(method, planted):
-    tables = fitted(method, planted.train)
+    tables = ready(method, planted)
     tables.on_training_end()
     arrays = tables.export()
     assert sum(array.nbytes for name, array in arrays.items() if name != "header") == tables.ledger().bytes
@@ -200,9 +212,9 @@ def test_the_ledger_is_what_the_export_holds(method, planted):
 def test_an_export_recommends_as_the_tables_do(method, planted, tmp_path):
     backbone = LightGCN(planted.train, LightGCN.Config(3))
     config = {"dataset": planted.fingerprint, "backbone": {"name": "lightgcn", "num_layers": 3}}
-    choices = [fitted(method, planted.train)]
+    choices = [ready(method, planted)]
     if choices[0].quantizable():
-        choices.append(QuantizedTables(fitted(method, planted.train), UniformQuantizer(8), 0))
+        choices.append(QuantizedTables(ready(method, planted), UniformQuantizer(8), 0))
     for tables in choices:
         tables.on_training_end()
         export_model(tmp_path / "tables.npz", tables, config, PLANTED, planted)
@@ -237,7 +249,7 @@ def test_items_can_be_scaled_within_the_budget(method, planted):
 
 
 def test_state_and_pickle_restore_the_output(method, planted):
-    tables, other = fitted(method, planted.train), fitted(method, planted.train)
+    tables, other = fitted(method, planted.train), ready(method, planted)
     other.reset_parameters(0.1, torch_stream(1, "init"))
     other.load_state_dict(copy.deepcopy(tables.state_dict()))
     for restored in (other, pickle.loads(pickle.dumps(tables))):
@@ -246,7 +258,7 @@ def test_state_and_pickle_restore_the_output(method, planted):
 
 
 def test_every_row_in_use_is_trained(method, planted):
-    tables = fitted(method, planted.train)
+    tables = ready(method, planted)
     sum((output * output).sum() for output in tables()).backward()
     for name, parameter in tables.named_parameters():
         assert parameter.grad is not None, f"{name} is never used"
@@ -259,7 +271,7 @@ def test_every_row_in_use_is_trained(method, planted):
 
 @with_codes_only
 def test_codes_fit_the_data_and_their_details_the_record(method, planted):
-    assignment = method.assign(planted.train, budget_of(planted), stream(0, "assign"))
+    assignment = ready(method, planted).assignment
     json.dumps(assignment.details)  # they go into the record
     for side, size in (("users", planted.num_users), ("items", planted.num_items)):
         codes = getattr(assignment, side)
@@ -281,7 +293,7 @@ def test_a_short_training_beats_chance_and_repeats(method, planted):
     values = []
     for _ in range(2):
         trainer = trainer_of(planted, protocol)
-        tables = method.search(fitted(method, planted.train), trainer)
+        tables = method.search(ready(method, planted), trainer)
         trainer.fit(tables)
         values.append(trainer.evaluate(tables, "test").means()["recall@20"])
     assert values[0] == values[1]

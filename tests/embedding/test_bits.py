@@ -1,6 +1,7 @@
 """Packed integers, against the obvious way: their binary digits as text, one after the other."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,12 @@ from baco.embedding.bits import (
 )
 
 NUM_BITS = st.integers(0, 31)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """So that few values lie in several."""
+    monkeypatch.setattr("baco.embedding.bits.PIECE", 16)
 
 
 def packed_digits(values, bits: int) -> bytes:

@@ -1,6 +1,7 @@
 """Quantization: what packing loses, what it costs, and tables that are trained in float32 and served in fewer bits."""
 
 import io
+import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
 
@@ -340,6 +341,29 @@ def test_an_export_of_changed_rows_is_that_of_the_new_ones():
     rows = CodebookTables.from_export(unpack_export(tables.export())).users.rows
     torch.testing.assert_close(rows, tables.inner.users.rows, rtol=0, atol=0.02)
     assert not torch.equal(rows, tables.inner.users.rows)
+
+
+@pytest.mark.parametrize("choice", ["bf16", "int8", "int4", "pq"])
+def test_rows_are_unpacked_in_pieces_as_a_whole(choice, monkeypatch):
+    quantizer, rows = quantizer_of(choice), normal_rows(300, 32)
+    packed = quantizer.pack(rows, rng())
+    whole = quantizer.unpack(packed, 32)
+    monkeypatch.setattr("baco.embedding.quantizer.PIECE", 128)
+    np.testing.assert_array_equal(quantizer.unpack(packed, 32), whole, strict=True)
+
+
+@pytest.mark.parametrize(("packed", "most"), [(False, 0.75), (True, 0.1)], ids=["packed now", "packed before"])
+def test_an_export_makes_no_second_copy_of_the_rows(packed, most):
+    tables = QuantizedTables(CodebookTables(Assignment.of_own_rows(60_000, 10), DIM), quantizer_of("int8"), seed=0)
+    if packed:
+        tables.on_training_end()
+    tracemalloc.start()
+    try:
+        tables.export()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most * tables.inner.users.rows.nbytes
 
 
 def test_tables_are_quantized_once_at_most_and_only_where_they_can_be():

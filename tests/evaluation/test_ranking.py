@@ -88,7 +88,9 @@ def test_scores_that_are_no_numbers_are_an_error():
         rank_scores(lambda users: np.array([[1.0, np.nan]]), np.array([0]), seen, np.arange(2), 1)
 
 
-def test_few_items_make_no_huge_blocks_on_a_gpu():
+def test_few_items_make_no_huge_blocks_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(ranking, "GPU_USERS", 64)
+    monkeypatch.setattr(ranking, "GPU_BLOCK_SCORES", 1024)
     sizes = []
 
     def blocks(user_rows, users, size):
@@ -96,10 +98,10 @@ def test_few_items_make_no_huge_blocks_on_a_gpu():
         return iter(())
 
     with patch.object(ranking, "_blocks", blocks):
-        for num_items in (2, 2**16, 2**27):
+        for num_items in (2, 128, 2048):
             column = torch.zeros(num_items, dtype=torch.int64)
             ranking._rank_on_gpu(torch.zeros(3, 1), torch.zeros(1, 1), column, np.arange(3), None, column.numpy(), 1)
-    assert sizes == [ranking.GPU_USERS, ranking.GPU_BLOCK_SCORES // 2**16, 1]
+    assert sizes == [64, 8, 1]
 
 
 def test_users_rank_the_same_alone_or_together():

@@ -8,5 +8,10 @@ from tests.results.test_tables import RECORDS
 
 
 @pytest.fixture(scope="session")
-def committed() -> dict[str, Document]:
-    return {document.name: document for document in documents(load_records(RECORDS), RECORDS)}
+def committed_records() -> list[dict]:
+    return load_records(RECORDS)
+
+
+@pytest.fixture(scope="session")
+def committed(committed_records) -> dict[str, Document]:
+    return {document.name: document for document in documents(committed_records, RECORDS)}

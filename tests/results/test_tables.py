@@ -19,7 +19,7 @@ from baco.results.summary import join_sections, sections
 from baco.results.tables import against_one_sided, comparison, documents, overview, speed, write_tables
 from baco.results.wanted import Wanted
 from baco.runs.experiments import Experiment, load_experiment
-from baco.runs.record import RECORD_SCHEMA, load_records, pack_hits, record_id, record_name, save_record
+from baco.runs.record import RECORD_SCHEMA, pack_hits, record_id, record_name, save_record
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "results" / "records"
@@ -526,8 +526,9 @@ def test_all_tables_are_latex(committed):
             assert_is_latex(to_latex(table, document.name))
 
 
-def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path):
-    records = load_records(RECORDS)
+def test_the_same_records_give_the_same_bytes_in_any_order(committed_records, tmp_path):
+    few = ("full", "baco", "one_sided")  # all take long
+    records = [record for record in committed_records if record["names"]["method"] in few]
     first = write_tables(records, tmp_path / "one", RECORDS)
     second = write_tables(records[::-1], tmp_path / "two", RECORDS)
     assert [path.name for path in first] == [path.name for path in second] and len(first) > 30

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from baco.cli.main import call
 from baco.errors import UserError
 from baco.evaluation.metrics import user_metrics
 from baco.files import read_arrays
@@ -318,21 +319,18 @@ def test_a_sweeps_table_tells_its_runs_apart():
     assert list(comparison([a_record(), searched])) == list(COMPARISON)
 
 
-def command(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "baco", *map(str, arguments)], capture_output=True, text=True)
-
-
-def test_the_commands(tmp_path):
+def test_the_commands(tmp_path, capsys):
     for record in (a_record(), a_record("full", "Full model", "def", 0.13)):
         save_record(tmp_path / "records", record["id"], record, arrays())
-    listed = command("records", "--results", tmp_path, "--method", "baco")
-    assert listed.returncode == 0 and "BACO" in listed.stdout and "Full" not in listed.stdout
+    listing = ["records", "--results", str(tmp_path)]
+    assert call([*listing, "--method", "baco"]) == 0
+    listed = capsys.readouterr().out
+    assert "BACO" in listed and "Full" not in listed
     closed = subprocess.run(
-        f"{sys.executable} -m baco records --results {tmp_path} | true", shell=True, capture_output=True, text=True
+        f"{sys.executable} -m baco {' '.join(listing)} | true", shell=True, capture_output=True, text=True
     )
     assert closed.stderr == ""
-    nothing = command("records", "--results", tmp_path, "--dataset", "gowalla")
-    assert nothing.returncode == 1 and "there is no such record" in nothing.stderr
+    assert call([*listing, "--dataset", "gowalla"]) == 1 and "there is no such record" in capsys.readouterr().err
 
 
 def test_a_record_with_empty_sections_does_not_count(tmp_path, caplog):

@@ -1,10 +1,13 @@
 """Recommendations from exported models."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from baco.cli.main import call
 from baco.compressors.budget import Budget
 from baco.data.interactions import Interactions, save_interactions
 from baco.data.logs import Log
@@ -13,7 +16,8 @@ from baco.errors import UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
 from baco.registry import method_class
 from baco.rng import stream, torch_stream
-from baco.serving.export import export_model, has_ids_of
+from baco.serving.export import export_model, has_ids_of, read_description
+from baco.serving.parquet import write_parquet
 from baco.serving.recommender import Recommender
 
 
@@ -70,6 +74,53 @@ def test_scores_do_not_depend_on_the_blocks(exported, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(served.recommend(k=5), whole)
 
 
+@pytest.fixture
+def in_blocks(exported, tmp_path, monkeypatch) -> list[str]:
+    """A command that ranks for the thirty users in four blocks."""
+    monkeypatch.setattr("baco.serving.recommender.BLOCK", 8)
+    return ["recommend", str(exported[0]), "--data", str(tmp_path), "-k", "5"]
+
+
+def test_all_users_in_blocks_are_a_parquet_file(exported, in_blocks, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert call([*in_blocks, "--out", str(tmp_path / "new" / "best.parquet")]) == 0
+    file = parquet.ParquetFile(tmp_path / "new" / "best.parquet")
+    assert file.num_row_groups == 4
+    assert [str(one) for one in file.schema_arrow.types] == ["string", "int64", "string", "float"]
+    whole = Recommender.load(exported[0], tmp_path).recommend(k=5)
+    assert file.read().to_pydict() == whole.to_dict("list")
+    assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_all_users_in_blocks_are_one_csv(exported, in_blocks, tmp_path, capsys):
+    assert call(in_blocks) == 0
+    whole = Recommender.load(exported[0], tmp_path).recommend(k=5)
+    assert capsys.readouterr().out == whole.to_csv(index=False, float_format="%.6g")
+
+
+def test_a_parquet_file_is_whole_or_what_it_was(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    one = pd.DataFrame({"user": ["u1"], "item": np.array([7], np.uint64)})
+    nothing = pd.DataFrame({"user": np.array([], object), "item": np.array([], np.uint64)})
+    write_parquet(tmp_path / "a.parquet", [nothing, one])
+    written = (tmp_path / "a.parquet").read_bytes()
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert table.to_pylist() == [{"user": "u1", "item": 7}]
+    assert [str(kind) for kind in table.schema.types] == ["string", "uint64"]
+    with pytest.raises(ZeroDivisionError):
+        write_parquet(tmp_path / "a.parquet", (pd.DataFrame({"user": [1 // n]}) for n in (1, 0)))
+    assert (tmp_path / "a.parquet").read_bytes() == written and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_ranked(tmp_path, capsys, monkeypatch):
+    asked = ["recommend", str(tmp_path / "none.npz"), "--out"]
+    assert call([*asked, "best.csv"]) == 1
+    assert capsys.readouterr().err == "error: --out=best.csv must end in .parquet\n"
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert call([*asked, str(tmp_path / "best.parquet")]) == 1
+    assert capsys.readouterr().err == "error: a Parquet file needs the package pyarrow: pip install 'baco[feather]'\n"
+
+
 def test_some_users_in_the_order_asked_for(exported, tmp_path):
     path, _, _ = exported
     served = Recommender.load(path, tmp_path)
@@ -108,12 +159,18 @@ def test_what_cannot_be_served_is_told(exported, tmp_path):
             served.recommend(k=k)
     with pytest.raises(UserError, match=r"there is no file .*none\.npz; it must be the export of a run"):
         Recommender.load(tmp_path / "none.npz", tmp_path)
+    with pytest.raises(UserError, match=r"there is no file .*none\.npz; it must be the export of a run"):
+        read_description(tmp_path / "none.npz")
     write_arrays(tmp_path / "foreign.npz", {"model": json_array({})})
     with pytest.raises(UserError, match=r"foreign\.npz does not say of which model it is"):
         Recommender.load(tmp_path / "foreign.npz", tmp_path)
+    with pytest.raises(UserError, match=r"foreign\.npz does not say of which model it is"):
+        read_description(tmp_path / "foreign.npz")
     (tmp_path / "broken.npz").write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match=r"broken\.npz cannot be read"):
         Recommender.load(tmp_path / "broken.npz", tmp_path)
+    with pytest.raises(UserError, match=r"broken\.npz cannot be read"):
+        read_description(tmp_path / "broken.npz")
 
     arrays = read_arrays(path)
     write_arrays(tmp_path / "old.npz", {name: array for name, array in arrays.items() if name != "model"})
