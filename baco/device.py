@@ -20,14 +20,21 @@ PROC, CONTROL_GROUPS = Path("/proc"), Path("/sys/fs/cgroup")  # of Linux
 VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"  # names of control groups' files and lines
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device of a run; 'auto' is the GPU when there is one.
+
+    Parameters
+    ----------
+    local_rank : int, optional
+        The number of this process among several on this machine, each of which has a GPU of its own.
 
     Raises
     ------
     UserError
         When the device does not exist here.
     """
+    if local_rank is not None and name != "cpu" and torch.cuda.is_available():
+        return _own_gpu(name, local_rank)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cpu" or (re.fullmatch(r"cuda(:\d+)?", name) and torch.cuda.is_available()):
@@ -38,8 +45,29 @@ def resolve_device(name: str) -> torch.device:
     raise UserError(f"device={name} does not exist here: this machine has {have}; take device=cpu or device=auto")
 
 
-def set_threads(threads: int | None) -> None:
-    """Limit the threads of torch and numba; None leaves them what they had when the process began."""
+def _own_gpu(name: str, local_rank: int) -> torch.device:
+    """The GPU of one of several processes; its number is the process's."""
+    if name not in ("auto", "cuda"):
+        raise UserError(f"device={name} is one GPU for several processes; take device=cuda, which gives each its own")
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        mend = f"take torchrun --nproc-per-node={count}, or device=cpu"
+        raise UserError(f"this machine has fewer GPUs ({count}) than processes; {mend}")
+    return torch.device("cuda", local_rank)
+
+
+def set_threads(threads: int | None, sharing: int = 1) -> None:
+    """Limit the threads of torch and numba.
+
+    Parameters
+    ----------
+    threads : int, optional
+        None leaves them what they had when the process began, or gives an even part of the cores to each of several.
+    sharing : int
+        Processes on this machine that train together.
+    """
+    if threads is None and sharing > 1:
+        threads = max(1, MOST_THREADS // sharing)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise UserError(f"threads={threads} must lie between 1 and the {MOST_THREADS} cores of this machine")
     for_torch, for_numba = ALL_THREADS if threads is None else (threads, threads)

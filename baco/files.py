@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -10,6 +11,7 @@ import os
 import re
 import secrets
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from baco.errors import UserError
 
@@ -183,6 +186,39 @@ def map_arrays(path: Path) -> dict[str, np.ndarray]:
                     array = np.lib.format.read_array(stream, allow_pickle=False)
             found[member.filename.removesuffix(".npy")] = array
     return found
+
+
+@contextmanager
+def temporary_file() -> Iterator[BinaryIO]:
+    """A file without a name among the temporary ones (`TMPDIR` moves it): it goes however the process ends.
+
+    Raises
+    ------
+    UserError
+        When there is no room for what is written to it.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            yield file
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{tempfile.gettempdir()}: a temporary file cannot be written ({error.strerror}); set TMPDIR to a folder "
+            "with more room"
+        ) from None
+
+
+def array_in_file(size: int, dtype: DTypeLike) -> np.ndarray:
+    """(size,) writable memory map of a `temporary_file`, which goes with the array; filled with zeros.
+
+    The room on the disk is taken at once, where the system can: when a disk is full at a write to a map, the process
+    ends. Raises `UserError` as `temporary_file` does.
+    """
+    with temporary_file() as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, int(size) * np.dtype(dtype).itemsize)
+        return np.asarray(np.memmap(file, dtype, "r+", shape=(int(size),)))
 
 
 def encode_texts(name: str, texts: np.ndarray) -> dict[str, np.ndarray]:

@@ -26,20 +26,19 @@ class Neighbors(NamedTuple):
 class Biadjacency:
     """A binary users x items matrix as a set of pairs, sorted by user, then item.
 
-    Build it with `from_pairs` or `from_matrix`, which validate; the constructor trusts its arguments.
+    Build it with `from_pairs` or `from_matrix`, which validate; the others trust their arguments.
 
     Attributes
     ----------
     num_users, num_items : int
         Sizes of the two sides, nodes without any interaction included.
-    users, items : (E,) int32
-        The pairs. No pair occurs twice.
+    by_user : Neighbors
+        The items of each user. No pair occurs twice.
     """
 
     num_users: int
     num_items: int
-    users: np.ndarray
-    items: np.ndarray
+    by_user: Neighbors
 
     @classmethod
     def from_pairs(cls, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> Biadjacency:
@@ -71,7 +70,20 @@ class Biadjacency:
         fresh = np.ones(len(keys), bool)
         np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
         keys = keys[fresh]
-        return cls(num_users, num_items, (keys // num_items).astype(np.int32), (keys % num_items).astype(np.int32))
+        users, items = (keys // num_items).astype(np.int32), (keys % num_items).astype(np.int32)
+        return cls.from_sorted(users, items, num_users, num_items)
+
+    @classmethod
+    def from_sorted(cls, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> Biadjacency:
+        """From distinct pairs in order, two (E,) int32 arrays."""
+        return cls(num_users, num_items, Neighbors(_row_pointers(users, num_users), items))
+
+    @classmethod
+    def from_neighbors(cls, by_user: Neighbors, by_item: Neighbors) -> Biadjacency:
+        """From both directions of the same pairs."""
+        graph = cls(len(by_user.indptr) - 1, len(by_item.indptr) - 1, by_user)
+        vars(graph)["by_item"] = by_item  # where a cached property looks first
+        return graph
 
     @classmethod
     def from_matrix(cls, matrix) -> Biadjacency:
@@ -93,18 +105,23 @@ class Biadjacency:
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         return cls.from_pairs(rows, matrix.indices, *matrix.shape)
 
+    @cached_property
+    def users(self) -> np.ndarray:
+        """(E,) int32: the user of each pair."""
+        return np.repeat(np.arange(self.num_users, dtype=np.int32), self.user_degrees)
+
+    @property
+    def items(self) -> np.ndarray:
+        """(E,) int32: the item of each pair."""
+        return self.by_user.indices
+
     @property
     def num_edges(self) -> int:
-        return len(self.users)
+        return len(self.by_user.indices)
 
     @property
     def num_nodes(self) -> int:
         return self.num_users + self.num_items
-
-    @cached_property
-    def by_user(self) -> Neighbors:
-        """The items of each user."""
-        return Neighbors(_row_pointers(self.users, self.num_users), self.items)
 
     @cached_property
     def by_item(self) -> Neighbors:
@@ -129,7 +146,7 @@ class Biadjacency:
     @cached_property
     def item_degrees(self) -> np.ndarray:
         """(num_items,) int64."""
-        return np.diff(_row_pointers(self.items, self.num_items))
+        return np.diff(self.by_item.indptr)
 
     @property
     def joint_degrees(self) -> np.ndarray:

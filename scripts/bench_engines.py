@@ -22,6 +22,7 @@ from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.weights import node_weights
 from baco.data.synthetic import Synthetic
 from baco.engines.cluster import COMPILED, ENGINES
+from baco.engines.mapped import mapped_graph
 from baco.engines.rounds import SqlGraph, SqlSolver
 from baco.graph import SQUARE
 from baco.rng import stream
@@ -57,21 +58,20 @@ def main() -> None:
     start = time.perf_counter()
     with ENGINES[chosen.engine]() as engine:
         lap("start")
-        graph = SqlGraph.of_log(engine, str(chosen.log))
-        lap("read")
-        solver = SqlSolver.of(graph, settings, 0)
         if chosen.engine == COMPILED:
-            fetched = graph.fetched()
-            lap("fetch")
-            ranks = label_ranks(fetched.num_nodes, 0)
+            mapped = mapped_graph(engine, str(chosen.log))
+            lap("read")
+            ranks = label_ranks(mapped.num_nodes, 0)
             alternating(SQUARE, node_weights(SQUARE), 1.0, 1, label_ranks(SQUARE.num_nodes, 0))  # compiles it
             start = time.perf_counter()
-            labels = alternating(fetched, solver.weights, chosen.resolution, chosen.num_rounds, ranks)
+            labels = alternating(mapped, node_weights(mapped), chosen.resolution, chosen.num_rounds, ranks)
         else:
-            labels = solver.labels(chosen.resolution)
+            graph = SqlGraph.of_log(engine, str(chosen.log))
+            lap("read")
+            labels = SqlSolver.of(graph, settings, 0).labels(chosen.resolution)
         lap("rounds")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{graph.user_degrees.sum():,} interactions, {len(labels):,} nodes, {len(set(labels.tolist())):,} labels")
+    print(f"{len(labels):,} nodes, {len(set(labels.tolist())):,} labels")
     print(", ".join(f"{step} {passed:.2f} s" for step, passed in seconds.items()))
     print(f"a half-round {seconds['rounds'] / (2 * chosen.num_rounds):.2f} s, peak {peak:.1f} GiB")
 

@@ -28,6 +28,18 @@ def test_auto_takes_the_gpu_when_there_is_one(monkeypatch):
         resolve_device("cuda:2")
 
 
+def test_each_of_several_processes_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto", 1) == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [resolve_device(name, 1) for name in ("auto", "cuda", "cpu")] == [torch.device("cuda:1")] * 2 + [CPU]
+    with pytest.raises(UserError, match=r"device=cuda:1 is one GPU for several processes; take device=cuda"):
+        resolve_device("cuda:1", 0)
+    with pytest.raises(UserError, match=r"fewer GPUs \(2\) than processes; take torchrun --nproc-per-node=2"):
+        resolve_device("auto", 2)
+
+
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "tpu", "cuda:x"])
 def test_a_missing_device_is_named(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -39,6 +51,8 @@ def test_threads_are_limited():
     try:
         set_threads(1)
         assert (torch.get_num_threads(), numba.get_num_threads()) == (1, 1)
+        set_threads(None, sharing=2)
+        assert numba.get_num_threads() == max(1, numba.config.NUMBA_NUM_THREADS // 2), "an even part of the cores"
     finally:
         set_threads(None)
     assert (torch.get_num_threads(), numba.get_num_threads()) == ALL_THREADS, "a sweep's next run has them again"

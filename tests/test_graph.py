@@ -108,12 +108,13 @@ def test_matrices_of_half_precision_are_read_and_of_objects_refused():
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint64])
 def test_pairs_of_the_largest_sides_stay_apart(dtype):
     """Where the number of a pair exceeds what int32 and float64 hold."""
-    last = 2**30 - 2
-    users, items = np.array([last, last, 0, last], dtype), np.array([last, last - 1, last, last], dtype)
-    graph = Biadjacency.from_pairs(users, items, last + 1, last + 2)
-    assert graph.users.tolist() == [0, last, last]
-    assert graph.items.tolist() == [last, last - 1, last]
-    assert graph.keys().tolist() == [last, last * (last + 2) + last - 1, last * (last + 2) + last]
+    num_users, num_items = 2**23, 2**31 - 1 - 2**23
+    user, item = num_users - 1, num_items - 1
+    users, items = np.array([user, user, 0, user], dtype), np.array([item, item - 1, item, item], dtype)
+    graph = Biadjacency.from_pairs(users, items, num_users, num_items)
+    assert graph.users.tolist() == [0, user, user]
+    assert graph.items.tolist() == [item, item - 1, item]
+    assert graph.keys().tolist() == [item, user * num_items + item - 1, user * num_items + item]
 
 
 @pytest.mark.parametrize("sizes", [(2**31, 1), (2**30, 2**30), (1, 2**40)])

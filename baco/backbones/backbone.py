@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from baco.backbones.lookup import Differences, Lookup, Refresh
 from baco.backbones.propagation import Propagation, bipartite_adjacency, normalise
 from baco.backbones.propagation_gpu import score_differences
 from baco.embedding.tables import EmbeddingTables
@@ -31,11 +34,15 @@ class Backbone:
     ----------
     num_layers : int
         L, the number of propagation steps.
+    refresh : function, optional
+        Called before rows of a table are read for a batch, see `Lookup`; for backbones that do not propagate, on a CPU.
+        The gradients of the tables are then sparse. It counts from the next `attach` on.
     """
 
     name: ClassVar[str]  # set by register_backbone
     label: ClassVar[str]
     num_layers: int = 0
+    refresh: Refresh | None = None
 
     @dataclass(frozen=True)
     class Config(Validated):
@@ -46,6 +53,7 @@ class Backbone:
         self.config = config
         self.score = score
         self._attached: EmbeddingTables | None = None
+        self._lookup: Lookup | None = None
 
     @property
     def own_share(self) -> float:
@@ -54,8 +62,9 @@ class Backbone:
 
     def attach(self, tables: EmbeddingTables) -> None:
         """Prepare for these tables: to be called again whenever their codes or their graph have changed."""
-        graph = tables.augment_graph(bipartite_adjacency(self.train))
-        self._propagation = Propagation(normalise(graph), self.num_layers, self.train.num_users, tables.pooling())
+        graph, pooling = tables.augment_graph(bipartite_adjacency(self.train)), tables.pooling()
+        self._propagation = Propagation(normalise(graph), self.num_layers, self.train.num_users, pooling)
+        self._lookup = None if self.refresh is None else Lookup(pooling, self.refresh)
         self._attached = tables
 
     def propagation(self, tables: EmbeddingTables) -> Propagation:
@@ -70,13 +79,16 @@ class Backbone:
         return self._scored(users), self._scored(items)
 
     def rows(self, tables: EmbeddingTables, nodes: Tensor) -> Tensor:
-        """(len(nodes), dim): the rows of `final_embeddings` of some distinct nodes, items after users; differentiable.
+        """(len(nodes), dim): the rows of `final_embeddings` of some nodes, items after users; differentiable.
 
         Parameters
         ----------
         nodes : (_,) int32
+            Distinct, in ascending order.
         """
-        return self._scored(self.propagation(tables).rows(nodes, *tables.shared_rows()))
+        propagation = self.propagation(tables)
+        rows = propagation.rows if self._lookup is None else self._lookup.rows
+        return self._scored(rows(nodes, *tables.shared_rows()))
 
     def propagate(self, tables: EmbeddingTables) -> tuple[Tensor, Tensor, Tensor]:
         """(n, dim) sums of layers of users, of items, and of the nodes that the tables added, whatever the score."""
@@ -86,6 +98,10 @@ class Backbone:
 
     def score_differences(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(batch,): the score of each positive item minus that of its negative, differentiable in the tables."""
+        if self.refresh is not None:
+            distinct, triples = np.unique(batch.as_nodes(self.train.num_users), return_inverse=True)
+            rows = self.rows(tables, torch.from_numpy(distinct))
+            return Differences.apply(rows, triples.reshape(3, -1).astype(np.int32))
         if self.score == "dot":
             return self.propagation(tables).score_differences(batch, *tables.shared_rows())
         nodes = self._scored(self.propagation(tables)(*tables.shared_rows()))

@@ -34,20 +34,20 @@ def cluster(arguments: argparse.Namespace) -> None:
     from baco.compressors.budget import Budget
     from baco.embedding.cost import code_ledger
     from baco.engines.cluster import COMPILED, ENGINES, assign, check_out, write_codes
+    from baco.engines.mapped import mapped_graph
     from baco.engines.rounds import SqlGraph
 
     check_out(arguments.out)
     with ENGINES[arguments.engine]() as engine:
         start = time.perf_counter()
-        graph = SqlGraph.of_log(engine, arguments.log, arguments.user, arguments.item)
+        graph_of_log = mapped_graph if arguments.engine == COMPILED else SqlGraph.of_log
+        graph = graph_of_log(engine, arguments.log, arguments.user, arguments.item)
         read = time.perf_counter()
         with keys_under("--"):
             budget = Budget.parse(arguments.budget, "parameters", graph.num_users, graph.num_items, arguments.dim)
-            assignment = assign(
-                graph, budget, arguments.resolution, arguments.num_rounds, arguments.seed, arguments.engine == COMPILED
-            )
+            assignment = assign(graph, budget, arguments.resolution, arguments.num_rounds, arguments.seed)
         solved = time.perf_counter()
-        write_codes(graph, assignment, arguments.out)
+        write_codes(engine, assignment, arguments.out)
         written = time.perf_counter()
     ledger = code_ledger(assignment, arguments.dim)
     share = budget.share(ledger)

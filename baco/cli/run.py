@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,11 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from baco.cli.choices import list_choices
-from baco.cli.console import explain, log_to_console
+from baco.cli.console import explain, has_company, is_first_process, log_to_console
 from baco.errors import UnrecordedError, UserError
 from baco.runs.experiments import CONF, load_experiment
 from baco.runs.hydra_errors import reword
 from baco.runs.time_limit import AskedToEnd, TimeUp, time_limit
+
+if TYPE_CHECKING:
+    from baco.processes import Processes
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch for tracebacks; ours too
 
@@ -73,7 +77,7 @@ def run_command(arguments: list[str], program: str = "baco run", config_name: st
     except KeyboardInterrupt:
         session.failed = True
         print("interrupted", file=sys.stderr)
-    if session.records:
+    if session.records and is_first_process():
         from baco.results.runs import comparison, to_text
 
         print(to_text(comparison(session.records)))
@@ -81,6 +85,8 @@ def run_command(arguments: list[str], program: str = "baco run", config_name: st
         from baco.results.streams import to_terminal
 
         print(to_terminal(session.streams))
+    if session.processes is not None:
+        session.processes.leave(session.failed)
     return int(session.failed)
 
 
@@ -105,6 +111,8 @@ class Session:
         Likewise, of streams.
     failed : bool
         Whether anything failed. The errors are not kept: their frames would keep tables and optimizers alive.
+    processes : Processes, optional
+        That do the runs together, where torchrun started several, from the first run on.
     """
 
     def __init__(self, tracebacks: bool):
@@ -113,6 +121,7 @@ class Session:
         self.records: list[dict] = []
         self.streams: list[dict] = []
         self.failed = False
+        self.processes: Processes | None = None
 
     @property
     def in_worker(self) -> bool:
@@ -128,7 +137,9 @@ class Session:
             log_to_console()
         try:
             with time_limit(cfg.minutes) as seconds_left:
-                if "grid" in cfg:
+                if has_company():
+                    self.work_together(cfg)
+                elif "grid" in cfg:
                     self.work_on_grid(seconds_left)
                 elif "new_ids" in cfg:
                     from baco.runs.streams import StreamPlan, follow
@@ -144,8 +155,23 @@ class Session:
             self.fail(error)
             if isinstance(error, UnrecordedError):
                 self.records.append(error.record)  # it was measured, and is shown
-            if isinstance(error, AskedToEnd):
-                raise  # the rest of a sweep has to end, too
+            if self.processes is not None or isinstance(error, AskedToEnd):
+                raise AskedToEnd(str(error)) from None  # the rest of a sweep has to end, and others wait for this one
+
+    def work_together(self, cfg: DictConfig) -> None:
+        """Do one run with the other processes that torchrun started."""
+        from baco.processes import Processes
+        from baco.runs.run import Plan, run
+        from baco.runs.settings import parse
+
+        if self.in_worker or "grid" in cfg or "new_ids" in cfg or cfg.assign_only:
+            raise UserError(
+                "several processes share runs of `baco run`; grids, streams, assign_only and launchers are for one "
+                "process: start them without torchrun"
+            )
+        self.processes = self.processes or Processes.join()
+        plan = self.processes.after_leader(lambda: Plan.of(parse(cfg)))
+        self.records.append(run(plan, self.processes))
 
     def work_on_grid(self, seconds_left: Callable[[], float]) -> None:
         """Do the runs of the chosen grid, under the other overrides of the command line."""
@@ -172,6 +198,9 @@ class Session:
     def fail(self, error: BaseException) -> None:
         """Say what went wrong: one line if the user can mend it, a traceback if it is a defect of ours."""
         self.failed = True
+        speaks = is_first_process() if self.processes is None else self.processes.is_first_to_fail()
+        if not speaks:
+            return
         explained = explain(error) if isinstance(error, (OSError, UnicodeEncodeError)) else None
         if explained is not None:
             print(f"error: {explained}", file=sys.stderr)

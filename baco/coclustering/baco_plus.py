@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,11 @@ from baco.coclustering.solvers.sized import multilevel_of_size
 from baco.coclustering.update import spliced, updated_labels
 from baco.coclustering.weights import ITEM_SCHEMES, USER_SCHEMES, node_weights
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import Splitting, fill_budget
+from baco.compressors.budget_search import ENOUGH_SHARE, Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.compressors.growth import Growth
 from baco.embedding.bits import code_bits
-from baco.embedding.codes import Assignment, Codes
+from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import code_ledger
 from baco.embedding.rules import ManyCodes
 from baco.errors import SettingError
@@ -123,7 +123,7 @@ class BacoPlus(ProfileCompressor):
         resolution : gamma; None searches the value that fills the budget.
         solver, num_rounds : see `cocluster.Settings`, which checks them.
         search : 'solves' tries resolutions with a co-clustering each; 'size' works out how many co-clusters the budget
-            holds and makes so many, in the time of two to five co-clusterings (`sized.multilevel_of_size`).
+            holds and makes so many, in about the time of one to two co-clusterings (`sized.multilevel_of_size`).
         """
 
         resolution: float | None = setting(None, at_least=0)
@@ -167,18 +167,14 @@ class BacoPlus(ProfileCompressor):
             return valued(share_isolated(train, labels), resolution)
 
         def of_size(size: float) -> Assignment:
-            alone = max(0, int(np.count_nonzero(train.joint_degrees == 0)) - 1)  # labels that will be one
-            size = min(max(1, round(size)) + alone, train.num_nodes)
-            labels, resolution = multilevel_of_size(
-                train, weights, size, self.settings.rounds, label_ranks(train.num_nodes, seed)
-            )
-            return valued(share_isolated(train, labels), resolution)
+            return valued(*labels_of_size(train, int(size), seed, self.settings))
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
         splitting = Splitting(train, lambda labels, details: valued(labels, details["resolution"]))
         if self.config.search == "size":
-            return fill_budget(of_size, budget, start=size_for(encode, train, budget), mend=MEND, splitting=splitting)
+            size = size_for(encode, train, budget)
+            return fill_budget(of_size, budget, size, MEND, smooth=True, splitting=splitting, good_share=ENOUGH_SHARE)
         return fill_budget(at, budget, start=START, mend=MEND, smooth=True, splitting=splitting)
 
     def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
@@ -190,17 +186,35 @@ class BacoPlus(ProfileCompressor):
         return self.encode_changed(old, growth, budget, labels, changed, details)
 
 
-def size_for(encode: Callable[[np.ndarray, dict], Assignment], train: Biadjacency, budget: Budget) -> int:
-    """How many labels, of users and items each, make codes that cost the budget; 1 at least.
+def labels_of_size(
+    train: Biadjacency, size: int, seed: int, settings: Settings, sides: Collection[str] = SIDES
+) -> tuple[np.ndarray, float]:
+    """So many labels of the given sides, one of them that of all ids without interactions; and the resolution."""
+    weights = node_weights(train, settings.user_weight, settings.item_weight)
+    degrees = dict(zip(SIDES, (train.user_degrees, train.item_degrees), strict=True))
+    size -= any((degrees[side] == 0).any() for side in sides)
+    ranks = label_ranks(train.num_nodes, seed)
+    labels, resolution = multilevel_of_size(train, weights, max(1, size), settings.rounds, ranks, sides)
+    return share_isolated(train, labels), resolution
 
-    The number of codes after the first is the same for all labels, so one try shows what there is beside rows.
+
+def size_for(
+    encode: Callable[[np.ndarray, dict], Assignment], train: Biadjacency, budget: Budget, sides: Collection[str] = SIDES
+) -> int:
+    """How many labels make codes that cost the budget, if each has a row for each of the given sides; 1 at least.
+
+    The number of codes after the first is the same for all labels, so one try shows what there is beside rows. In bytes
+    codes are the longer, the more rows there are, so it is tried again with the number found.
     """
-    row = budget.row_format()
-    two_rows = 2 * (row.row_parameters if budget.unit == "parameters" else row.row_bytes)
-    size = max(1, min(budget.limit // (2 * two_rows), train.num_users, train.num_items))
-    labels = np.concatenate([np.arange(side, dtype=np.int32) % size for side in (train.num_users, train.num_items)])
-    cost = budget.amount(code_ledger(encode(labels, {}), budget.dim, row))
-    return max(1, size + int((budget.limit - cost) // two_rows))
+    lengths = dict(zip(SIDES, (train.num_users, train.num_items), strict=True))
+    own = [lengths[side] for side in sides]
+    size, row_cost = 1, len(own) * max(1, budget.row_cost)
+    for _ in range(1 if budget.unit == "parameters" else 2):
+        tried = min(size, *own)
+        labels = np.concatenate([np.arange(length, dtype=np.int32) % tried for length in lengths.values()])
+        left = budget.limit - budget.amount(code_ledger(encode(labels, {}), budget.dim, budget.row_format()))
+        size = min(max(1, tried + left // row_cost), sum(own))
+    return size
 
 
 def coded(train: Biadjacency, ends: np.ndarray, codes: np.ndarray, labels: np.ndarray, details: dict) -> Assignment:

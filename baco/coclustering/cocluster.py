@@ -136,7 +136,7 @@ def share_isolated(graph: Biadjacency, labels: np.ndarray) -> np.ndarray:
     """(num_nodes,) labels with one for all nodes without interactions, as nothing tells them apart."""
     isolated = np.flatnonzero(graph.joint_degrees == 0)
     labels = labels.copy()
-    labels[isolated] = isolated[:1]
+    labels[isolated] = labels[isolated[:1]]
     return labels
 
 

@@ -109,10 +109,10 @@ class FoldIn:
         near = graph.by_user if self.side == SIDES[0] else graph.by_item
         scales = self.penalty * integer_weights(self.weight, np.diff(near.indptr))
         links = np.zeros((get_num_threads(), len(self.names)), np.int32)
+        touched = np.empty((get_num_threads(), len(self.fixed)), np.int32)
         offered = self.offered[near.indices]
         indptr = np.concatenate([[0], np.cumsum(offered)])[near.indptr]
-        scratch = links, np.empty_like(links)
-        found = _best_labels(indptr, near.indices[offered], self.fixed, scales, self.volume, self.ranks, *scratch)
+        found = _best_labels(indptr, near.indices[offered], self.fixed, scales, self.volume, self.ranks, links, touched)
         names = np.append(self.names, NO_LABEL)
         return names[found].astype(np.int32)
 

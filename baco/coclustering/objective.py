@@ -18,7 +18,7 @@ modularity constraint; BACO, arXiv 2604.18351, for general weights and the resol
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
@@ -43,7 +43,16 @@ def relabel(labels: np.ndarray, num_labels: int) -> tuple[np.ndarray, np.ndarray
 
 def internal_edges(graph: Biadjacency, labels: np.ndarray) -> int:
     """Number of interactions whose user and item share a label."""
-    return int(np.count_nonzero(labels[graph.users] == labels[graph.num_users :][graph.items]))
+    return _count_shared(*graph.by_user, labels[: graph.num_users], labels[graph.num_users :])
+
+
+@njit(cache=True, parallel=True)
+def _count_shared(indptr, neighbors, labels, other_labels):
+    shared = 0
+    for x in prange(len(labels)):
+        for edge in range(indptr[x], indptr[x + 1]):
+            shared += other_labels[neighbors[edge]] == labels[x]
+    return shared
 
 
 def objective(graph: Biadjacency, labels: np.ndarray, weights: NodeWeights, resolution: float) -> float:
@@ -71,14 +80,16 @@ def balance(labels: np.ndarray, weights: NodeWeights) -> float:
 def count_labels(near, labels, links, touched):
     """Count the labels of some nodes into `links`; the number of distinct ones, with which `touched` then begins.
 
-    `links` must come all zero.
+    `links` must come all zero, and `touched` have an entry for each of the nodes. All labels are read before one is
+    counted, and nothing is skipped where a label is known already: so the processor waits for neither.
     """
+    for i in range(len(near)):
+        touched[i] = labels[near[i]]
     num_touched = 0
-    for neighbor in near:
-        label = labels[neighbor]
-        if links[label] == 0:
-            touched[num_touched] = label
-            num_touched += 1
+    for i in range(len(near)):
+        label = touched[i]
+        touched[num_touched] = label
+        num_touched += links[label] == 0
         links[label] += 1
     return num_touched
 
@@ -89,8 +100,8 @@ def best_label(own, neighbors, labels, scale, opposite_volume, ranks, links, tou
 
     A label scores its links to the node minus `scale` (gamma times the node's weight) times its volume on the opposite
     side; the own one scores `margin` more. Among equal scores the lowest rank wins. The lead is the distance of its
-    score to the next best one, infinite without another candidate. `links` and `touched` are scratch of one entry per
-    label; `links` must come, and is left, all zero.
+    score to the next best one, infinite without another candidate. `links` and `touched` are scratch, as in
+    `count_labels`; `links` is left all zero.
     """
     num_touched = count_labels(neighbors, labels, links, touched)
     best = own

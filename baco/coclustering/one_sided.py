@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numba import njit, prange
 
-from baco.coclustering.baco_plus import START, BacoPlus
+from baco.coclustering.baco_plus import SEARCHES, START, BacoPlus, labels_of_size, size_for
 from baco.coclustering.cocluster import cocluster, share_isolated
 from baco.coclustering.update import spliced, updated_labels
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import Splitting, fill_budget
+from baco.compressors.budget_search import ENOUGH_SHARE, Splitting, fill_budget
 from baco.compressors.compressor import Compressor
 from baco.compressors.growth import Growth
 from baco.embedding.bits import code_bits, packed_bytes
@@ -71,6 +71,7 @@ class OneSided(Compressor):
         cluster_share : the least that rows of co-clusters take, if the budget is that large.
         product_codes : whether rows are packed as product codes.
         refine : whether ids with many interactions have more of these.
+        search : of the co-clusters, see `BacoPlus.Config`.
         """
 
         rows: str | None = setting(None, one_of=SIDES)
@@ -78,6 +79,7 @@ class OneSided(Compressor):
         cluster_share: float = setting(0.05, at_least=0, below=1)
         product_codes: bool = True
         refine: bool = True
+        search: str = setting("solves", one_of=SEARCHES)
 
     config: Config
 
@@ -91,13 +93,23 @@ class OneSided(Compressor):
         encode = self.encoder(train, budget, rng)
         least = encode(np.zeros(train.num_nodes, np.int32), {})  # with one co-cluster
         degrees = train.user_degrees if least.details["rows"] == "users" else train.item_degrees
+        clustered = [side for side in SIDES if side != least.details["rows"]]
         within = self.rows_within(budget, least, degrees)
 
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, solver_seed, CLUSTERS).labels
             return encode(share_isolated(train, labels), {"resolution": resolution, "solver_seed": solver_seed})
 
-        assignment = fill_budget(at, within, start=START, smooth=True, splitting=Splitting(train, encode))
+        def of_size(size: float) -> Assignment:
+            labels, resolution = labels_of_size(train, int(size), solver_seed, CLUSTERS, clustered)
+            return encode(labels, {"resolution": resolution, "solver_seed": solver_seed})
+
+        splitting = Splitting(train, encode)
+        if self.config.search == "size":
+            size = size_for(encode, train, within, clustered)
+            assignment = fill_budget(of_size, within, size, smooth=True, splitting=splitting, good_share=ENOUGH_SHARE)
+        else:
+            assignment = fill_budget(at, within, start=START, smooth=True, splitting=splitting)
         tables, quantizer = CodebookTables(assignment, within.dim), within.quantizer
         packed = "float32" if quantizer is None else quantizer.label
         log.info("one_sided: %d rows of %d columns in %s", assignment.users.num_rows, within.dim, packed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
-from baco.coclustering.objective import volumes
+from baco.coclustering.objective import count_labels, volumes
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
 
@@ -33,6 +33,7 @@ def secondary_user_clusters(
     held_by_user = np.zeros(num_labels, np.bool_)
     held_by_user[users] = True
     links = np.zeros((get_num_threads(), num_labels), np.int32)
+    touched = np.empty((get_num_threads(), graph.user_degrees.max()), np.int32)
     return _second_labels(
         *graph.by_user,
         users,
@@ -42,23 +43,22 @@ def secondary_user_clusters(
         volumes(items, weights.items, num_labels),
         resolution / weights.normaliser,
         links,
+        touched,
     )
 
 
 @njit(cache=True, parallel=True)
-def _second_labels(indptr, neighbors, users, items, held_by_user, weights, item_volume, penalty, links):
-    """Row t of `links` is the scratch of thread t; it must come, and is left, all zero."""
+def _second_labels(indptr, neighbors, users, items, held_by_user, weights, item_volume, penalty, links, touched):
+    """Rows of `links` and `touched` are the scratch of a thread; `links` must come, and is left, all zero."""
     second = users.copy()
     for x in prange(len(users)):
-        count = links[get_thread_id()]
-        for edge in range(indptr[x], indptr[x + 1]):
-            count[items[neighbors[edge]]] += 1
+        count, found = links[get_thread_id()], touched[get_thread_id()]
+        num_found = count_labels(neighbors[indptr[x] : indptr[x + 1]], items, count, found)
         own = users[x]
         scale = penalty * weights[x]
         best_score = -np.inf
-        for edge in range(indptr[x], indptr[x + 1]):
-            label = items[neighbors[edge]]
-            if count[label] > 0 and label != own and held_by_user[label]:
+        for label in found[:num_found]:
+            if label != own and held_by_user[label]:
                 score = count[label] - scale * item_volume[label]
                 if score > best_score or (score == best_score and label < second[x]):
                     best_score = score

@@ -91,6 +91,12 @@ class Budget:
         width = self.dim if width is None else width
         return RowFormat.float32(width) if self.quantizer is None else self.quantizer.format(width)
 
+    @property
+    def row_cost(self) -> int:
+        """What one row of width `dim` costs as it is stored."""
+        row = self.row_format()
+        return row.row_parameters if self.unit == "parameters" else row.row_bytes
+
     def amount(self, ledger: Ledger) -> int:
         """The part of a ledger that the limit is about."""
         return ledger.parameters if self.unit == "parameters" else ledger.bytes

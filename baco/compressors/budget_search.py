@@ -19,7 +19,7 @@ from baco.errors import UserError
 STEP = 4.0  # factor between two tries while the budget is being bracketed
 MOST_STEPS = 20  # tries in one direction: twelve orders of magnitude
 BISECTIONS = 20
-GOOD_SHARE = 0.998  # of the budget: good enough to stop
+GOOD_SHARE = 0.998  # of the budget: good enough to stop, unless the caller says otherwise
 AIM = 0.999  # of the budget: what interpolation aims at
 ENOUGH_SHARE = 0.98  # of the budget: less makes the search look around once more, and then split clusters
 EXTRA_TRIES = 8
@@ -56,6 +56,7 @@ def fill_budget(
     mend: str = "raise the budget",
     smooth: bool = False,
     splitting: Splitting | None = None,
+    good_share: float = GOOD_SHARE,
 ) -> Assignment:
     """The assignment that comes closest to the budget from below.
 
@@ -79,6 +80,8 @@ def fill_budget(
         Whether the cost grows about like a power of the knob, so that interpolation needs fewer tries than bisection.
     splitting : Splitting or None
         None: what the best value of the knob gives is left as it is.
+    good_share : float
+        The part of the budget that is good enough to stop.
 
     Returns
     -------
@@ -97,7 +100,7 @@ def fill_budget(
             progress.update()
             return assignment
 
-        below, above = _search(watched, budget, start, mend, smooth)
+        below, above = _search(watched, budget, start, mend, smooth, good_share)
     if splitting is None or _cost(below, budget) >= ENOUGH_SHARE * budget.limit:
         return below
     return _split(below, above, budget, splitting)
@@ -108,7 +111,7 @@ def _cost(assignment: Assignment, budget: Budget) -> int:
 
 
 def _search(
-    assign: Callable[[float], Assignment], budget: Budget, start: float, mend: str, smooth: bool
+    assign: Callable[[float], Assignment], budget: Budget, start: float, mend: str, smooth: bool, good_share: float
 ) -> tuple[Assignment, Assignment | None]:
     """The dearest assignment found that fits, and the cheapest that does not."""
     costs: dict[float, int] = {}
@@ -132,7 +135,7 @@ def _search(
     low = high = start
     upwards = fits(start)
     bracketed = False
-    while len(costs) < MOST_STEPS and not bracketed and not good(GOOD_SHARE):
+    while len(costs) < MOST_STEPS and not bracketed and not good(good_share):
         low, high = (high, high * STEP) if upwards else (low / STEP, low)
         bracketed = fits(high if upwards else low) != upwards
     if best is None:
@@ -142,7 +145,7 @@ def _search(
         )
     slow, narrow = False, 1e-3 if smooth else 1e-9  # within a thousandth what is smooth at large is not
     for _ in range(BISECTIONS if bracketed else 0):
-        if good(GOOD_SHARE) or high / low < 1 + narrow:
+        if good(good_share) or high / low < 1 + narrow:
             break
         middle = math.sqrt(low * high)
         if smooth and not slow:
@@ -162,39 +165,59 @@ def _search(
 def _split(below: Assignment, above: Assignment | None, budget: Budget, splitting: Splitting) -> Assignment:
     """Split clusters of the assignment below the budget until it is filled.
 
-    They are split along the clusters of the one above it: what two nodes of one part have in common is a cluster of
-    both. If all parts have rows and budget is left, or nothing was above it, they are split into single nodes. In both
-    cases the part with the most interactions stays in the cluster's row, and of the others those with the most
-    interactions get rows first, up to one for each side. Parts without interactions stay where they are.
+    They are split along the clusters of the one above it, see `parting`. If all parts have rows and budget is left, or
+    nothing was above it, they are split into single nodes. A part gets up to one row for each side.
     """
     degrees = splitting.graph.joint_degrees
     best, labels, split = below, _labels(below), 0
     for finer in ([] if above is None else [_labels(above)]) + [np.arange(len(degrees))]:
-        clusters, cluster_of = np.unique(labels, return_inverse=True)
-        finest, finer = np.unique(finer, return_inverse=True)
-        pairs, part_of = np.unique(cluster_of * len(finest) + finer, return_inverse=True)
-        interactions = np.bincount(part_of, degrees)
-        order = np.argsort(-interactions, kind="stable")
-        _, stay = np.unique(pairs[order] // len(finest), return_index=True)
-        order = np.delete(order, stay)
-        order = order[interactions[order] > 0]
-        turn = np.full(len(interactions), len(order))
-        turn[order] = np.arange(len(order))
+        most, with_parts = parting(labels, finer, degrees)
 
-        def with_parts(parts: int, turn=turn[part_of], cluster_of=cluster_of, shift=len(clusters)) -> np.ndarray:
-            found = np.where(turn < parts, shift + turn, cluster_of)
-            return np.unique(found, return_inverse=True)[1].astype(np.int32)
+        def parted(parts: int, with_parts=with_parts) -> np.ndarray:
+            return np.unique(with_parts(parts), return_inverse=True)[1].astype(np.int32)
 
-        def over_budget(parts: int, with_parts=with_parts) -> bool:
-            return _cost(splitting.encode(with_parts(parts), below.details), budget) > budget.limit
+        def over_budget(parts: int, parted=parted) -> bool:
+            return _cost(splitting.encode(parted(parts), below.details), budget) > budget.limit
 
-        parts = bisect_left(range(1, len(order) + 1), True, key=over_budget)
+        parts = bisect_left(range(1, most + 1), True, key=over_budget)
         if parts > 0:
-            labels, split = with_parts(parts), split + parts
+            labels, split = parted(parts), split + parts
             best = splitting.encode(labels, below.details)
-        if parts < len(order):
+        if parts < most:
             break
     return replace(best, details=below.details | best.details | {"split": split}) if split else best
+
+
+def parting(labels: np.ndarray, finer: np.ndarray, interactions: np.ndarray) -> tuple[int, Callable[[int], np.ndarray]]:
+    """The most parts that can leave their clusters, and the labels in which so many of them have.
+
+    What two nodes have in common in both labellings is a part. The one with the most interactions stays in its cluster;
+    of the others those with the most leave first, and those without never.
+
+    Parameters
+    ----------
+    labels, finer : (num_nodes,) integers
+    interactions : (num_nodes,) integers
+        Of each node.
+
+    Returns
+    -------
+    most : int
+    with_parts : callable
+        From a number of parts, `most` at most, to (num_nodes,) int64 labels of [0, num_nodes).
+    """
+    clusters, cluster_of = np.unique(labels, return_inverse=True)
+    finest, finer = np.unique(finer, return_inverse=True)
+    pairs, part_of = np.unique(cluster_of * len(finest) + finer, return_inverse=True)
+    inside = np.bincount(part_of, interactions)
+    order = np.argsort(-inside, kind="stable")
+    _, stay = np.unique(pairs[order] // len(finest), return_index=True)
+    order = np.delete(order, stay)
+    order = order[inside[order] > 0]
+    turn = np.full(len(inside), len(order))
+    turn[order] = np.arange(len(order))
+    turn = turn[part_of]
+    return len(order), lambda parts: np.where(turn < parts, len(clusters) + turn, cluster_of)
 
 
 def _labels(assignment: Assignment) -> np.ndarray:

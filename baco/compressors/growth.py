@@ -34,7 +34,7 @@ class Growth:
     @cached_property
     def widened(self) -> Biadjacency:
         """The old interactions among all users and items."""
-        return Biadjacency(self.train.num_users, self.train.num_items, self.before.users, self.before.items)
+        return Biadjacency.from_sorted(self.before.users, self.before.items, self.train.num_users, self.train.num_items)
 
     def spread(self, values: np.ndarray, new: int) -> np.ndarray:
         """(num_nodes,): the values of the old nodes, (old num_nodes,), and one for each new node."""

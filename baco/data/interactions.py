@@ -158,7 +158,7 @@ class Interactions:
             fresh = ~_are_in(graph, graphs.values())
             if not fresh.all():
                 overlaps += int(np.count_nonzero(~fresh))
-                graph = Biadjacency(num_users, num_items, graph.users[fresh], graph.items[fresh])
+                graph = Biadjacency.from_sorted(graph.users[fresh], graph.items[fresh], num_users, num_items)
                 if graph.num_edges == 0:
                     raise UserError(f"dataset '{name}': every pair of the {split} split stands in an earlier split")
             graphs[split] = graph

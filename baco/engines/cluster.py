@@ -19,35 +19,35 @@ from baco.engines.on_spark import spark_engine
 from baco.engines.rounds import SqlGraph, SqlSolver
 from baco.errors import UserError
 from baco.files import check_folder, temporary_beside
+from baco.graph import Biadjacency
 
 COMPILED = "compiled"
 ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
     "duckdb": duckdb_engine,
     "spark": spark_engine,
-    COMPILED: duckdb_engine,  # which reads and writes; rounds are those of compiled code, in memory
+    COMPILED: duckdb_engine,  # which reads and writes; rounds are those of compiled code
 }
 
 
 def assign(
-    graph: SqlGraph,
+    graph: SqlGraph | Biadjacency,
     budget: Budget,
     resolution: float | None = None,
     num_rounds: int | None = None,
     seed: int = 0,
-    compiled: bool = False,
 ) -> Assignment:
     """The codes of `Baco` with the alternating solver.
 
     Parameters
     ----------
+    graph : SqlGraph or Biadjacency
+        Says where rounds run: in the engine, or in compiled code.
     resolution : float or None
         None: searched so that the budget is filled.
     num_rounds : int or None
         None: the solver's default.
     seed : int
         Of the solver: equal seeds give equal codes, whatever the engine.
-    compiled : bool
-        Whether to fetch the graph and leave it to compiled code.
 
     Raises
     ------
@@ -55,12 +55,10 @@ def assign(
         When the budget cannot be met, or a setting is out of its range (a `SettingError`).
     """
     method = Baco(Baco.Config(solver="alternating", resolution=resolution, num_rounds=num_rounds, seed=seed))
-    if compiled:
-        assignment = method.assign(graph.fetched(), budget, np.random.default_rng(seed))
-    else:
-        solver = SqlSolver.of(graph, method.settings, seed)
-        assignment = method.fill(graph, budget, seed, solver.solve, solver.complete)
-    return assignment
+    if isinstance(graph, Biadjacency):
+        return method.assign(graph, budget, np.random.default_rng(seed))
+    solver = SqlSolver.of(graph, method.settings, seed)
+    return method.fill(graph, budget, seed, solver.solve, solver.complete)
 
 
 def check_out(folder: Path) -> None:
@@ -72,17 +70,17 @@ def check_out(folder: Path) -> None:
     check_folder(folder.absolute().parent, "--out")
 
 
-def write_codes(graph: SqlGraph, assignment: Assignment, folder: Path) -> None:
+def write_codes(engine: Engine, assignment: Assignment, folder: Path) -> None:
     """Write `side=user` and `side=item`, Parquet of `id` and `codes`, a list of rows; the folder is whole or not there.
 
+    The engine has the log that the graph of the assignment was read from.
     Ids have the type of the log, but are text where the types of both sides differ: both are one column `id`.
     """
-    engine = graph.engine
     alike = engine.value("SELECT CAST(typeof(user_id) = typeof(item_id) AS INTEGER) AS alike FROM baco_log LIMIT 1")
     name = "id" if alike else "CAST(id AS STRING) AS id"
     temporary = temporary_beside(folder)
     try:
-        for side, codes, shift in (("user", assignment.users, 0), ("item", assignment.items, graph.num_users)):
+        for side, codes, shift in (("user", assignment.users, 0), ("item", assignment.items, assignment.users.num_ids)):
             nodes = np.arange(shift, shift + codes.num_ids, dtype=np.int32)
             first, last = codes.index[:, 0], codes.index[:, -1]
             engine.upload("baco_codes", {"node": nodes, "first_code": first, "last_code": last})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,16 +42,16 @@ class Engine(ABC):
         """Store the result of a query as a table."""
 
     @abstractmethod
-    def drop(self, table: str) -> None:
-        """Forget a table."""
-
-    @abstractmethod
     def upload(self, table: str, columns: Mapping[str, np.ndarray]) -> None:
         """Store integer arrays of one length as the columns of a table."""
 
     @abstractmethod
     def fetch(self, query: str) -> list[np.ndarray]:
         """The columns of a result, in any order of rows."""
+
+    def blocks(self, query: str) -> Iterator[list[np.ndarray]]:
+        """The same, some rows at a time."""
+        yield self.fetch(query)
 
     @abstractmethod
     def write(self, query: str, folder: Path) -> None:

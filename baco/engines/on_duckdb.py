@@ -18,6 +18,8 @@ from baco.errors import UserError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+VECTORS = 512  # that are taken out of DuckDB at once, of 2,048 rows each
+
 
 class DuckDb(Engine):
     """A connection to DuckDB, and an empty folder for links to the files of a log: a Parquet file or folder."""
@@ -40,26 +42,35 @@ class DuckDb(Engine):
     def create(self, table: str, query: str) -> None:
         self._run(f"CREATE OR REPLACE TABLE {table} AS {query}")
 
-    def drop(self, table: str) -> None:
-        self._run(f"DROP TABLE {table}")
-
     def upload(self, table: str, columns: Mapping[str, np.ndarray]) -> None:
         self._connection.register("baco_uploaded", pd.DataFrame(columns))
         self.create(table, "SELECT * FROM baco_uploaded")
         self._connection.unregister("baco_uploaded")
 
     def fetch(self, query: str) -> list[np.ndarray]:
-        return [np.asarray(column) for column in self._run(query).fetchnumpy().values()]
+        with self._errors():
+            return [np.asarray(column) for column in self._connection.execute(query).fetchnumpy().values()]
+
+    def blocks(self, query: str) -> Iterator[list[np.ndarray]]:
+        with self._errors():
+            result = self._connection.execute(query)
+            while len(block := result.fetch_df_chunk(VECTORS)):
+                yield [block[column].to_numpy() for column in block]
 
     def write(self, query: str, folder: Path) -> None:
         folder.mkdir(parents=True)
         self._run(f"COPY ({query}) TO {literal(str(folder / 'part-0.parquet'))} (FORMAT parquet)")
 
-    def _run(self, query: str) -> DuckDBPyConnection:
+    def _run(self, query: str) -> None:
+        with self._errors():
+            self._connection.execute(query)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         import duckdb
 
         try:
-            return self._connection.execute(query)
+            yield
         except duckdb.Error as error:
             raise reading_error(str(self._log), error) from None
 
@@ -71,4 +82,5 @@ def duckdb_engine() -> Iterator[DuckDb]:
         (folder / "log").mkdir()
         connection.execute("SET preserve_insertion_order = false")  # the order of rows means nothing here
         connection.execute("SET enable_progress_bar = false")  # it would stand in the output
+        connection.execute("SET allocator_background_threads = true")  # so that unused memory goes back to the system
         yield DuckDb(connection, folder / "log")

@@ -64,14 +64,11 @@ class Spark(Engine):
     def write(self, query: str, folder: Path) -> None:
         self._session.sql(query).write.parquet(str(folder))
 
-    def drop(self, table: str) -> None:
-        self._session.catalog.dropTempView(table)
-        self._views.discard(table)
-
     def close(self) -> None:
         """Forget all tables; the session stays."""
-        for table in list(self._views):
-            self.drop(table)
+        for table in self._views:
+            self._session.catalog.dropTempView(table)
+        self._views.clear()
 
     def _name(self, table: str, frame: DataFrame) -> None:
         frame.createOrReplaceTempView(table)

@@ -16,18 +16,12 @@ from baco.coclustering.cocluster import CoClusters, Settings, label_ranks
 from baco.coclustering.objective import balance
 from baco.coclustering.weights import NodeWeights, weights_of
 from baco.engines.engine import Engine
-from baco.errors import UserError
-from baco.graph import MOST_NODES, Biadjacency
-
-SIDES = ("user", "item")
+from baco.engines.log import PAIRS, SIDES, number_ids
 
 
 @dataclass(frozen=True, eq=False)
 class SqlGraph:
-    """The distinct pairs of a log: `baco_edges` (user_node, item_node), and `baco_users`, `baco_items` (id, node).
-
-    Users are the nodes 0..num_users-1 and items follow, both in ascending order of their ids. Every node has an
-    interaction.
+    """The distinct pairs of a log: `baco_edges` (user_node, item_node), with the numbers of `log.number_ids`.
 
     Attributes
     ----------
@@ -41,41 +35,16 @@ class SqlGraph:
 
     @classmethod
     def of_log(cls, engine: Engine, log: str, user: str = "user", item: str = "item") -> SqlGraph:
-        """Number the ids of a log, which may be of any type.
+        """Number the ids of a log, and store its pairs.
 
         Raises
         ------
         UserError
             When the log cannot be read, is empty, or lacks a column or an id.
         """
-        engine.open_log(log, user, item)
-        missing, rows = engine.fetch(
-            "SELECT count_if(user_id IS NULL OR item_id IS NULL) AS missing, count(*) AS number FROM baco_log"
-        )
-        if rows[0] == 0:
-            raise UserError(f"{log} holds no interactions; there is nothing to cluster")
-        if missing[0] > 0:
-            raise UserError(f"{log}: {int(missing[0]):,} rows have no '{user}' or no '{item}'; remove these rows")
-        engine.create("baco_pairs", "SELECT DISTINCT user_id, item_id FROM baco_log")
-        num_users = num_nodes = 0
-        for side in SIDES:
-            engine.create(
-                f"baco_{side}s",
-                f"SELECT id, row_number() OVER (ORDER BY id) + {num_users - 1} AS node "
-                f"FROM (SELECT DISTINCT {side}_id AS id FROM baco_pairs) AS ids",
-            )
-            num_nodes = num_users + engine.value(f"SELECT count(*) AS number FROM baco_{side}s")
-            num_users = num_users or num_nodes
-        if num_nodes > MOST_NODES:
-            raise UserError(f"{log}: users and items may be {MOST_NODES:,} together; it has {num_nodes:,}")
-        engine.create(
-            "baco_edges",
-            "SELECT CAST(users.node AS INTEGER) AS user_node, CAST(items.node AS INTEGER) AS item_node "
-            "FROM baco_pairs JOIN baco_users AS users ON users.id = user_id JOIN baco_items AS items "
-            "ON items.id = item_id",
-        )
-        engine.drop("baco_pairs")
-        degrees = np.zeros(num_nodes, np.int64)
+        num_users, num_items, _ = number_ids(engine, log, user, item)
+        engine.create("baco_edges", f"SELECT DISTINCT user_node, item_node FROM ({PAIRS}) AS pairs")
+        degrees = np.zeros(num_users + num_items, np.int64)
         for side in SIDES:
             nodes, counts = engine.fetch(f"SELECT {side}_node, count(*) AS degree FROM baco_edges GROUP BY {side}_node")
             degrees[nodes] = counts
@@ -93,11 +62,6 @@ class SqlGraph:
     def joint_degrees(self) -> np.ndarray:
         """(num_nodes,) int64, users first."""
         return np.concatenate([self.user_degrees, self.item_degrees])
-
-    def fetched(self) -> Biadjacency:
-        """The graph for compiled solvers."""
-        users, items = self.engine.fetch("SELECT user_node, item_node FROM baco_edges")
-        return Biadjacency.from_pairs(users, items - self.num_users, self.num_users, self.num_items)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from baco.data.interactions import Interactions
 from baco.evaluation.metrics import CUTOFFS, relevant_hits, user_metrics
 from baco.evaluation.ranking import rank_items, rank_scores
 from baco.graph import Neighbors
+from baco.processes import ALONE, Processes
 from baco.rng import stream
 
 
@@ -52,11 +53,13 @@ def tie_order(num_items: int) -> np.ndarray:
 class Evaluator:
     """Ranks the held-out interactions of a dataset.
 
-    Validation hides what a user has in the training split; the test hides training and validation.
+    Validation hides what a user has in the training split; the test hides training and validation. Of several
+    processes each ranks for a part of the users, and all get the whole report.
     """
 
-    def __init__(self, data: Interactions):
+    def __init__(self, data: Interactions, processes: Processes = ALONE):
         self.data = data
+        self.processes = processes
         self.tie_order = tie_order(data.num_items)
 
     @cached_property
@@ -77,6 +80,7 @@ class Evaluator:
         relevant = getattr(self.data, split)
         seen = self._seen_at_test if split == "test" else self.data.train.by_user
         users = np.flatnonzero(relevant.user_degrees)
-        ranked = rank(users, seen, self.tie_order, k)
-        hits = relevant_hits(ranked, users, relevant.by_user, self.data.num_items)
-        return RankingReport(users, relevant.user_degrees[users], hits)
+        mine = users[self.processes.part(len(users))]
+        ranked = rank(mine, seen, self.tie_order, k)
+        hits = self.processes.gather(relevant_hits(ranked, mine, relevant.by_user, self.data.num_items))
+        return RankingReport(users, relevant.user_degrees[users], np.concatenate(hits))

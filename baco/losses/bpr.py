@@ -33,6 +33,9 @@ class BPR(Loss):
     def num_negatives(self, batch_size: int) -> int:
         return batch_size
 
+    def part(self, batch: Batch, mine: slice) -> Batch:
+        return Batch(*(ids[mine] for ids in batch))
+
     def __call__(self, backbone: Backbone, tables: EmbeddingTables, batch: Batch) -> Tensor:
         return self.of_differences(backbone.score_differences(tables, batch))
 

@@ -35,6 +35,7 @@ class DirectAU(Loss):
     gamma : float
     """
 
+    splits = False
     gamma: float = setting(1.0, at_least=0)
 
     def __call__(self, backbone: Backbone, tables: EmbeddingTables, batch: Batch) -> Tensor:

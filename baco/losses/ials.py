@@ -32,6 +32,7 @@ class SquaredLoss(Loss):
         Of a pair; `alpha_0` there.
     """
 
+    reads_all = True
     score: str = setting("dot", one_of=SCORES)
     weight: float = setting(0.1, at_least=0)
 

@@ -22,17 +22,27 @@ class Loss(Validated):
 
     Attributes
     ----------
+    splits : bool
+        Whether the loss of a batch is a mean over the parts that `part` makes of it.
+    reads_all : bool
+        Whether a batch needs the embeddings of all users and items.
     score : str
         How final embeddings make a score, in training, ranking and serving alike: 'dot', their dot product, or
         'cosine', the dot product of embeddings of length 1.
     """
 
     name: ClassVar[str]  # set by register_loss
+    splits: ClassVar[bool] = True
+    reads_all: ClassVar[bool] = False
     score: str = setting("cosine", one_of=SCORES)
 
     def num_negatives(self, batch_size: int) -> int:
         """How many items the sampler draws for a batch, uniformly from all."""
         return 0
+
+    def part(self, batch: Batch, mine: slice) -> Batch:
+        """Some pairs of a batch, with what their losses need of the rest of it: all negatives, which pairs share."""
+        return Batch(batch.users[mine], batch.positives[mine], batch.negatives)
 
     def __call__(self, backbone: Backbone, tables: EmbeddingTables, batch: Batch) -> Tensor:
         """(): the mean loss of a batch, differentiable in the tables.

@@ -52,10 +52,17 @@ class SampledSoftmax(Loss):
     def num_negatives(self, batch_size: int) -> int:
         return self.negatives if self.sampling == "uniform" else 0
 
+    def part(self, batch: Batch, mine: slice) -> Batch:
+        return super().part(self._with_negatives(batch), mine)
+
+    def _with_negatives(self, batch: Batch) -> Batch:
+        """The batch with the negatives that it has within itself; a part has those of the whole."""
+        if self.sampling == "uniform" or len(batch.negatives) > 0:
+            return batch
+        return batch._replace(negatives=batch.positives[: self.negatives])
+
     def __call__(self, backbone: Backbone, tables: EmbeddingTables, batch: Batch) -> Tensor:
-        if self.sampling == "batch":
-            batch = batch._replace(negatives=batch.positives[: self.negatives])
-        rows = BatchRows.of(backbone, tables, batch)
+        rows = BatchRows.of(backbone, tables, self._with_negatives(batch))
         shift = None
         if self.sampling == "batch" and self.correction:
             degrees = torch.as_tensor(backbone.train.item_degrees, device=rows.items.device)

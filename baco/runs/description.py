@@ -47,6 +47,7 @@ class RunSettings(Validated):
     popularity: float = deciding(before=0.0, at_least=0, at_most=1)
     start: str = deciding(before="normal")
     dim: int = deciding(at_least=1, at_most=MOST_DIM)
+    lazy_rows: bool = deciding(before=False)
     seed: int = deciding(at_least=0)
     device: str
     threads: int | None
@@ -70,6 +71,7 @@ METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what t
     "random": {"share_sides": False},
     "double": {"share_sides": False},
     "baco_plus": {"search": "solves"},
+    "one_sided": {"search": "solves"},
 }
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 

@@ -6,9 +6,10 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from baco.embedding.cost import FLOAT_BYTES, Ledger, code_ledger
 from baco.embedding.quantized import QuantizedTables
 from baco.embedding.scaled import ScaledTables
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import UnrecordedError, keys_under
+from baco.errors import SettingError, UnrecordedError, UserError, keys_under
 from baco.evaluation.distance import distances, embeddings
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import means_by_activity
@@ -35,6 +36,7 @@ from baco.evaluation.ranking import rank_items, rank_scores
 from baco.files import check_writable
 from baco.graph import SQUARE, Biadjacency
 from baco.numerics.triples import Batch
+from baco.processes import ALONE, Processes
 from baco.rng import stream
 from baco.runs.assignment_cache import cached_assignment, describe_assignment
 from baco.runs.lock import hold_lock
@@ -53,6 +55,7 @@ from baco.runs.settings import RunConfig
 from baco.runs.tuned import TUNED_FOR, TUNED_PROTOCOL, tuned_file
 from baco.serving.export import check_replaceable, export_model, exported_config, has_ids_of, load_full_model
 from baco.training.checkpoint import Checkpoint
+from baco.training.lazy_adamw import LazyAdamW, check_lazy_rows
 from baco.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -139,8 +142,13 @@ class Prepared:
     details: dict
 
 
-def run(plan: Plan) -> dict:
+def run(plan: Plan, processes: Processes = ALONE) -> dict:
     """Do a run, or find its record; returns the record.
+
+    Parameters
+    ----------
+    processes : Processes
+        That do it together, each of them by this function.
 
     Raises
     ------
@@ -150,22 +158,50 @@ def run(plan: Plan) -> dict:
         When another process is at it.
     """
     config = plan.config
-    device = resolve_device("cpu" if isinstance(config.method, ScoringMethod) else config.device)
-    set_threads(config.threads)
+    device = _join(plan, processes)
+    set_threads(config.threads, processes.local_count)
+    if config.lazy_rows:
+        _check_lazy_rows(config, device)
     plan.data.log_summary()
-    record = plan.done()
+    record = processes.of_leader(plan.done)
     if record is not None:
         log.info("already recorded in %s (force=true runs it again)", plan.path)
         return record
     warn_if_untuned(config)
+    if not processes.leads:
+        return processes.of_leader(plan.done) or _run(plan, device, None, processes)
     check_writable(plan.path, "results_dir")
     check_writable(plan.log_path, "runs_dir")
     if config.export is not None:
         check_writable(config.export, "export")
         check_replaceable(config.export, plan.identity)
     full = None if config.full_export is None else embeddings(load_full_model(config.full_export, plan.identity))
-    with hold_lock(plan.lock_path):
-        return plan.done() or _run(plan, device, full)  # whoever held the lock until now may have recorded it
+    with hold_lock(plan.lock_path):  # whoever held the lock until now may have recorded it
+        return processes.of_leader(plan.done) or _run(plan, device, full, processes)
+
+
+def _check_lazy_rows(config: RunConfig, device: torch.device) -> None:
+    """Refuse a run that cannot have them before its clustering; the trainer would do so after it."""
+    check_lazy_rows(config.protocol, config.loss, getattr(config.backbone_config, "num_layers", 0), device)
+    if not isinstance(config.method, CodeCompressor) or config.quantize is not None:
+        raise SettingError("lazy_rows", True, "is for methods that only assign codes, without quantize")
+
+
+def _join(plan: Plan, processes: Processes) -> torch.device:
+    """The device of this process, where all have come with the same run, and can do it together."""
+    config = plan.config
+    trains = not isinstance(config.method, ScoringMethod)
+    if processes.count == 1:
+        return resolve_device(config.device if trains else "cpu")
+    if trains and not config.loss.splits:
+        mend = "compares all pairs of a batch with one another: train it in one process, or take another loss"
+        raise SettingError("loss", config.loss.name, mend)
+    device = resolve_device(config.device if trains else "cpu", processes.local_rank)
+    if len(set(processes.gather((plan.name, device.type)))) > 1:
+        raise UserError("the processes have different data, settings or devices; start all with the same")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # NCCL asks for it
+    return device
 
 
 def warn_if_untuned(config: RunConfig) -> None:
@@ -184,23 +220,24 @@ def warn_if_untuned(config: RunConfig) -> None:
         )
 
 
-def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None) -> dict:
+def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] | None, processes: Processes) -> dict:
     config, data, identity, method = plan.config, plan.data, plan.identity, plan.config.method
     code = code_version()  # now: the sources may change while the run lasts
-    surroundings = environment(device)
+    surroundings = environment(device) | {"processes": processes.count}
     made_by = {"code": code["sources"], "libraries": surroundings["libraries"], "device": device.type}
     checkpoints = [Checkpoint(path, config.checkpoint_every, made_by) for path in plan.checkpoint_paths]
-    if config.force:
+    if config.force and processes.leads:
         for checkpoint in checkpoints:
             checkpoint.remove()
-    with log_file(plan.log_path, append=any(checkpoint.path.exists() for checkpoint in checkpoints)):
+    continues = any(checkpoint.path.exists() for checkpoint in checkpoints)
+    with log_file(plan.log_path, append=continues) if processes.leads else nullcontext():
         log.debug("%s", json.dumps(identity, indent=1))
         if isinstance(method, ScoringMethod):
             tables, backbone = None, "—"
-            test, measured = score_and_test(plan, method, device)
+            test, measured = score_and_test(plan, method, device, processes)
         else:
             backbone = config.backbone.label
-            tables, test, measured = train_and_test(plan, method, device, *checkpoints)
+            tables, test, measured = train_and_test(plan, method, device, processes, *checkpoints)
         record = {
             "schema": RECORD_SCHEMA,
             "results_version": RESULTS_VERSION,
@@ -219,29 +256,43 @@ def _run(plan: Plan, device: torch.device, full: tuple[np.ndarray, np.ndarray] |
             "environment": surroundings,
             "code": code,
         }
-        before = load_record(plan.path) or {}
-        if tables is not None and full is not None:
-            record["distance"] = distances(embeddings(tables), full)
-        elif "distance" in before and not config.force:
-            record["distance"] = before["distance"]
-        arrays = pack_hits(test.users, test.num_relevant, test.hits)
-        if tables is not None:
-            arrays |= ids_per_row(tables)
-        try:
-            save_record(config.results_dir, plan.name, record, arrays)
-        except OSError as error:
-            raise UnrecordedError(
-                f"the record {plan.path} cannot be written ({error.strerror}); make room, or give another results_dir, "
-                "and run it again: the last checkpoint is kept",
-                record,
-            ) from None
-        log.info("recorded in %s", plan.path)
-        if tables is not None and config.export is not None:
-            export_model(config.export, tables, identity, config.dataset, data)
-            log.info("exported the tables to %s", config.export)
-        for checkpoint in checkpoints:
-            checkpoint.remove()
-    return record
+
+        def written() -> dict:
+            record.update(_distance(plan, tables, full))
+            _write(plan, record, tables, test)
+            for checkpoint in checkpoints:
+                checkpoint.remove()
+            return record
+
+        return processes.of_leader(written)
+
+
+def _distance(plan: Plan, tables: EmbeddingTables | None, full: tuple[np.ndarray, np.ndarray] | None) -> dict:
+    """How far the embeddings lie from the full model's, as a part of a record, where that is or was asked for."""
+    if tables is not None and full is not None:
+        return {"distance": distances(embeddings(tables), full)}
+    before = load_record(plan.path) or {}
+    return {"distance": before["distance"]} if "distance" in before and not plan.config.force else {}
+
+
+def _write(plan: Plan, record: dict, tables: EmbeddingTables | None, test: RankingReport) -> None:
+    """Save the record, and export the tables where that is asked for."""
+    config = plan.config
+    arrays = pack_hits(test.users, test.num_relevant, test.hits)
+    if tables is not None:
+        arrays |= ids_per_row(tables)
+    try:
+        save_record(config.results_dir, plan.name, record, arrays)
+    except OSError as error:
+        raise UnrecordedError(
+            f"the record {plan.path} cannot be written ({error.strerror}); make room, or give another results_dir, "
+            "and run it again: the last checkpoint is kept",
+            record,
+        ) from None
+    log.info("recorded in %s", plan.path)
+    if tables is not None and config.export is not None:
+        export_model(config.export, tables, plan.identity, config.dataset, plan.data)
+        log.info("exported the tables to %s", config.export)
 
 
 def assign(plan: Plan) -> None:
@@ -262,11 +313,16 @@ def assign(plan: Plan) -> None:
 
 
 def train_and_test(
-    plan: Plan, method: Compressor, device: torch.device, checkpoint: Checkpoint, full_checkpoint: Checkpoint
+    plan: Plan,
+    method: Compressor,
+    device: torch.device,
+    processes: Processes,
+    checkpoint: Checkpoint,
+    full_checkpoint: Checkpoint,
 ) -> tuple[EmbeddingTables, RankingReport, dict]:
     """Compress, train and rank; returns the trained tables, the test's report, and what was measured on the way."""
     config, data, budget = plan.config, plan.data, plan.budget
-    prepared = prepare(config, method, data, budget, device, full_checkpoint)
+    prepared = prepare(config, method, data, budget, device, full_checkpoint, processes=processes)
     trainer, tables = prepared.trainer, prepared.tables
     report = trainer.fit(tables, checkpoint=checkpoint)
     check_budget(config, budget, tables.ledger())
@@ -308,6 +364,7 @@ def prepare(
     device: torch.device,
     full_checkpoint: Checkpoint | None = None,
     memory: dict[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> Prepared:
     """Compress, and search where the method does: all that comes before the training proper.
 
@@ -315,13 +372,15 @@ def prepare(
     ----------
     memory : dict, optional
         What the method keeps from one segment of a stream for the next.
+    processes : Processes
+        That train together.
     """
     check_training_memory(0, data.train, config.dim, device)  # before a clustering, which may take long
     warm_up(config, device)
     reset_peak_memory(device)
     scale = item_scale(config, method, data.train)
-    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget, device, scale)
-    trainer = trainer_of(config, data, device, full_checkpoint, scale, memory)
+    tables, clustering_seconds, details = fit_tables(config, method, data.train, budget, device, scale, processes)
+    trainer = trainer_of(config, data, device, full_checkpoint, scale, memory, processes)
     start = time.perf_counter()
     with keys_under("method."):
         tables = method.search(trainer.initialize(tables), trainer)
@@ -338,25 +397,31 @@ def trainer_of(
     full_checkpoint: Checkpoint | None = None,
     scale: np.ndarray | None = None,
     memory: dict[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> Trainer:
     """The trainer that a configuration describes, on its data."""
     return Trainer(
         config.backbone(data.train, config.backbone_config, config.loss.score),
-        Evaluator(data),
+        Evaluator(data, processes),
         config.protocol,
         config.seed,
         device,
+        progress=processes.leads,
         start=config.start,
         full_checkpoint=full_checkpoint,
         loss=config.loss,
         item_scale=scale,
         memory=memory,
+        lazy_rows=config.lazy_rows,
+        processes=processes,
     )
 
 
-def score_and_test(plan: Plan, method: ScoringMethod, device: torch.device) -> tuple[RankingReport, dict]:
+def score_and_test(
+    plan: Plan, method: ScoringMethod, device: torch.device, processes: Processes
+) -> tuple[RankingReport, dict]:
     """Fit a method that trains nothing, and rank; as `train_and_test`, without tables."""
-    data, evaluator = plan.data, Evaluator(plan.data)
+    data, evaluator = plan.data, Evaluator(plan.data, processes)
     zeros = np.zeros((1, 2), np.float32)
     rank_scores(lambda _: zeros, np.arange(1), SQUARE.by_user, np.arange(2), 2)  # compiled before anything is timed
     reset_peak_memory(device)
@@ -387,6 +452,14 @@ def warm_up(config: RunConfig, device: torch.device) -> None:
     for size in (1, 2):  # batches that touch few nodes and batches that touch all go different ways
         ids = torch.zeros(size, dtype=torch.int32, device=device)
         config.loss(backbone, tables, Batch(ids, ids, ids)).backward()
+    if config.lazy_rows:
+        optimizer = LazyAdamW(tables.param_groups(1.0, 0.0))
+        backbone.refresh = optimizer.catch_up
+        backbone.attach(tables)
+        for _ in range(2):  # what a row has missed is made up from the second step on
+            optimizer.zero_grad()
+            config.loss(backbone, tables, Batch(ids, ids, ids)).backward()
+            optimizer.step()
     users, items = (side.detach() for side in backbone.final_embeddings(tables))
     rank_items(users, items, np.arange(2), SQUARE.by_user, np.arange(2), 2)
 
@@ -398,13 +471,14 @@ def fit_tables(
     budget: Budget,
     device: torch.device,
     scale: np.ndarray | None,
+    processes: Processes = ALONE,
 ) -> tuple[EmbeddingTables, float, dict]:
     """Tables before their first values, the seconds the compressor took, and what it says of its assignment.
 
     The tables lie on the host; `device` is where they will train. They leave room in the budget for a `scale` of items.
     """
     if isinstance(method, CodeCompressor):
-        assignment, seconds = codes(config, method, train, budget)
+        assignment, seconds = processes.of_leader(partial(codes, config, method, train, budget))
         ledger = code_ledger(assignment, config.dim, budget.row_format())
         check_budget(config, budget, ledger)  # before a table is allocated
         check_training_memory(COPIES * ledger.training_floats, train, config.dim, device)

@@ -145,6 +145,7 @@ def _refuse_tables(method: str, run: RunSettings, quantizer: str) -> None:
     asked = {
         "export": run.export,
         "full_export": run.full_export,
+        "lazy_rows": run.lazy_rows or None,
         "quantize": quantizer if quantizer != "none" else None,
     }
     for key, value in asked.items():

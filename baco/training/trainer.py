@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,19 +17,22 @@ from tqdm import tqdm
 
 from baco.backbones.backbone import Backbone
 from baco.compressors.runner import Tables
-from baco.device import synchronize
+from baco.device import CPU, synchronize
+from baco.embedding.codebook import CodebookTables
 from baco.embedding.scaled import ScaledTables
 from baco.embedding.start import first_values
 from baco.embedding.tables import EmbeddingTables
-from baco.errors import UserError
+from baco.errors import SettingError, UserError
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.metrics import CUTOFFS
 from baco.graph import Biadjacency
 from baco.losses.bpr import BPR
 from baco.losses.loss import Loss
 from baco.numerics.triples import Batch
+from baco.processes import ALONE, Processes
 from baco.rng import torch_stream
 from baco.training.checkpoint import Checkpoint
+from baco.training.lazy_adamw import LazyAdamW, check_lazy_rows
 from baco.training.protocol import Protocol
 from baco.training.sampler import Sampler
 from baco.training.state import EarlyStopping, FitReport, TrainingState
@@ -56,6 +60,11 @@ class Trainer:
         Of all tables that are trained or ranked, those within a search included, see `ScaledTables`.
     memory : dict, optional
         See `Runner`.
+    lazy_rows : bool
+        Whether a step updates the rows that its batch reads, and the others only when they are read next
+        (`LazyAdamW`): for tables of codes, on a CPU, and without propagation, coupled decay and losses over all pairs.
+    processes : Processes
+        That train together, each of them by a trainer like this one, and make the same steps.
 
     Attributes
     ----------
@@ -76,6 +85,8 @@ class Trainer:
         loss: Loss = BPR(),
         item_scale: np.ndarray | None = None,
         memory: dict[str, Any] | None = None,
+        lazy_rows: bool = False,
+        processes: Processes = ALONE,
     ):
         self.backbone = backbone
         self.evaluator = evaluator
@@ -88,6 +99,8 @@ class Trainer:
         self.full_checkpoint = full_checkpoint
         self.item_scale = item_scale
         self.memory = {} if memory is None else memory
+        self.lazy_rows = lazy_rows
+        self.processes = processes
         self.continued_seconds = 0.0
 
     @property
@@ -122,7 +135,7 @@ class Trainer:
         Raises
         ------
         UserError
-            When the training diverges.
+            When the training diverges, and for `lazy_rows` where they cannot be.
         """
         max_epochs = self.max_epochs if max_epochs is None else max_epochs
         tables = self.scaled(tables)
@@ -136,10 +149,11 @@ class Trainer:
                     bar.set_postfix({"loss": f"{float(loss):.4f}", "val": f"{100 * value:.2f} %"})
                     if state.stopping.exhausted:
                         break
-                if checkpoint is not None and checkpoint.due():
+                if checkpoint is not None and self.processes.leads and checkpoint.due():
                     checkpoint.save(state.state_dict())
         state.restore_best()
         tables.on_training_end()
+        self.backbone.refresh = None
         self.backbone.attach(tables)
         return state.report
 
@@ -183,12 +197,13 @@ class Trainer:
     def _begin(self, tables: EmbeddingTables, max_epochs: int, checkpoint: Checkpoint | None) -> TrainingState:
         """The state before the next epoch: the first one, or the one after the last that the checkpoint knows of."""
         protocol = self.protocol
+        self.processes.take_from_leader(_values(tables))  # first values and codes may be rounded differently elsewhere
         generator = torch_stream(self.seed, "sampling", self.device)
         sampler = Sampler(self.train, protocol.pairs_per_step(self.train.num_edges), generator, self.loss.num_negatives)
         optimizer = self._optimizer(tables, sampler.num_batches)
         scheduler = LambdaLR(optimizer, protocol.rate_factor(max_epochs * sampler.num_batches))
         state = TrainingState(tables, optimizer, scheduler, sampler, EarlyStopping(protocol.patience))
-        saved = None if checkpoint is None else checkpoint.load(self.device)
+        saved = None if checkpoint is None else self._load(checkpoint)
         if saved is not None:
             state.load_state_dict(saved)
             report = state.report
@@ -200,17 +215,35 @@ class Trainer:
             state.stopping.best_value = self._timed_validation(state)
         return state
 
+    def _load(self, checkpoint: Checkpoint) -> dict | None:
+        """The state that the first process has read; sent to others, its tensors lie on the host."""
+        return self.processes.of_leader(lambda: checkpoint.load(self.device if self.processes.count == 1 else CPU))
+
     def _progress_bar(self, epochs: int, max_epochs: int) -> tqdm:
         disable = None if self.progress else True
         return tqdm(total=max_epochs, initial=epochs, unit="epoch", disable=disable, leave=False)
 
     def _optimizer(self, tables: EmbeddingTables, steps_per_epoch: int) -> Optimizer:
         protocol = self.protocol
-        if protocol.decay_per_epoch == 0:
+        if self.lazy_rows:
+            self._check_lazy(tables)
+        elif protocol.decay_per_epoch == 0:
             groups = tables.param_groups(protocol.learning_rate, protocol.weight_decay)
             return torch.optim.Adam(groups, fused=True)
         decay = protocol.decay_per_epoch * self.backbone.own_share / (protocol.learning_rate * steps_per_epoch)
+        if self.lazy_rows:
+            optimizer = LazyAdamW(tables.param_groups(protocol.learning_rate, decay))
+            self.backbone.refresh = optimizer.catch_up
+            return optimizer
         return torch.optim.AdamW(tables.param_groups(protocol.learning_rate, decay), fused=True)
+
+    def _check_lazy(self, tables: EmbeddingTables) -> None:
+        """Refuse tables that `LazyAdamW` does not train; see `check_lazy_rows` for the rest."""
+        check_lazy_rows(self.protocol, self.loss, self.backbone.num_layers, self.device)
+        if type(tables) is not CodebookTables:  # a subclass may change rows in its hooks
+            raise SettingError("lazy_rows", True, "is for methods that only assign codes, without quantize")
+        if self.protocol.decay_per_epoch >= self.steps_per_epoch:
+            raise SettingError("lazy_rows", True, "needs protocol.decay_per_epoch below the steps of an epoch")
 
     def _train_epoch(self, state: TrainingState) -> Tensor:
         """One pass over the interactions; returns the mean loss of its steps, still on the device."""
@@ -220,18 +253,32 @@ class Trainer:
             loss = self._loss(state.tables, batch)
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            self.processes.add_up(_gradients(state.tables))
             state.optimizer.step()
             state.scheduler.step()
             state.tables.on_step_end()
             total += loss.detach()
+        if isinstance(state.optimizer, LazyAdamW):
+            state.optimizer.settle()
         self._end_epoch(state)
         synchronize(self.device)
         state.report.training_seconds += time.perf_counter() - start
         state.report.epochs += 1
         state.report.steps += state.sampler.num_batches
+        self.processes.add_up([total])
         return total / state.sampler.num_batches
 
     def _loss(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
+        """The loss of a batch; of several processes' each, its part, and the sum over them is the loss."""
+        if self.processes.count == 1:
+            return self._mean_loss(tables, batch)
+        size = len(batch.users)
+        mine = self.processes.part(size)
+        one_at_least = slice(mine.start, max(mine.stop, mine.start + 1))  # for a mean, even if it counts nothing
+        loss = self._mean_loss(tables, self.loss.part(batch, one_at_least))
+        return loss * ((mine.stop - mine.start) / size)
+
+    def _mean_loss(self, tables: EmbeddingTables, batch: Batch) -> Tensor:
         loss = self.loss(self.backbone, tables, batch)
         extra = tables.auxiliary_loss()
         return loss if extra is None else loss + extra
@@ -244,10 +291,13 @@ class Trainer:
             return
         for parameter in replaced:
             state.optimizer.state.pop(parameter, None)
+        self.processes.take_from_leader(_values(tables))
         self.backbone.attach(tables)
 
     def _validate_epoch(self, state: TrainingState, loss: float) -> float:
         """Validate the tables, which may be the best so far; returns recall@20."""
+        if not self.processes.are_same(_values(state.tables)):
+            raise UserError("the processes trained different tables; train this method in one process")
         value, report = self._timed_validation(state), state.report
         report.history.append((report.epochs, loss, value))
         log.debug("epoch %d: loss %.5f, validation recall %.5f", *report.history[-1])
@@ -260,3 +310,13 @@ class Trainer:
         value = self.validate(state.tables)
         state.report.validation_seconds += time.perf_counter() - start
         return value
+
+
+def _values(tables: EmbeddingTables) -> Iterator[Tensor]:
+    """All tensors that tables consist of."""
+    yield from tables.parameters()
+    yield from tables.buffers()
+
+
+def _gradients(tables: EmbeddingTables) -> Iterator[Tensor]:
+    return (parameter.grad for parameter in tables.parameters() if parameter.grad is not None)

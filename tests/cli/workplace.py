@@ -11,10 +11,11 @@ import json
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -46,8 +47,8 @@ LATE = [  # what runs import when they need it; torch its compiler, for seconds,
     "torch._dynamo",
 ]
 method_class("full")  # imports them all
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([__name__, *LATE])
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload([__name__, *LATE])
 
 
 class Workplace:
@@ -67,20 +68,37 @@ class Workplace:
 
     def run(self, *arguments: str, script: str = "run.py") -> subprocess.CompletedProcess:
         """What `subprocess.run` gives, its output captured as text."""
-        command = self.command(*arguments, script=script)
-        with TemporaryDirectory() as folder:
-            out, err = Path(folder) / "out", Path(folder) / "err"
-            process = _forks.Process(target=_child, args=(command["args"][1:], self.path, self.environment, out, err))
-            process.start()
-            process.join()
-            return subprocess.CompletedProcess(command["args"], process.exitcode, out.read_text(), err.read_text())
+        (done,) = self.run_together([{}], *arguments, script=script)
+        return done
+
+    def run_together(
+        self, variables: list[dict[str, str]], *arguments: str, script: str = "run.py"
+    ) -> list[subprocess.CompletedProcess]:
+        """The same for several processes at the same time, each with variables of its own in its environment."""
+        args = self.command(*arguments, script=script)["args"]
+        with TemporaryDirectory() as folder, ExitStack() as still_running:
+            outputs = [
+                (Path(folder) / f"out{number}", Path(folder) / f"err{number}") for number in range(len(variables))
+            ]
+            processes = []
+            for own, output in zip(variables, outputs, strict=True):
+                process = forks.Process(target=_child, args=(args[1:], self.path, self.environment | own, *output))
+                process.start()
+                still_running.callback(process.kill)
+                processes.append(process)
+            for process in processes:
+                process.join()
+            return [
+                subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
+                for process, (out, err) in zip(processes, outputs, strict=True)
+            ]
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[Running]:
         """A process that goes on while the test looks at it, and no longer, whatever becomes of the test."""
-        args, (reader, writer) = self.command(*arguments)["args"], _forks.Pipe(duplex=False)
+        args, (reader, writer) = self.command(*arguments)["args"], forks.Pipe(duplex=False)
         out = Path(os.devnull)
-        process = _forks.Process(target=_child, args=(args[1:], self.path, self.environment, out, writer))
+        process = forks.Process(target=_child, args=(args[1:], self.path, self.environment, out, writer))
         process.start()
         writer.close()
         with open(reader.fileno(), closefd=False) as stderr:
@@ -128,6 +146,15 @@ class Running:
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
+
+
+def variables_of_processes(count: int) -> list[dict[str, str]]:
+    """What torchrun tells each of some processes on this machine."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    return [{"RANK": str(rank), "LOCAL_RANK": str(rank)} | sizes | place for rank in range(count)]
 
 
 def _child(args: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path | Connection) -> None:

@@ -160,7 +160,7 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 @pytest.mark.parametrize("unit", ["parameters", "bytes"])
 @pytest.mark.parametrize("value", [0.2, 0.4])
-def test_the_search_by_size_fills_the_budget_in_one_try(planted, value, unit):
+def test_the_search_by_size_fills_the_budget(planted, value, unit):
     budget = Budget.parse(value, unit, planted.num_users, planted.num_items, 64)
     assignment = BacoPlus(BacoPlus.Config(search="size")).assign(planted.train, budget, stream(0, "assign"))
     assert 0.98 <= budget.share(code_ledger(assignment, 64)) <= 1

@@ -44,6 +44,17 @@ def test_either_side_may_have_the_rows():
     assert fitted(WIDE, rows="items").details["rows"] == "items"
 
 
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+@pytest.mark.parametrize("share", [None, 0.3])
+def test_the_search_by_size_fills_the_budget_in_one_try(planted, unit, share):
+    budget = Budget.parse(0.3, unit, planted.num_users, planted.num_items, 64)
+    method = OneSided(OneSided.Config(code_share=share, search="size"))
+    tables, again = (method.fit(planted.train, budget, stream(0, "assign")) for _ in range(2))
+    assert tables.assignment.details["tries"] == 1
+    assert 0.998 <= budget.share(tables.ledger()) <= 1
+    np.testing.assert_array_equal(tables.assignment.labels, again.assignment.labels)
+
+
 def test_codes_are_the_own_cluster_and_then_neighbours():
     assignment = fitted(TALL, code_share=0.4)
     users, num_items = assignment.users, TALL.num_items

@@ -15,7 +15,7 @@ from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.solvers.asynchronous import asynchronous
 from baco.coclustering.solvers.multilevel import Links, merged, multilevel
-from baco.coclustering.solvers.sized import count, multilevel_of_size, split_up, trimmed
+from baco.coclustering.solvers.sized import count, multilevel_of_size, nodes_with_interactions, split_up, trimmed
 from baco.coclustering.weights import node_weights
 from baco.errors import UserError
 from baco.graph import Biadjacency
@@ -317,39 +317,44 @@ def test_bad_settings_are_refused(two_bicliques):
             node_weights(two_bicliques, *schemes)
 
 
-@given(graphs(), st.integers(1, 20), seeds)
-def test_a_number_of_co_clusters_is_met_from_below_where_links_allow(graph, size, seed):
+some_sides = st.sampled_from([("users", "items"), ("users",), ("items",)])
+
+
+@given(graphs(), st.integers(1, 20), seeds, some_sides)
+def test_a_number_of_co_clusters_is_met_where_links_allow(graph, size, seed, sides):
     weights, ranks = node_weights(graph, "sqrt", "sqrt"), ranks_of(graph, seed)
-    labels, resolution = multilevel_of_size(graph, weights, size, 3, ranks)
+    labels, resolution = multilevel_of_size(graph, weights, size, 3, ranks, sides)
     assert resolution > 0 and labels.dtype == np.int32
-    inside = labels[graph.users] == labels[graph.num_users :][graph.items]
-    assert count(labels) <= size or inside.all(), "what could still have joined was linked"
+    counted = nodes_with_interactions(graph, sides)
+    ends = np.stack([labels[graph.users], labels[graph.num_users :][graph.items]])
+    between = (ends[0] != ends[1]) & np.isin(ends, labels[counted]).all(axis=0)
+    assert count(labels, counted) <= size or not between.any(), "what could still have joined was linked"
+    assert count(labels, counted) >= min(size, len(counted))
 
 
-@given(graphs(), st.integers(1, 20), seeds)
-def test_trimming_joins_and_splitting_parts_no_more_than_asked_for(graph, size, seed):
+@given(graphs(), st.integers(1, 20), seeds, some_sides)
+def test_trimming_joins_and_splitting_parts_no_more_than_asked_for(graph, size, seed, sides):
     rng = np.random.default_rng(seed)
     coarse, finer = (rng.integers(0, graph.num_nodes, graph.num_nodes).astype(np.int32) for _ in range(2))
-    before = count(coarse)
-    joined = trimmed(graph, node_weights(graph), 1.0, size, coarse)
-    assert count(joined) >= min(size, before)
-    assert np.unique(np.stack([coarse, joined]), axis=1).shape[1] == before, "co-clusters join as a whole"
-    parted = split_up(graph, size, coarse, finer)
-    assert before <= count(parted) <= max(size, before)
-    pairs = np.unique(np.stack([coarse, parted]), axis=1)
-    assert pairs.shape[1] == count(parted), "each part is of one co-cluster"
+    counted = nodes_with_interactions(graph, sides)
+    before, clusters = count(coarse, counted), len(np.unique(coarse))
+    joined = trimmed(graph, node_weights(graph), 1.0, size, coarse, counted)
+    assert count(joined, counted) >= min(size, before)
+    assert np.unique(np.stack([coarse, joined]), axis=1).shape[1] == clusters, "co-clusters join as a whole"
+    parted = split_up(graph, size, coarse, finer, counted)
+    assert count(parted, counted) == max(before, min(size, len(counted)))
+    assert np.unique(np.stack([coarse, parted]), axis=1).shape[1] == len(np.unique(parted)), "each is of one co-cluster"
 
 
-@pytest.mark.parametrize("size", [20, 60])
-def test_a_number_of_co_clusters_is_met_with_any_number_of_threads(sparse_graph, size):
+@pytest.mark.parametrize("sides", [("users", "items"), ("users",)])
+def test_a_number_of_co_clusters_is_met_with_any_number_of_threads(sparse_graph, sides):
     weights, ranks = node_weights(sparse_graph, "sqrt", "sqrt"), ranks_of(sparse_graph, 0)
-    alone = np.count_nonzero(sparse_graph.joint_degrees == 0)
     found, before = [], numba.get_num_threads()
     try:
         for threads in (1, before):
             numba.set_num_threads(threads)
-            found.append(multilevel_of_size(sparse_graph, weights, size + alone, 3, ranks)[0])
+            found.append(multilevel_of_size(sparse_graph, weights, 60, 3, ranks, sides)[0])
     finally:
         numba.set_num_threads(before)
     np.testing.assert_array_equal(*found)
-    assert 0.95 * size <= count(found[0]) - alone <= size
+    assert count(found[0], nodes_with_interactions(sparse_graph, sides)) == 60

@@ -33,7 +33,7 @@ def test_a_user_is_scored_alike_in_any_company_and_by_any_object(method, planted
 
 def test_the_graph_is_left_alone(method, planted):
     train = planted.train
-    graph = Biadjacency(train.num_users, train.num_items, train.users.copy(), train.items.copy())
+    graph = Biadjacency.from_sorted(train.users.copy(), train.items.copy(), train.num_users, train.num_items)
     for array in (graph.users, graph.items, *graph.by_user, graph.user_degrees, graph.item_degrees):
         array.flags.writeable = False
     method.fit(graph).scores(np.arange(3))

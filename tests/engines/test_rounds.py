@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from baco.coclustering.cocluster import Settings, cocluster, of_labels
 from baco.compressors.budget import Budget
 from baco.engines.cluster import assign
+from baco.engines.mapped import mapped_graph
 from baco.engines.on_duckdb import duckdb_engine
 from baco.engines.on_spark import spark_engine
 from baco.engines.rounds import SqlGraph, SqlSolver
@@ -32,11 +33,12 @@ def assert_equal_solutions(engine, log, resolution, seed, schemes=("degree", "pu
     """The solution in SQL and the compiled one, and both for labels that are no solution."""
     graph = SqlGraph.of_log(engine, log, "who", "what")
     method = Settings(solver="alternating", num_rounds=num_rounds, user_weight=schemes[0], item_weight=schemes[1])
-    solver, fetched = SqlSolver.of(graph, method, seed), graph.fetched()
-    given_labels = np.random.default_rng(seed).integers(0, 2, fetched.num_nodes).astype(np.int32)
+    with duckdb_engine() as other:
+        solver, mapped = SqlSolver.of(graph, method, seed), mapped_graph(other, log, "who", "what")
+    given_labels = np.random.default_rng(seed).integers(0, 2, mapped.num_nodes).astype(np.int32)
     for found, expected in (
-        (solver.solve(resolution), cocluster(fetched, resolution, seed, method)),
-        (solver.complete(given_labels, resolution), of_labels(fetched, given_labels, resolution, method)),
+        (solver.solve(resolution), cocluster(mapped, resolution, seed, method)),
+        (solver.complete(given_labels, resolution), of_labels(mapped, given_labels, resolution, method)),
     ):
         np.testing.assert_array_equal(found.labels, expected.labels)
         np.testing.assert_array_equal(found.second, expected.second)
@@ -82,10 +84,11 @@ def test_a_search_in_sql_is_that_of_compiled_code(planted, tmp_path, split):
     """No resolution parts four complete blocks into 20 rows: they are split."""
     blocks = Biadjacency.from_matrix(np.kron(np.eye(4), np.ones((6, 6))))
     train, budget = (blocks, 20) if split else (planted.train, 0.3)
-    with duckdb_engine() as engine:
-        graph = SqlGraph.of_log(engine, log_of(train, tmp_path), "who", "what")
+    log = log_of(train, tmp_path), "who", "what"
+    with duckdb_engine() as engine, duckdb_engine() as other:
+        graph = SqlGraph.of_log(engine, *log)
         limit = Budget.parse(budget, "parameters", graph.num_users, graph.num_items, 8)
-        found, expected = (assign(graph, limit, num_rounds=3, compiled=compiled) for compiled in (False, True))
+        found, expected = (assign(one, limit, num_rounds=3) for one in (graph, mapped_graph(other, *log)))
     np.testing.assert_array_equal(found.users.index, expected.users.index)
     np.testing.assert_array_equal(found.items.index, expected.items.index)
     assert found.details == expected.details

@@ -113,6 +113,22 @@ def test_a_batch_of_one_pair_has_a_finite_loss(sparse_graph, name):
     assert all(gradient.isfinite().all() for gradient in gradients(value, tables))
 
 
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.splits])
+def test_a_loss_is_the_mean_over_the_parts_of_its_batch(sparse_graph, name):
+    """What several processes make of it, each its own part."""
+    loss, tables = LOSSES[name], tables_for(sparse_graph)
+    backbone = LightGCN(sparse_graph, LightGCN.Config(num_layers=2), loss.score)
+    batch = next(Sampler(sparse_graph, 300, torch_stream(1, "sampling"), loss.num_negatives).epoch())
+    whole = loss(backbone, tables, batch)
+    parts = sum(
+        (part.stop - part.start) / 300 * loss(backbone, tables, loss.part(batch, part))
+        for part in (slice(0, 1), slice(1, 110), slice(110, 300))
+    )
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(gradients(parts, tables), gradients(whole, tables), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 def test_softmax_without_another_item_is_zero(sparse_graph):
     """All negatives are the pair's own item: nothing is left to tell it from."""
     item, loss = sparse_graph.items[:1], SampledSoftmax(negatives=5)

@@ -72,7 +72,8 @@ def alternating(
     user_limits, item_limits = np.full(graph.num_users, -np.inf), np.full(graph.num_items, -np.inf)
     user_falls = item_falls = 0
     links = np.zeros((get_num_threads(), num_nodes), np.int32)
-    touched = np.empty_like(links)
+    most = max(graph.user_degrees.max(), graph.item_degrees.max())
+    touched = np.empty((get_num_threads(), most), np.int32)
     scratch = penalty, ranks, links, touched
     for _ in range(num_rounds):
         moved = _assign(

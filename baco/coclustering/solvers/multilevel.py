@@ -117,8 +117,13 @@ class Coarse(NamedTuple):
         item_weight = volumes(clusters[graph.num_users :], weights.items, len(born))
         return cls(born, clusters, user_weight, item_weight, Links.of_nodes(graph).between(clusters, len(born)))
 
-    def joined(self, penalty: float, ranks: np.ndarray) -> np.ndarray:
-        """(num_nodes,) int32 labels after co-clusters have joined others, level by level.
+    @property
+    def labels(self) -> np.ndarray:
+        """(num_nodes,) int32, users first."""
+        return self.born[self.clusters].astype(np.int32)
+
+    def joined(self, penalty: float, ranks: np.ndarray) -> Coarse:
+        """What is left after co-clusters have joined others, level by level.
 
         Parameters
         ----------
@@ -138,7 +143,7 @@ class Coarse(NamedTuple):
                     break
             kept, joined = relabel(joined, size)
             if len(kept) == size:
-                return born[clusters].astype(np.int32)
+                return Coarse(born, clusters, user_weight, item_weight, links)
             born, clusters = born[kept], joined[clusters]
             user_weight, item_weight = user_volume[kept], item_volume[kept]
             links = links.between(joined, len(kept))
@@ -148,7 +153,7 @@ def merged(
     graph: Biadjacency, weights: NodeWeights, resolution: float, ranks: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
     """Labels after co-clusters have joined others, level by level; the parameters are those of `multilevel`."""
-    return Coarse.of(graph, weights, labels).joined(resolution / weights.normaliser, ranks)
+    return Coarse.of(graph, weights, labels).joined(resolution / weights.normaliser, ranks).labels
 
 
 @njit(cache=True)

@@ -3,104 +3,155 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from operator import itemgetter
 
 import numpy as np
 from numba import njit
 
 from baco.coclustering.solvers.alternating import alternating
-from baco.coclustering.solvers.multilevel import MOST_ROUNDS, Coarse, cycles
+from baco.coclustering.solvers.multilevel import MOST_ROUNDS, Coarse
 from baco.coclustering.weights import NodeWeights
+from baco.compressors.budget_search import parting
+from baco.embedding.codes import SIDES
 from baco.graph import Biadjacency
 
-START = 1 / 8  # resolution per co-cluster: between what Beauty and Gowalla need
+START = 1 / 5  # resolution per co-cluster: rather more than what Beauty and Gowalla need, as joining mends that
 STEP = 4.0  # the most that a resolution changes by from one try to the next
 MOST_LOG = math.log(STEP)
-NEAR = 1.15  # so near the resolution of the first step need not change
-AIM = 1.03  # of the number, before the cycles after the first: they lose some co-clusters
-ENOUGH = 0.015  # so near the aim (in logarithms) is near enough
+HIGHER = 1.5  # the first step is done again where it takes a resolution so many times as high
+FIRST_AIM, LATER_AIM = 1.06, 1.03  # of the number, in the first cycle and after: the moves that follow lose some
+FIRST_NEAR, LATER_NEAR = 0.04, 0.02  # so near the aim (in logarithms) is near enough
+SLOPE, LEAST_SLOPE, MOST_SLOPE = 0.6, 0.25, 1.5  # of log(co-clusters) by log(resolution)
 MOST_PLACES = 8
-MOST_TRIES = 8
+MOST_TRIES = 6
 CHOICE = 16  # pairs looked at for one to join
 
 
 def multilevel_of_size(
-    graph: Biadjacency, weights: NodeWeights, size: int, num_cycles: int, ranks: np.ndarray
+    graph: Biadjacency,
+    weights: NodeWeights,
+    size: int,
+    num_cycles: int,
+    ranks: np.ndarray,
+    sides: Collection[str] = SIDES,
 ) -> tuple[np.ndarray, float]:
-    """Co-clusters of a number, in the time of two to five calls of `multilevel`; and the resolution that it took.
+    """Co-clusters of a number, in about the time of one to two calls of `multilevel`; and the resolution that it took.
 
-    The resolution is looked for on the co-clusters that the first step leaves, several times as many as will be: they
-    are joined at several resolutions. Where that leads far from the resolution of the step itself, the step is done
-    again at the one found. The cycles then go on from there as in `multilevel`. Their number of co-clusters is off by a
-    few per cent. So the pairs that cost the objective the least join, or parts that the first step had kept apart are
-    split off, and single nodes move once more.
+    It takes longer where few co-clusters are wanted of many nodes. The labels of the given sides count, without those
+    of nodes that have no interactions.
+
+    The first step of a solve is done at a resolution that is rather too high, which leaves more co-clusters than will
+    be. They join at several resolutions, until about the right number is left. Only where even the first resolution was
+    too low is the first step done again, at the one found. The later cycles go on from there, and each sets the
+    resolution right once more: on the few co-clusters that there are by then this costs little. In the end their number
+    is off by a few per cent. So the pairs that cost the objective the least join, or parts that the first step
+    had kept apart are split off, and single nodes move once more.
 
     Parameters
     ----------
     size : int
-        The number of co-clusters; each node without interactions is one. Fewer where there are no parts to split off,
-        or where the last moves leave some empty; more where too few of them have interactions with each other.
+        How many labels. There are fewer where nodes are fewer, and more where too few co-clusters have interactions
+        with each other.
     num_cycles, ranks
         Those of `multilevel`.
+    sides : of 'users' and 'items'
 
     Returns
     -------
-    labels : (num_nodes,) int32, users first
+    labels : (num_nodes,) int32, users first, of [0, num_nodes)
     resolution : float
     """
-    resolution, aim = size * START, AIM * size
+    counted, resolution = nodes_with_interactions(graph, sides), START * size
+    if size >= len(counted):
+        return np.arange(graph.num_nodes, dtype=np.int32), resolution
+
+    def joined(labels: np.ndarray, aim: float, near: float) -> tuple[np.ndarray, float]:
+        coarse = Coarse.of(graph, weights, labels)
+        return _joined_to(coarse, aim * size, near, resolution, weights, ranks, counted)
+
     for _ in range(MOST_PLACES):
         before = resolution
         fine = alternating(graph, weights, resolution, MOST_ROUNDS, ranks)
-        coarse = Coarse.of(graph, weights, fine)
-        labels, resolution = _joined_to(coarse, weights, aim, resolution, ranks)
-        if 1 / NEAR < resolution / before < NEAR:
+        labels, resolution = joined(fine, FIRST_AIM, FIRST_NEAR)
+        if resolution < HIGHER * before:
             break
-    labels = cycles(graph, weights, resolution, num_cycles - 1, ranks, labels)
-    labels = split_up(graph, size, trimmed(graph, weights, resolution, size, labels), fine)
-    return alternating(graph, weights, resolution, MOST_ROUNDS, ranks, labels), resolution
+    for _ in range(num_cycles - 1):
+        labels = alternating(graph, weights, resolution, MOST_ROUNDS, ranks, labels)
+        labels, resolution = joined(labels, LATER_AIM, LATER_NEAR)
+    for _ in range(2):  # the moves after a few joined or split may leave some empty, or hold a side that they did not
+        labels = alternating(graph, weights, resolution, MOST_ROUNDS, ranks, labels)
+        labels = trimmed(graph, weights, resolution, size, labels, counted)
+        labels = split_up(graph, size, labels, fine, counted)
+    return labels, resolution
+
+
+def nodes_with_interactions(graph: Biadjacency, sides: Collection[str] = SIDES) -> np.ndarray:
+    """The numbers of such nodes of the given sides, users first."""
+    degrees = graph.joint_degrees
+    for side, nodes in zip(SIDES, (slice(graph.num_users), slice(graph.num_users, None)), strict=True):
+        if side not in sides:
+            degrees[nodes] = 0
+    return np.flatnonzero(degrees)
+
+
+def count(labels: np.ndarray, counted: np.ndarray) -> int:
+    """How many distinct labels some nodes have."""
+    return int(np.count_nonzero(np.bincount(labels[counted])))
 
 
 def _joined_to(
-    coarse: Coarse, weights: NodeWeights, size: float, resolution: float, ranks: np.ndarray
+    coarse: Coarse,
+    size: float,
+    near: float,
+    resolution: float,
+    weights: NodeWeights,
+    ranks: np.ndarray,
+    counted: np.ndarray,
 ) -> tuple[np.ndarray, float]:
-    """Labels of about `size` co-clusters after they have joined, and the resolution at which; the search begins at one.
+    """About `size` labels after co-clusters have joined, and the resolution at which; the search begins at one.
 
-    With too few co-clusters to begin with, they are left as they are, and the resolution is four times as high.
+    With too few to begin with, they are left as they are, and the resolution is higher by what they lack, at most
+    four times as high.
     """
-    if len(coarse.born) < min(size, len(coarse.clusters)):
-        return coarse.born[coarse.clusters].astype(np.int32), resolution * STEP
-    tries: dict[float, tuple[float, np.ndarray]] = {}  # by resolution: log(found / size), labels
+    lack = math.log(size / count(coarse.labels, counted))
+    if lack > 0:
+        return coarse.labels, resolution * math.exp(min(MOST_LOG, lack))
+    tries: list[tuple[float, float, np.ndarray]] = []  # log(resolution), log(found / size), labels
+    knob = math.log(resolution)
     while len(tries) < MOST_TRIES:
-        labels = coarse.joined(resolution / weights.normaliser, ranks)
-        off = math.log(count(labels) / size)
-        tries[resolution] = off, labels
-        if abs(off) < ENOUGH:
+        labels = coarse.joined(math.exp(knob) / weights.normaliser, ranks).labels
+        off = math.log(count(labels, counted) / size)
+        tries.append((knob, off, labels))
+        if abs(off) < near:
             break
-        low = max((knob for knob, (off, _) in tries.items() if off < 0), default=None)
-        high = min((knob for knob, (off, _) in tries.items() if off > 0 and knob > (low or 0)), default=None)
-        if low is None or high is None:
-            resolution *= math.exp(-max(-MOST_LOG, min(MOST_LOG, off)))
-        else:
-            part = tries[low][0] / (tries[low][0] - tries[high][0])
-            resolution = low * (high / low) ** min(max(part, 0.1), 0.9)
-    best = min(tries, key=lambda knob: abs(tries[knob][0]))
-    return tries[best][1], best
+        low = max((found for found in tries if found[1] < 0), default=None, key=itemgetter(0))
+        high = min((found for found in tries if found[1] > 0), default=None, key=itemgetter(0))
+        slope = SLOPE
+        if len(tries) > 1:
+            (one, one_off, _), (other, other_off, _) = tries[-2:] if low is None or high is None else (low, high)
+            slope = min(max((other_off - one_off) / (other - one), LEAST_SLOPE), MOST_SLOPE)
+        knob -= max(-MOST_LOG, min(MOST_LOG, off / slope))
+        if low is not None and high is not None:
+            knob = min(max(knob, 0.9 * low[0] + 0.1 * high[0]), 0.1 * low[0] + 0.9 * high[0])
+    knob, _, labels = min(tries, key=lambda found: abs(found[1]))
+    return labels, math.exp(knob)
 
 
-def count(labels: np.ndarray) -> int:
-    """How many distinct labels there are."""
-    return int(np.count_nonzero(np.bincount(labels)))
+def trimmed(
+    graph: Biadjacency, weights: NodeWeights, resolution: float, size: int, labels: np.ndarray, counted: np.ndarray
+) -> np.ndarray:
+    """Labels, `size` at most: pairs that lose the objective the least have joined.
 
-
-def trimmed(graph: Biadjacency, weights: NodeWeights, resolution: float, size: int, labels: np.ndarray) -> np.ndarray:
-    """Labels of `size` co-clusters at most: pairs that lose the objective the least have joined.
-
-    A co-cluster is in one pair a turn. Only those with interactions between them join.
+    A co-cluster is in one pair a turn. Only those with interactions between them join, and with counted nodes.
     """
-    surplus = count(labels) - size
+    surplus = count(labels, counted) - size
     while surplus > 0:
         coarse = Coarse.of(graph, weights, labels)
+        holds = np.bincount(coarse.clusters[counted], minlength=len(coarse.born)) > 0
         left, right, counts = coarse.links.pairs()
+        both = holds[left] & holds[right]
+        left, right, counts = left[both], right[both], counts[both]
         if len(left) == 0:
             break
         users, items = coarse.user_weight.astype(np.float64), coarse.item_weight.astype(np.float64)
@@ -115,25 +166,17 @@ def trimmed(graph: Biadjacency, weights: NodeWeights, resolution: float, size: i
     return labels
 
 
-def split_up(graph: Biadjacency, size: int, labels: np.ndarray, finer: np.ndarray) -> np.ndarray:
-    """Labels of `size` co-clusters at least, as far as finer labels split them; a part is what two nodes share in both.
-
-    The part with the most interactions stays; of the others those with the most are split off first, those without
-    never.
-    """
-    lack = size - count(labels)
-    if lack <= 0:
-        return labels
-    pairs, part_of = np.unique(labels.astype(np.int64) * graph.num_nodes + finer, return_inverse=True)
-    interactions = np.bincount(part_of, graph.joint_degrees)
-    order = np.argsort(-interactions, kind="stable")
-    _, stay = np.unique(pairs[order] // graph.num_nodes, return_index=True)
-    off = np.delete(order, stay)
-    off = off[interactions[off] > 0][:lack]
-    unused = np.flatnonzero(np.bincount(labels, minlength=graph.num_nodes) == 0)
-    label_of = (pairs // graph.num_nodes).astype(np.int32)
-    label_of[off] = unused[: len(off)]
-    return label_of[part_of]
+def split_up(graph: Biadjacency, size: int, labels: np.ndarray, finer: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Labels, `size` at least: parts of finer labels are split off and, where these are few, single nodes."""
+    interactions = np.zeros(graph.num_nodes, np.int64)
+    interactions[counted] = graph.joint_degrees[counted]
+    for parts in (finer, np.arange(graph.num_nodes)):
+        lack = size - count(labels, counted)
+        if lack <= 0:
+            break
+        most, with_parts = parting(labels, parts, interactions)
+        labels = with_parts(min(lack, most)).astype(np.int32)
+    return labels
 
 
 @njit(cache=True)
