@@ -96,8 +96,8 @@ def test_claims_exclude_each_other_although_holders_remove_the_file(tmp_path):
             with contextlib.suppress(LockedError), hold_lock(path):
                 inside.append(1)
                 most.append(len(inside))
+                inside.pop()  # before the file goes: then another may come in
                 path.unlink()
-                inside.pop()
 
     threads = [threading.Thread(target=claim) for _ in range(4)]
     for thread in threads:

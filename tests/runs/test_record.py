@@ -58,6 +58,7 @@ def a_record(
             "quantize": None,
             "popularity": 0.0,
             "start": "normal",
+            "lazy_rows": False,
             "dim": 64,
             "seed": seed,
         },
