@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn.functional import embedding, one_hot
 
@@ -111,7 +110,7 @@ class Sizer(nn.Module):
         distinct, classes, counts = np.unique(degrees, return_inverse=True, return_counts=True)
         logs = np.log1p(degrees)
         standardised = (np.log1p(distinct) - logs.mean()) / max(logs.std(), 1e-6)
-        ranks = rankdata(distinct) / len(distinct)
+        ranks = np.arange(1, len(distinct) + 1) / len(distinct)
         features = torch.as_tensor(np.stack([standardised, ranks], axis=1), dtype=torch.float32)
         self.register_buffer("features", features)  # (frequencies, 2)
         self.register_buffer("of_frequent", features[:, 0].sigmoid())  # a
