@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 CHUNKS = 128  # of about equal work, shared out to the threads
-PARTS = 16  # of such, where each part needs memory of its own
+PARTS = 16  # runs of chunks, where each needs memory of its own
 ROW_WORK = 2  # what a row costs beside its entries, in entries
 
 
