@@ -129,9 +129,9 @@ class Biadjacency:
         order = np.argsort(self.items, kind="stable")
         return Neighbors(_row_pointers(self.items, self.num_items), self.users[order])
 
-    @cached_property
+    @property
     def joint(self) -> Neighbors:
-        """The adjacency of the bipartite graph: users are the nodes 0..num_users-1, items follow."""
+        """The adjacency of the bipartite graph: users are the nodes 0..num_users-1, items follow. It is not kept."""
         users, items = self.by_user, self.by_item
         return Neighbors(
             np.concatenate([users.indptr, users.indptr[-1] + items.indptr[1:]]),
@@ -168,12 +168,17 @@ class Biadjacency:
 
     def to_matrix(self) -> csr_array:
         """(num_users, num_items) float32 matrix of ones, for libraries that take SciPy matrices."""
-        indptr, indices = self.by_user
-        return csr_array((np.ones(self.num_edges, np.float32), indices, indptr), shape=(self.num_users, self.num_items))
+        values, indices = np.ones(self.num_edges, np.float32), self.by_user.indices
+        return csr_array((values, indices, narrow(self.by_user.indptr)), shape=(self.num_users, self.num_items))
 
     def keys(self) -> np.ndarray:
         """(E,) int64, one ascending number for each pair, for set operations between biadjacencies of one shape."""
         return self.users.astype(np.int64) * self.num_items + self.items
+
+
+def narrow(indptr: np.ndarray) -> np.ndarray:
+    """Row pointers as int32 where they fit: SciPy's matrices have column numbers of the type of their row pointers."""
+    return indptr.astype(np.int32) if indptr[-1] <= np.iinfo(np.int32).max else indptr
 
 
 def _row_pointers(ids: np.ndarray, size: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The streams are `synthetic` (generated data), `split` (which interactions are held out), `assign` (codes), `init` (first
 values of the rows), `search` (of a method that trains before the training proper), `sampling` (batches and negatives),
-`quantize` (the seeds of k-means) and `ties` (the order of items with equal scores).
+`quantize` (the seeds of k-means), `ties` (the order of items with equal scores) and `ranked` (for whom is ranked, where
+not for all).
 """
 
 from __future__ import annotations

@@ -73,12 +73,12 @@ def excess_density(graph: Biadjacency, seed: int, most_rows: int) -> tuple[np.nd
     node_degrees = graph.joint_degrees
     links = np.zeros(graph.num_nodes, np.int32)
     touched = np.empty_like(links)
-    rounds = 0
+    joint, rounds = graph.joint, 0
     while rounds < MOST_ROUNDS:
         rounds += 1
         go_on = _improve(
             rng.permutation(graph.num_nodes),
-            *graph.joint,
+            *joint,
             node_degrees,
             graph.num_edges,
             expected_density(graph),

@@ -65,12 +65,12 @@ def propagate(graph: Biadjacency, seed: int, most_rows: int) -> tuple[np.ndarray
     members[graph.num_users :, 1] = 1
     links = np.zeros(graph.num_nodes, np.int32)
     touched = np.empty_like(links)
-    rounds = 0
+    joint, rounds = graph.joint, 0
     while rounds < MOST_ROUNDS:
         rounds += 1
         order, draws = rng.permutation(graph.num_nodes), rng.random(graph.num_nodes)
-        enough = _propagate(order, draws, *graph.joint, graph.num_users, most_rows, labels, members, links, touched)
-        if enough or _settled(*graph.joint, labels, links, touched):
+        enough = _propagate(order, draws, *joint, graph.num_users, most_rows, labels, members, links, touched)
+        if enough or _settled(*joint, labels, links, touched):
             break
     return labels, rounds
 

@@ -62,8 +62,8 @@ class Backbone:
 
     def attach(self, tables: EmbeddingTables) -> None:
         """Prepare for these tables: to be called again whenever their codes or their graph have changed."""
-        graph, pooling = tables.augment_graph(bipartite_adjacency(self.train)), tables.pooling()
-        self._propagation = Propagation(normalise(graph), self.num_layers, self.train.num_users, pooling)
+        adjacency, pooling = normalise(tables.augment_graph(bipartite_adjacency(self.train))), tables.pooling()
+        self._propagation = Propagation(adjacency, self.num_layers, self.train.num_users, pooling)
         self._lookup = None if self.refresh is None else Lookup(pooling, self.refresh)
         self._attached = tables
 

@@ -21,9 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array, hstack
+from scipy.sparse import csr_array, eye_array
 
-from baco.numerics.sparse import Csr
+from baco.numerics.sparse import Csr, beside, product_entries
 
 DENSER = 2  # A S than A, in entries, from where layer 0 is computed: below, either way may be the faster one
 
@@ -64,26 +64,29 @@ class Chains:
         identity = eye_array(adjacency.shape[0], dtype=np.float32, format="csr")
         shared = identity if pooling is None else csr_array(pooling)
         num_nodes, num_rows = shared.shape
-        lifted = adjacency @ shared
         layer0 = None
-        if num_layers > 0 and lifted.nnz > DENSER * adjacency.nnz:
+        if num_layers > 0 and shared is not identity and product_entries(adjacency, shared) > DENSER * adjacency.nnz:
             layer0 = Csr.from_scipy(shared), Csr.from_scipy(shared.T)
-            shared, lifted = identity, adjacency
-        forward, backward = _chains(adjacency, shared, lifted, identity, num_layers)
+            shared = identity
+        forward, backward = _chains(adjacency, shared, identity, num_layers)
         return cls(forward, backward, layer0, 1 / (num_layers + 1), num_nodes, num_rows, shared.shape[1])
 
 
 def _chains(
-    adjacency: csr_array, shared: csr_array, lifted: csr_array, identity: csr_array, num_layers: int
+    adjacency: csr_array, shared: csr_array, identity: csr_array, num_layers: int
 ) -> tuple[list[Csr], list[Csr]]:
-    """The matrices of the way forward and of the way back, with `lifted` = A S."""
-    if num_layers < 2:
-        only = shared if num_layers == 0 else shared + lifted
+    """The matrices of the way forward and of the way back, with `shared` for S."""
+    if num_layers == 0:
+        return [Csr.from_scipy(shared)], [Csr.from_scipy(shared.T)]
+    lifted = adjacency if shared is identity else adjacency @ shared
+    if num_layers == 1:
+        only = shared + lifted
         return [Csr.from_scipy(only)], [Csr.from_scipy(only.T)]
-    first, step = Csr.from_scipy(shared + lifted), Csr.from_scipy(hstack([shared, adjacency]))
+    plain = Csr.from_scipy(adjacency)
+    first, step = Csr.from_scipy(shared + lifted), beside(Csr.from_scipy(shared), plain)
     forward = [first, *[step] * (num_layers - 1)]
     if shared is identity:  # everything is symmetric
         return forward, forward
-    middle = [Csr.from_scipy(hstack([identity, adjacency]))] * (num_layers - 2)
-    last = Csr.from_scipy(hstack([shared.T, lifted.T]))
+    middle = [] if num_layers == 2 else [beside(Csr.from_scipy(identity), plain)] * (num_layers - 2)
+    last = beside(Csr.from_scipy(shared.T), Csr.from_scipy(lifted.T))
     return forward, [Csr.from_scipy(identity + adjacency), *middle, last]

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, dia_array
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import embedding
 
 from baco.backbones.chains import Chains
 from baco.backbones.propagation_cpu import CpuPropagation, NodeRows, ScoreDifferences
 from baco.backbones.propagation_gpu import GpuPropagation, score_differences
-from baco.graph import Biadjacency
+from baco.graph import Biadjacency, narrow
 from baco.numerics.triples import Batch
 
 
 def bipartite_adjacency(graph: Biadjacency) -> csr_array:
     """(num_nodes, num_nodes) float32 matrix of ones, users first."""
     indptr, indices = graph.joint
-    return csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(graph.num_nodes,) * 2)
+    values, indptr = np.ones(len(indices), np.float32), narrow(indptr)
+    return csr_array((values, indices, indptr), shape=(graph.num_nodes,) * 2)
 
 
 def normalise(matrix: csr_array) -> csr_array:
-    """D^-1/2 W D^-1/2 of a symmetric non-negative matrix W, D its row sums; a row of zeros stays one."""
+    """D^-1/2 W D^-1/2 of a symmetric non-negative float32 matrix W, D its row sums; a row of zeros stays one.
+
+    It shares W's indices.
+    """
+    matrix.sum_duplicates()  # in place, which later would leave W with other indices than its values are for
     sums = np.asarray(matrix.sum(axis=1), np.float64).ravel()
     scale = np.divide(1, np.sqrt(sums), out=np.zeros(len(sums)), where=sums > 0).astype(np.float32)
-    diagonal = dia_array((scale[None], [0]), shape=matrix.shape)
-    return csr_array(diagonal @ matrix @ diagonal)
+    values = np.repeat(scale, np.diff(matrix.indptr))
+    values *= matrix.data
+    values *= scale[matrix.indices]
+    return csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 class Propagation:

@@ -6,7 +6,8 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 
 from baco.errors import UserError
 from baco.files import from_json_array, json_array, read_arrays, write_arrays
-from baco.graph import Biadjacency
+from baco.graph import Biadjacency, Neighbors
 
 log = logging.getLogger(__name__)
 
@@ -195,9 +196,9 @@ class Interactions:
 
     def union(self, splits: Iterable[str]) -> Biadjacency:
         """The interactions of several splits together."""
-        parts = [getattr(self, split) for split in splits]
-        users, items = (np.concatenate([getattr(part, side) for part in parts]) for side in ("users", "items"))
-        return Biadjacency.from_pairs(users, items, self.num_users, self.num_items)
+        matrix = reduce(add, (getattr(self, split).to_matrix() for split in splits))
+        by_user = Neighbors(matrix.indptr.astype(np.int64), matrix.indices)
+        return Biadjacency(self.num_users, self.num_items, by_user)
 
     @cached_property
     def fingerprint(self) -> str:

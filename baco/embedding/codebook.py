@@ -15,6 +15,7 @@ from baco.embedding.codes import SIDES, Assignment, Codes
 from baco.embedding.cost import Ledger, code_ledger
 from baco.embedding.tables import Embeddings, EmbeddingTables, add_scaled
 from baco.files import from_json_array, json_array
+from baco.graph import narrow
 from baco.registry import register_tables
 
 FIT = 1e-7  # of fitted rows: relative, far below what any code leaves of an embedding
@@ -206,7 +207,7 @@ class Codebook(nn.Module):
         values = np.broadcast_to(weights, codes.shape).ravel()
         if self.scale is not None:
             values = values * np.repeat(self.scale.cpu().numpy(), np.diff(ends))
-        matrix = csr_array((values, codes.ravel(), ends), shape=(len(ends) - 1, len(self.rows)), copy=True)
+        matrix = csr_array((values, codes.ravel(), narrow(ends)), shape=(len(ends) - 1, len(self.rows)), copy=True)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         return matrix

@@ -23,6 +23,7 @@ CPU_USERS, CPU_ITEMS = 256, 2048  # of a block: its scores stay in the cache
 GPU_USERS = 2**14  # of a block at most, where items are few
 GPU_BLOCK_SCORES = 2**26  # scores alive at once: 256 MiB of float32 and about eight times that of sort keys
 LANES = 64  # scores looked at together
+KEYED = 2**16  # rows whose keys are computed at once: integers of twice their size
 NO_ITEM = -1
 
 
@@ -136,9 +137,12 @@ def _distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
 
     Long rows come first: their scores are the highest as a rule, and once the best are found the others are passed by.
     """
-    bits = (rows + 0.0).view(torch.int32).to(torch.int64)  # adding 0 turns -0 into 0
     odd = np.random.default_rng(0).integers(-(2**62), 2**62, rows.shape[1]) * 2 + 1
-    keys = (bits * torch.as_tensor(odd, device=rows.device)).sum(1)  # modulo 2^64: equal rows, equal keys
+    factors = torch.as_tensor(odd, device=rows.device)
+    keys = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
+    for part, key in zip(rows.split(KEYED), keys.split(KEYED), strict=True):
+        bits = (part + 0.0).view(torch.int32).to(torch.int64)  # adding 0 turns -0 into 0
+        torch.sum(bits.mul_(factors), 1, out=key)  # modulo 2^64: equal rows, equal keys
     _, inverse = torch.unique(keys, return_inverse=True)
     places = torch.arange(len(rows), device=rows.device)
     like = torch.empty_like(places[: int(inverse.max()) + 1])

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 CHUNKS = 128  # of about equal work, shared out to the threads
+PARTS = 16  # runs of chunks, where each needs memory of its own
 ROW_WORK = 2  # what a row costs beside its entries, in entries
 
 
@@ -38,11 +39,11 @@ class Csr:
 
     @classmethod
     def from_scipy(cls, matrix) -> Csr:
-        """Any SciPy sparse matrix; entries that stand several times are added up."""
+        """Any SciPy sparse matrix, whose memory it may share; entries that stand several times are added up."""
         matrix = csr_array(matrix)
         matrix.sum_duplicates()
-        indptr = matrix.indptr.astype(np.int64)
-        indices, values = matrix.indices.astype(np.int32), matrix.data.astype(np.float32)
+        indptr = matrix.indptr.astype(np.int64, copy=False)
+        indices, values = matrix.indices.astype(np.int32, copy=False), matrix.data.astype(np.float32, copy=False)
         return cls(matrix.shape, indptr, indices, values, even_chunks(np.diff(indptr)))
 
     def on(self, device: torch.device) -> Tensor:
@@ -57,6 +58,51 @@ class Csr:
                     indptr, indices, values, self.shape, check_invariants=True
                 )
         return self._tensors[device]
+
+
+def beside(left: Csr, right: Csr) -> Csr:
+    """[left | right], of two matrices with as many rows."""
+    indptr = left.indptr + right.indptr
+    indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    parts = [(one.indptr, one.indices, one.values) for one in (left, right)]
+    _beside(*parts[0], *parts[1], left.shape[1], indptr, indices, values)
+    shape = left.shape[0], left.shape[1] + right.shape[1]
+    return Csr(shape, indptr, indices, values, even_chunks(np.diff(indptr)))
+
+
+@njit(parallel=True, cache=True)
+def _beside(
+    left_indptr, left_indices, left_values, right_indptr, right_indices, right_values, shift, indptr, indices, values
+):
+    for row in prange(len(indptr) - 1):
+        place = indptr[row]
+        for edge in range(left_indptr[row], left_indptr[row + 1]):
+            indices[place], values[place] = left_indices[edge], left_values[edge]
+            place += 1
+        for edge in range(right_indptr[row], right_indptr[row + 1]):
+            indices[place], values[place] = right_indices[edge] + shift, right_values[edge]
+            place += 1
+
+
+def product_entries(left: csr_array, right: csr_array) -> int:
+    """How many entries left @ right has if none of its sums is zero, without the memory that they would take."""
+    chunks = even_chunks(np.diff(left.indptr))
+    return int(_product_entries(left.indptr, left.indices, right.indptr, right.indices, right.shape[1], chunks))
+
+
+@njit(parallel=True, cache=True)
+def _product_entries(left_indptr, left_indices, right_indptr, right_indices, num_columns, chunks):
+    total = 0
+    for part in prange(PARTS):
+        latest = np.full(num_columns, -1, np.int64)  # the row that had an entry in each column last
+        for row in range(chunks[part * CHUNKS // PARTS], chunks[(part + 1) * CHUNKS // PARTS]):
+            for edge in range(left_indptr[row], left_indptr[row + 1]):
+                middle = left_indices[edge]
+                for place in range(right_indptr[middle], right_indptr[middle + 1]):
+                    column = right_indices[place]
+                    total += latest[column] != row
+                    latest[column] = row
+    return total
 
 
 def even_chunks(lengths: np.ndarray) -> np.ndarray:

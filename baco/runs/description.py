@@ -48,6 +48,7 @@ class RunSettings(Validated):
     start: str = deciding(before="normal")
     dim: int = deciding(at_least=1, at_most=MOST_DIM)
     lazy_rows: bool = deciding(before=False)
+    ranked_users: int | None = deciding(before=None, at_least=1)
     seed: int = deciding(at_least=0)
     device: str
     threads: int | None

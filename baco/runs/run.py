@@ -402,7 +402,7 @@ def trainer_of(
     """The trainer that a configuration describes, on its data."""
     return Trainer(
         config.backbone(data.train, config.backbone_config, config.loss.score),
-        Evaluator(data, processes),
+        Evaluator(data, processes, config.ranked_users),
         config.protocol,
         config.seed,
         device,
@@ -421,7 +421,7 @@ def score_and_test(
     plan: Plan, method: ScoringMethod, device: torch.device, processes: Processes
 ) -> tuple[RankingReport, dict]:
     """Fit a method that trains nothing, and rank; as `train_and_test`, without tables."""
-    data, evaluator = plan.data, Evaluator(plan.data, processes)
+    data, evaluator = plan.data, Evaluator(plan.data, processes, plan.config.ranked_users)
     zeros = np.zeros((1, 2), np.float32)
     rank_scores(lambda _: zeros, np.arange(1), SQUARE.by_user, np.arange(2), 2)  # compiled before anything is timed
     reset_peak_memory(device)

@@ -204,7 +204,7 @@ def _score_segments(plan: StreamPlan) -> list[dict]:
     assert isinstance(method, ScoringMethod)
     rows = []
     for segment, data in enumerate(plan.steps):
-        evaluator = Evaluator(data)
+        evaluator = Evaluator(data, most_users=plan.config.ranked_users)
         start = time.perf_counter()
         with keys_under("method."):
             scorer = method.fit(data.train)

@@ -42,7 +42,9 @@ class Sampler:
 
     def epoch(self) -> Iterator[Batch]:
         device = self.generator.device
-        order = torch.randperm(len(self.users), generator=self.generator, device=device)
+        count = len(self.users)
+        dtype = torch.int32 if count < 2**31 and device.type == "cpu" else torch.int64  # on a GPU it decides the order
+        order = torch.randperm(count, generator=self.generator, device=device, dtype=dtype)
         for chosen in order.split(self.batch_size):
             size = (self.num_negatives(len(chosen)),)
             negatives = torch.randint(self.num_items, size, generator=self.generator, device=device, dtype=torch.int32)

@@ -1,5 +1,7 @@
 """Propagation and score differences against dense matrices and autograd through them."""
 
+import tracemalloc
+
 import numba
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from baco.embedding.codebook import CodebookTables
 from baco.embedding.codes import Assignment, Codes
 from baco.embedding.rules import AffineHash, Identity
 from baco.graph import Biadjacency
+from baco.numerics.sparse import product_entries
 from baco.numerics.triples import Batch
 
 USERS, ITEMS = 400, 250  # of sparse_graph
@@ -146,6 +149,37 @@ def test_two_batches_at_once(sparse_graph, codes):
 def test_layer_0_is_made_where_ids_have_many_codes_and_are_propagated(sparse_graph, num_layers, codes):
     ours, _, _ = cases(sparse_graph, num_layers, codes)
     assert (ours.chains.pooling is not None) == (codes == 12 and num_layers > 0)
+
+
+@pytest.mark.parametrize("columns", [1, 40, 3000])
+def test_the_entries_of_a_product_are_counted_as_they_are(sparse_graph, columns):
+    """By no chunk twice, whatever the threads; some rows of either matrix are empty."""
+    adjacency = bipartite_adjacency(sparse_graph)
+    rng = np.random.default_rng(0)
+    codes = csr_array(np.where(rng.random((USERS + ITEMS, columns)) < 0.05, np.float32(1), np.float32(0)))
+    assert product_entries(adjacency, codes) == (adjacency @ codes).nnz
+
+
+def test_where_layer_0_is_made_the_larger_product_takes_no_memory():
+    rng = np.random.default_rng(0)
+    graph = Biadjacency.from_pairs(*rng.integers(300, size=(2, 6000)), 300, 300)
+    codes = csr_array((np.ones(7200, np.float32), rng.integers(5000, size=7200), np.arange(0, 7201, 12)))
+    product = (bipartite_adjacency(graph) @ codes).nnz
+    tracemalloc.start()
+    try:
+        propagation = Propagation(normalise(bipartite_adjacency(graph)), 2, 300, codes)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert propagation.chains.pooling is not None
+    assert peak < 8 * product
+
+
+def test_indices_are_as_narrow_as_the_graph_allows(sparse_graph):
+    """SciPy keeps the type of row pointers for column numbers, and in all that is made of them."""
+    codes = tables_of(sparse_graph, rows=60).pooling()
+    for matrix in (bipartite_adjacency(sparse_graph), normalise(bipartite_adjacency(sparse_graph)), codes):
+        assert matrix.indices.dtype == matrix.indptr.dtype == np.int32
 
 
 @pytest.mark.parametrize("dim", [1, 7, 48, 64])

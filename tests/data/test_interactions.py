@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from baco.data.interactions import SPLITS, ImportReport, Interactions, load_interactions, save_interactions
 from baco.data.splits import random_split, temporal_split
 from baco.errors import UserError
+from baco.graph import Biadjacency
 
 GOOD = {"train": [[0, 1, 2], [0, 1, 2]], "val": [[0], [1]], "test": [[1], [2]]}
 
@@ -41,6 +42,20 @@ def test_a_file_comes_back_as_it_was_written(tmp_path):
     assert again.fingerprint == data.fingerprint
     assert again.user_ids.tolist() == ["a", "b", "c", "d"] and again.item_ids.tolist() == [7, 8, 9]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["interactions.npz"], "no temporary file is left"
+
+
+@given(seed=st.integers(0, 100))
+def test_the_union_of_splits_is_the_graph_of_their_pairs(seed):
+    places = np.random.default_rng(seed).permutation(35)[:20]  # no pair twice
+    pairs = np.stack([places // 7, places % 7])
+    parts = dict(zip(SPLITS, np.split(pairs, [9, 14], axis=1), strict=True))
+    data = Interactions.from_pairs("d", parts, 5, 7)
+    for splits in (SPLITS, ("train", "val"), ("test",)):
+        together = np.concatenate([parts[split] for split in splits], axis=1)
+        expected = Biadjacency.from_pairs(*together, 5, 7)
+        found = data.union(splits)
+        assert found.fingerprint == expected.fingerprint
+        assert [array.dtype for array in found.by_user] == [array.dtype for array in expected.by_user]
 
 
 def test_fingerprint_tells_splits_apart():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ir_measures import RR, P, R, Success, nDCG
 
 from baco.data.interactions import Interactions
+from baco.evaluation import evaluator as evaluator_module
 from baco.evaluation import ranking
 from baco.evaluation.evaluator import Evaluator, RankingReport
 from baco.evaluation.groups import activity_quartiles, means_by_activity
@@ -220,6 +221,34 @@ def test_what_each_split_hides(tiny):
     for split, by_rows in (("val", val), ("test", test)):
         by_scores = evaluator.evaluate_scores(lambda chosen: (users @ items.T).numpy()[chosen], split, 5)
         np.testing.assert_array_equal(by_scores.hits, by_rows.hits)
+
+
+def test_users_are_ranked_in_blocks_so_that_their_number_takes_no_memory(planted, monkeypatch):
+    rng = np.random.default_rng(0)
+    users, items = (torch.from_numpy(rng.standard_normal((n, 4), np.float32)) for n in (400, 300))
+    together = Evaluator(planted).evaluate(users, items, "val")
+    monkeypatch.setattr(evaluator_module, "BLOCK", 64)
+    seen = []
+    monkeypatch.setattr(evaluator_module, "relevant_hits", lambda *a: seen.append(len(a[0])) or relevant_hits(*a))
+    evaluator = Evaluator(planted)
+    by_rows = evaluator.evaluate(users, items, "val")
+    by_scores = evaluator.evaluate_scores(lambda chosen: (users[chosen] @ items.T).numpy(), "val")
+    assert max(seen) == 64 and sum(seen) == 2 * len(together.users)
+    for report in (by_rows, by_scores):
+        np.testing.assert_array_equal(report.hits, together.hits)
+
+
+def test_some_users_are_ranked_as_among_all_and_are_the_same_in_each_run(planted):
+    rng = np.random.default_rng(0)
+    rows = [torch.from_numpy(rng.standard_normal((n, 4), np.float32)) for n in (400, 300)]
+    together, some = (Evaluator(planted, most_users=most).evaluate(*rows, "test") for most in (None, 50))
+    again = Evaluator(planted, most_users=50).evaluate(rows[0] * 2, rows[1], "test")
+    assert len(some.users) == 50 and (np.diff(some.users) > 0).all()
+    chosen = np.searchsorted(together.users, some.users)
+    for found, whole in zip(vars(some).values(), vars(together).values(), strict=True):
+        np.testing.assert_array_equal(found, whole[chosen])
+    np.testing.assert_array_equal(again.users, some.users)
+    assert len(Evaluator(planted, most_users=10**9).evaluate(*rows, "test").users) == len(together.users)
 
 
 def test_groups_by_activity():

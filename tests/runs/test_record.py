@@ -59,6 +59,7 @@ def a_record(
             "popularity": 0.0,
             "start": "normal",
             "lazy_rows": False,
+            "ranked_users": None,
             "dim": 64,
             "seed": seed,
         },

@@ -45,10 +45,11 @@ def asynchronous(
     item_volume[: graph.num_users] = 0
     links = np.zeros(num_nodes, np.int32)
     touched = np.empty(num_nodes, np.int32)
+    joint = graph.joint
     for _ in range(num_rounds):
         moved = _visit(
             orders.permutation(num_nodes),
-            *graph.joint,
+            *joint,
             graph.num_users,
             joint_weights,
             resolution / weights.normaliser,

@@ -55,10 +55,11 @@ def reference(
     labels = np.arange(num_nodes, dtype=np.int32)
     links = np.zeros(num_nodes, np.float32)
     max_degree = int(graph.joint_degrees.max())
+    joint = graph.joint
     for _ in range(num_rounds):
         _visit(
             orders.permutation(num_nodes),
-            *graph.joint,
+            *joint,
             num_users,
             weights,
             scale,
