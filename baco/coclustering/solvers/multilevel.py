@@ -14,6 +14,7 @@ between them improves, or after the given number of cycles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
 
+BLOCK = 2**24  # links that are summed at a time, 128 MiB
+WEAK = 8.0  # times what a link brings; resolutions that are tried may be lower by a part of it
 MOST_ROUNDS = 50  # of the moves of one step; they end long before on the graphs tried
 
 
@@ -65,39 +68,73 @@ def cycles(
 
 
 class Links(NamedTuple):
-    """Which groups interact, and how often: group x with `neighbors[starts[x]:ends[x]]`, ascending, `counts` times."""
+    """Which groups interact, and how often: group x with `neighbors[indptr[x]:indptr[x + 1]]`, ascending."""
 
-    starts: np.ndarray  # (num_groups,) int64
-    ends: np.ndarray  # (num_groups,) int64
+    indptr: np.ndarray  # (num_groups + 1,) int64
     neighbors: np.ndarray  # int32
     counts: np.ndarray  # int32
 
     @classmethod
-    def of_nodes(cls, graph: Biadjacency) -> Links:
-        """Each node a group, users first."""
-        indptr, neighbors = graph.joint
-        return cls(indptr[:-1], indptr[1:], neighbors, np.ones(len(neighbors), np.int32))
+    def of_nodes(cls, graph: Biadjacency, groups: Groups, least: float = 0.0) -> Links:
+        """Between groups of nodes, users first; see `Groups` on `least`."""
+        ones = np.ones(max(graph.user_degrees.max(), graph.item_degrees.max()), np.int32)
+        return groups.linked(graph.joint_degrees, _sum_interactions, (*graph.by_user, *graph.by_item, ones), least)
+
+    def between(self, groups: Groups) -> Links:
+        """Links between groups of groups."""
+        return groups.linked(np.diff(self.indptr), _sum_links, self, 0.0)
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Both groups of each link, the lower first, and its count."""
-        sizes = self.ends - self.starts
-        ends = np.cumsum(sizes)
-        left = np.repeat(np.arange(len(sizes)), sizes)
-        places = np.arange(len(left)) + np.repeat(self.starts - ends + sizes, sizes)
-        right = self.neighbors[places]
-        once = left < right
-        return left[once], right[once], self.counts[places[once]]
+        left = np.repeat(np.arange(len(self.indptr) - 1, dtype=np.int32), np.diff(self.indptr))
+        once = left < self.neighbors
+        return left[once], self.neighbors[once], self.counts[once]
 
-    def between(self, groups: np.ndarray, num_groups: int) -> Links:
-        """Links between groups of groups; x belongs to `groups[x]`, an int32 of [0, num_groups)."""
-        members = np.argsort(groups, kind="stable")
-        last = np.cumsum(np.bincount(groups, minlength=num_groups))
-        room = np.cumsum(volumes(groups, self.ends - self.starts, num_groups))  # a group has no more than its members
-        starts = np.concatenate([[0], room[:-1]])
-        neighbors, counts = np.empty((2, room[-1]), np.int32)
-        links = np.zeros((get_num_threads(), num_groups), np.int32)
-        found = _sum_links(*self, groups, members, last, starts, neighbors, counts, links, np.empty_like(links))
-        return Links(starts, starts + found, neighbors, counts)
+
+class Groups(NamedTuple):
+    """Who belongs together: x to group `of[x]`, and what the groups weigh.
+
+    A link is left out where its count is below `least` times what joining its two groups adds to the balance.
+    """
+
+    of: np.ndarray  # (n,) int32 of [0, num_groups)
+    user_weight: np.ndarray  # (num_groups,) int64
+    item_weight: np.ndarray
+
+    def linked(self, sizes: np.ndarray, sum_links: Callable[..., None], source: tuple, least: float) -> Links:
+        """The links between groups, a block of groups at a time, so that memory is that of the links left.
+
+        Parameters
+        ----------
+        sizes : (n,) int64
+            How many links each member has.
+        sum_links : callable
+            `_sum_interactions` or `_sum_links`.
+        source : tuple of arrays
+            What that reads links from.
+        """
+        num_groups = len(self.user_weight)
+        members = np.argsort(self.of, kind="stable")
+        ends = np.concatenate([[0], np.cumsum(np.bincount(self.of, minlength=num_groups))])
+        room = np.concatenate([[0], np.cumsum(volumes(self.of, sizes, num_groups))])  # a group has no more links
+        shared = np.zeros((get_num_threads(), num_groups), np.int32)
+        touched = np.empty_like(shared)
+        found = np.zeros(num_groups + 1, np.int64)
+        neighbors, counts = np.empty(0, np.int32), np.empty(0, np.int32)
+        first = total = 0
+        while first < num_groups:
+            last = max(first + 1, int(np.searchsorted(room, room[first] + BLOCK, side="right")) - 1)
+            near, each = np.empty((2, room[last] - room[first]), np.int32)
+            sum_links(*source, *self, members, ends, room, first, last, least, found, near, each, shared, touched)
+            needed = total + int(found[first + 1 : last + 1].sum())
+            if needed > len(neighbors):
+                for array in (neighbors, counts):
+                    array.resize(needed if last == num_groups else max(needed, 3 * len(array) // 2), refcheck=False)
+            total = _pack(room, first, last, found, near, each, neighbors, counts, total)
+            first = last
+        for array in (neighbors, counts):
+            array.resize(total, refcheck=False)
+        return Links(np.cumsum(found), neighbors, counts)
 
 
 class Coarse(NamedTuple):
@@ -110,12 +147,17 @@ class Coarse(NamedTuple):
     links: Links
 
     @classmethod
-    def of(cls, graph: Biadjacency, weights: NodeWeights, labels: np.ndarray) -> Coarse:
-        """Of labels of [0, num_nodes), users first."""
+    def of(cls, graph: Biadjacency, weights: NodeWeights, labels: np.ndarray, resolution: float = 0.0) -> Coarse:
+        """Of labels of [0, num_nodes), users first, without links that are weak at a resolution.
+
+        A link is weak where joining its two co-clusters costs more than `WEAK` times what it brings.
+        """
         born, clusters = relabel(labels, graph.num_nodes)
         user_weight = volumes(clusters[: graph.num_users], weights.users, len(born))
         item_weight = volumes(clusters[graph.num_users :], weights.items, len(born))
-        return cls(born, clusters, user_weight, item_weight, Links.of_nodes(graph).between(clusters, len(born)))
+        groups = Groups(clusters, user_weight, item_weight)
+        links = Links.of_nodes(graph, groups, resolution / weights.normaliser / WEAK)
+        return cls(born, clusters, user_weight, item_weight, links)
 
     @property
     def labels(self) -> np.ndarray:
@@ -146,7 +188,7 @@ class Coarse(NamedTuple):
                 return Coarse(born, clusters, user_weight, item_weight, links)
             born, clusters = born[kept], joined[clusters]
             user_weight, item_weight = user_volume[kept], item_volume[kept]
-            links = links.between(joined, len(kept))
+            links = links.between(Groups(joined, user_weight, item_weight))
 
 
 def merged(
@@ -169,33 +211,115 @@ def _add_links(near, counts, labels, links, touched, num_touched):
 
 
 @njit(cache=True, parallel=True)
-def _sum_links(
-    starts, ends, neighbors, counts, groups, members, last, room, found_neighbors, found_counts, links, touched
+def _sum_interactions(
+    user_indptr,
+    user_neighbors,
+    item_indptr,
+    item_neighbors,
+    ones,
+    groups,
+    user_weight,
+    item_weight,
+    members,
+    ends,
+    room,
+    first,
+    last,
+    least,
+    found,
+    near,
+    each,
+    shared,
+    touched,
 ):
-    """Sum the links of the members of each group, `members[last[c - 1]:last[c]]`; how many groups it links to.
+    """Sum the links of the members, `members[ends[c]:ends[c + 1]]`, of each group of [first, last).
 
-    Rows of `links` and `touched` are the scratch of a thread; `links` must come, and is left, all zero.
+    They are written to `near` and `each` from `room[c] - room[first]` on, and their number to `found[c + 1]`. Rows of
+    `shared` and `touched` are the scratch of a thread; `shared` must come, and is left, all zero.
     """
-    found = np.empty(len(last), np.int64)
-    for group in prange(len(last)):
-        shared, near = links[get_thread_id()], touched[get_thread_id()]
+    num_users = len(user_indptr) - 1
+    users, items = groups[:num_users], groups[num_users:]
+    for group in prange(first, last):
+        links, labels = shared[get_thread_id()], touched[get_thread_id()]
         size = 0
-        for x in members[last[group - 1] if group else 0 : last[group]]:
-            size = _add_links(neighbors[starts[x] : ends[x]], counts[starts[x] : ends[x]], groups, shared, near, size)
-        near[:size].sort()
-        place = room[group]
-        for other in near[:size]:
-            if other != group:
-                found_neighbors[place] = other
-                found_counts[place] = shared[other]
-                place += 1
-            shared[other] = 0
-        found[group] = place - room[group]
-    return found
+        for x in members[ends[group] : ends[group + 1]]:
+            if x < num_users:
+                around = user_neighbors[user_indptr[x] : user_indptr[x + 1]]
+                size = _add_links(around, ones, items, links, labels, size)
+            else:
+                around = item_neighbors[item_indptr[x - num_users] : item_indptr[x - num_users + 1]]
+                size = _add_links(around, ones, users, links, labels, size)
+        place = room[group] - room[first]
+        found[group + 1] = _write_links(
+            group, links, labels[:size], user_weight, item_weight, least, near[place:], each[place:]
+        )
+
+
+@njit(cache=True, parallel=True)
+def _sum_links(
+    indptr,
+    neighbors,
+    counts,
+    groups,
+    user_weight,
+    item_weight,
+    members,
+    ends,
+    room,
+    first,
+    last,
+    least,
+    found,
+    near,
+    each,
+    shared,
+    touched,
+):
+    """The same for links that have counts."""
+    for group in prange(first, last):
+        links, labels = shared[get_thread_id()], touched[get_thread_id()]
+        size = 0
+        for x in members[ends[group] : ends[group + 1]]:
+            part = slice(indptr[x], indptr[x + 1])
+            size = _add_links(neighbors[part], counts[part], groups, links, labels, size)
+        place = room[group] - room[first]
+        found[group + 1] = _write_links(
+            group, links, labels[:size], user_weight, item_weight, least, near[place:], each[place:]
+        )
 
 
 @njit(cache=True)
-def _join(order, starts, ends, neighbors, counts, user_weight, item_weight, penalty, joined, user_volume, item_volume):
+def _write_links(group, links, labels, user_weight, item_weight, least, near, each):
+    """Write the links of a group that count enough, ascending; how many these are. `links` is left all zero."""
+    size = 0
+    users, items = least * user_weight[group], least * item_weight[group]  # floats: products exceed an int64
+    for label in labels:
+        if label != group and links[label] >= users * item_weight[label] + items * user_weight[label]:
+            near[size] = label
+            size += 1
+        else:
+            links[label] = 0
+    near[:size].sort()
+    for i in range(size):
+        each[i] = links[near[i]]
+        links[near[i]] = 0
+    return size
+
+
+@njit(cache=True)
+def _pack(room, first, last, found, near, each, neighbors, counts, total):
+    """Append the links of each group of [first, last) to those that there are; how many there are then."""
+    for group in range(first, last):
+        place = room[group] - room[first]
+        for i in range(place, place + found[group + 1]):
+            neighbors[total] = near[i]
+            counts[total] = each[i]
+            total += 1
+    return total
+
+
+@njit(cache=True)
+def _join(order, indptr, neighbors, counts, user_weight, item_weight, penalty, joined, user_volume, item_volume):
     """One round of moves of whole co-clusters; how many moved. It changes `joined` and the volumes of its labels."""
     shared, touched = np.zeros((2, len(joined)), np.int32)
     moved = 0
@@ -203,9 +327,8 @@ def _join(order, starts, ends, neighbors, counts, user_weight, item_weight, pena
         own = joined[x]
         user_volume[own] -= user_weight[x]
         item_volume[own] -= item_weight[x]
-        num_touched = _add_links(
-            neighbors[starts[x] : ends[x]], counts[starts[x] : ends[x]], joined, shared, touched, 0
-        )
+        part = slice(indptr[x], indptr[x + 1])
+        num_touched = _add_links(neighbors[part], counts[part], joined, shared, touched, 0)
         user_scale, item_scale = penalty * user_weight[x], penalty * item_weight[x]  # floats: products exceed an int64
         best = own
         best_gain = shared[own] - (user_scale * item_volume[own] + item_scale * user_volume[own])
