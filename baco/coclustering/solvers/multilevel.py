@@ -117,7 +117,7 @@ class Groups(NamedTuple):
         members = np.argsort(self.of, kind="stable")
         ends = np.concatenate([[0], np.cumsum(np.bincount(self.of, minlength=num_groups))])
         room = np.concatenate([[0], np.cumsum(volumes(self.of, sizes, num_groups))])  # a group has no more links
-        shared = np.zeros((get_num_threads(), num_groups), np.int32)
+        shared = np.zeros((get_num_threads(), num_groups + 1), np.int32)
         touched = np.empty_like(shared)
         found = np.zeros(num_groups + 1, np.int64)
         neighbors, counts = np.empty(0, np.int32), np.empty(0, np.int32)
@@ -200,12 +200,14 @@ def merged(
 
 @njit(cache=True)
 def _add_links(near, counts, labels, links, touched, num_touched):
-    """Add the counts of some nodes to the `links` of their labels; how many labels `touched` then begins with."""
+    """Add the counts of some nodes to the `links` of their labels; how many labels `touched` then begins with.
+
+    It has room for one more than there are labels, as nothing is skipped where a label is known already.
+    """
     for i in range(len(near)):
         label = labels[near[i]]
-        if links[label] == 0:
-            touched[num_touched] = label
-            num_touched += 1
+        touched[num_touched] = label
+        num_touched += links[label] == 0
         links[label] += counts[i]
     return num_touched
 
@@ -321,7 +323,7 @@ def _pack(room, first, last, found, near, each, neighbors, counts, total):
 @njit(cache=True)
 def _join(order, indptr, neighbors, counts, user_weight, item_weight, penalty, joined, user_volume, item_volume):
     """One round of moves of whole co-clusters; how many moved. It changes `joined` and the volumes of its labels."""
-    shared, touched = np.zeros((2, len(joined)), np.int32)
+    shared, touched = np.zeros((2, len(joined) + 1), np.int32)
     moved = 0
     for x in order:
         own = joined[x]
