@@ -29,6 +29,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
 from baco.coclustering.by_size import SEARCHES
 from baco.coclustering.cocluster import CoClusters, Settings, label_ranks
@@ -48,6 +49,7 @@ INSIDE = 0.7  # of the rows are in a planted co-cluster
 RESOLUTION = 0.02  # for each planted co-cluster
 IDS = 2**37  # ids are numbers below; x becomes MULTIPLIER[side] x modulo IDS, which scatters them
 MULTIPLIERS = {"user": 88172645463, "item": 70368760955}  # odd, so that it can be undone
+LOOKUPS = 2**23
 SEED = 0
 
 
@@ -117,6 +119,8 @@ def measure(rows: int, path: Path, searches: list[str]) -> None:
         stages.end("neighbours", size, f"{size:,} of {graph.num_users:,} users and {graph.num_items:,} items")
         resolution = RESOLUTION * planted_clusters(rows)
         weights, ranks = node_weights(graph), label_ranks(graph.num_nodes, SEED)
+        each = lookup_nanoseconds(graph.num_nodes)
+        stages.end("look-ups", size, f"{each:.1f} ns to look up a label at random and count it")
         alternating(graph, weights, resolution, 4, ranks)
         stages.end("4 rounds", size)
         labels = alternating(graph, weights, resolution, settings.rounds, ranks)
@@ -144,6 +148,22 @@ def measure(rows: int, path: Path, searches: list[str]) -> None:
         stages.end("write", size)
         for stage, labels in zip(["solve", *searches], found, strict=True):
             print(f"{stage}: {found_again(engine, labels, planted_clusters(rows))}", flush=True)
+
+
+def lookup_nanoseconds(num_nodes: int) -> float:
+    """Of a CPU, for a look-up among as many labels as nodes, int32, and one more on their count: both miss caches."""
+    rng = np.random.default_rng(SEED)
+    nodes, labels = (rng.integers(num_nodes, size=size, dtype=np.int32) for size in (LOOKUPS, num_nodes))
+    counts = np.zeros(num_nodes, np.int32)
+    start = time.process_time()
+    _count_labels(nodes, labels, counts)
+    return (time.process_time() - start) / LOOKUPS * 1e9
+
+
+@njit(cache=True)
+def _count_labels(nodes, labels, counts):
+    for x in nodes:
+        counts[labels[x]] += 1
 
 
 def found_again(engine: Engine, labels: np.ndarray, clusters: int) -> str:

@@ -13,10 +13,11 @@ from baco.coclustering.by_size import APART, JOINT
 from baco.coclustering.cocluster import Settings, cocluster
 from baco.coclustering.objective import internal_edges, objective, relabel, volumes
 from baco.coclustering.secondary import secondary_user_clusters
-from baco.coclustering.solvers import multilevel as multilevel_module
+from baco.coclustering.solvers import links as links_module
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.solvers.asynchronous import asynchronous
-from baco.coclustering.solvers.multilevel import Groups, Links, merged, multilevel
+from baco.coclustering.solvers.links import Groups, Links
+from baco.coclustering.solvers.multilevel import merged, multilevel
 from baco.coclustering.solvers.sized import count, multilevel_of_size, split_up, trimmed
 from baco.coclustering.weights import node_weights
 from baco.errors import UserError
@@ -177,7 +178,7 @@ def test_a_node_is_passed_over_only_when_a_visit_would_change_nothing(schemes, r
     np.testing.assert_array_equal(alternating(graph, weights, resolution, rounds, ranks), labels)
 
 
-@given(graphs(), seeds, st.sampled_from([1, 7, multilevel_module.BLOCK]), st.sampled_from([0.0, 0.02, 0.1]))
+@given(graphs(), seeds, st.sampled_from([1, 7, links_module.BLOCK]), st.sampled_from([0.0, 0.02, 0.1]))
 def test_links_between_groups_are_sums_of_links(graph, seed, block, least):
     """Nodes into groups, and those into groups again, against a product of dense matrices."""
     dense = np.zeros((graph.num_nodes, graph.num_nodes), int)
@@ -189,7 +190,7 @@ def test_links_between_groups_are_sums_of_links(graph, seed, block, least):
         dense = member.T @ dense @ member
         np.fill_diagonal(dense, 0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(multilevel_module, "BLOCK", block)
+            patch.setattr(links_module, "BLOCK", block)
             links = Links.of_nodes(graph, groups, least) if links is None else links.between(groups)
         if size == 6:
             joint = np.outer(groups.user_weight, groups.item_weight)

@@ -127,7 +127,7 @@ def _fall(near: Neighbors, degrees: np.ndarray, labels: np.ndarray, falls: np.nd
     """
     fell = (falls > 0)[labels]
     if degrees[fell].sum() > FEW * degrees.sum():
-        return max(0, int(falls.max()))
+        return int(falls.max())
     _lift(*near, np.flatnonzero(fell), other_limits)
     return 0
 

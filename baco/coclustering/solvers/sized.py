@@ -16,7 +16,7 @@ from baco.coclustering.weights import NodeWeights
 from baco.compressors.budget_search import parting
 from baco.graph import Biadjacency
 
-START = 0.06  # `first_resolution` per co-cluster: rather more than most graphs need, as joining mends that
+START = 0.06  # of `first_resolution`, per co-cluster: rather more than most graphs need, as joining mends that
 STEP = 4.0  # the most that a resolution changes by from one try to the next
 MOST_LOG = math.log(STEP)
 HIGHER = 1.5  # the first step is done again where it takes a resolution so many times as high
