@@ -18,9 +18,7 @@ from baco.graph import Biadjacency
 
 SEARCHES = ("solves", "size")
 Encode = Callable[[np.ndarray, dict], Assignment]
-Rows = Sequence[
-    Collection[str]
-]  # sets of sides; a label has a row for each of them, if it is that of a node of the set
+Rows = Sequence[Collection[str]]  # sets of sides: a label of any node of a set has a row for each of its sides
 JOINT: Rows = (SIDES,)  # where codes bring the labels of one side to the other
 APART: Rows = tuple((side,) for side in SIDES)
 
@@ -40,7 +38,7 @@ def fill_by_size(
     mend: str = "raise the budget",
     rows: Rows = JOINT,
 ) -> Assignment:
-    """The assignment of as many co-clusters as the budget holds, in about the time of one to two solves.
+    """The assignment of as many co-clusters as the budget holds, in about the time of one to two multilevel solves.
 
     Where what the labels cost beside rows was foreseen badly, other numbers are tried.
 

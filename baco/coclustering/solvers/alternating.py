@@ -35,7 +35,7 @@ from baco.coclustering.objective import best_label, volumes
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency, Neighbors
 
-FEW = 1 / 8  # of the interactions
+FEW = 1 / 8  # of the interactions: those of labels that fell, if the nodes that see them are to be visited
 CAUTION = 1e-9  # what rounding may add up to, as a part of a score; it costs a visit, never a label
 
 
