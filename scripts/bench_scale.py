@@ -11,7 +11,8 @@ Rows of a log are drawn independently. A user has 50 rows and an item 100 on ave
 the r-th is as r^(-1/2). Of a user's rows 70 % are with items of its planted co-cluster, of which there is one for
 50,000 rows, the others with any. `solve` is one solve at a resolution in proportion to the number of co-clusters: what
 one costs in the objective is then the same at each size. It ends when nothing moves, after 20 rounds at most; `4
-rounds` are the first of it. `budget` is the search of the resolution for 25 % of the rows, `--no-search` leaves it out.
+rounds` are the first of it. Then 25 % of the rows are filled, by each of the searches in `--searches`: its seconds are
+also in units of `solve`, and F is that at the resolution of the first search. The codes of the last one are written.
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
+from baco.coclustering.by_size import SEARCHES
 from baco.coclustering.cocluster import CoClusters, Settings, label_ranks
 from baco.coclustering.objective import objective
 from baco.coclustering.secondary import secondary_user_clusters
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.weights import node_weights
 from baco.compressors.budget import Budget
+from baco.embedding.cost import code_ledger
 from baco.engines.cluster import assign, write_codes
 from baco.engines.engine import Engine
 from baco.engines.mapped import numbered_pairs, with_items
@@ -45,6 +49,7 @@ INSIDE = 0.7  # of the rows are in a planted co-cluster
 RESOLUTION = 0.02  # for each planted co-cluster
 IDS = 2**37  # ids are numbers below; x becomes MULTIPLIER[side] x modulo IDS, which scatters them
 MULTIPLIERS = {"user": 88172645463, "item": 70368760955}  # odd, so that it can be undone
+LOOKUPS = 2**23
 SEED = 0
 
 
@@ -83,11 +88,13 @@ class Stages:
         print(f"{'stage':12}{'seconds':>10}{'of CPU':>10}{'peak MiB':>10}{'bytes':>8}")
         self._begin()
 
-    def end(self, name: str, interactions: int | None = None, note: str = "") -> None:
+    def end(self, name: str, interactions: int | None = None, note: str = "") -> float:
+        """Its seconds on a CPU."""
         seconds, of_cpu, peak = time.perf_counter() - self._start, time.process_time() - self._cpu, memory("VmHWM")
         each = "" if interactions is None else f"{(peak - self._before) / interactions:.2f}"
         print(f"{name:12}{seconds:10.2f}{of_cpu:10.2f}{peak / 2**20:10,.0f}{each:>8}  {note}".rstrip(), flush=True)
         self._begin()
+        return of_cpu
 
     def _begin(self) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
@@ -99,7 +106,7 @@ def memory(entry: str) -> int:
     return int(re.search(rf"{entry}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
 
-def measure(rows: int, path: Path, search: bool) -> None:
+def measure(rows: int, path: Path, searches: list[str]) -> None:
     """From a log to its codes."""
     settings = Settings(solver="alternating")
     stages = Stages()
@@ -112,22 +119,51 @@ def measure(rows: int, path: Path, search: bool) -> None:
         stages.end("neighbours", size, f"{size:,} of {graph.num_users:,} users and {graph.num_items:,} items")
         resolution = RESOLUTION * planted_clusters(rows)
         weights, ranks = node_weights(graph), label_ranks(graph.num_nodes, SEED)
+        each = lookup_nanoseconds(graph.num_nodes)
+        stages.end("look-ups", size, f"{each:.1f} ns to look up a label at random and count it")
         alternating(graph, weights, resolution, 4, ranks)
         stages.end("4 rounds", size)
         labels = alternating(graph, weights, resolution, settings.rounds, ranks)
         value = objective(graph, labels, weights, resolution)
-        stages.end("solve", size, f"at resolution {resolution:g}: F {value:,.1f}")
+        solve = stages.end("solve", size, f"at resolution {resolution:g}: F {value:,.1f}")
         second = secondary_user_clusters(graph, labels, weights, resolution)
         stages.end("second", size)
         del ranks
         assignment = CoClusters(labels, second, value).assignment
-        if search:
-            budget = Budget.parse(0.25, "parameters", graph.num_users, graph.num_items, 64)
-            assignment = assign(graph, budget, seed=SEED)
-            stages.end("budget", size, f"{assignment.details['tries']} solves")
+        found = [labels]
+        resolution = None
+        budget = Budget.parse(0.25, "parameters", graph.num_users, graph.num_items, 64)
+        for search in searches:
+            assignment = assign(graph, budget, seed=SEED, search=search)
+            found.append(assignment.labels)
+            seconds = stages.end(search, size)
+            resolution = resolution or assignment.details["resolution"]
+            print(
+                f"{'':12}{seconds / solve:.1f} solves, {assignment.details['tries']} tries, "
+                f"{budget.share(code_ledger(assignment, budget.dim)):.2%} of the budget, "
+                f"F {objective(graph, assignment.labels, weights, resolution):,.1f} at {resolution:.4g}",
+                flush=True,
+            )
         write_codes(engine, assignment, Path(folder) / "codes")
         stages.end("write", size)
-        print(found_again(engine, labels, planted_clusters(rows)), flush=True)
+        for stage, labels in zip(["solve", *searches], found, strict=True):
+            print(f"{stage}: {found_again(engine, labels, planted_clusters(rows))}", flush=True)
+
+
+def lookup_nanoseconds(num_nodes: int) -> float:
+    """Of a CPU, for a look-up among as many labels as nodes, int32, and one more on their count: both miss caches."""
+    rng = np.random.default_rng(SEED)
+    nodes, labels = (rng.integers(num_nodes, size=size, dtype=np.int32) for size in (LOOKUPS, num_nodes))
+    counts = np.zeros(num_nodes, np.int32)
+    start = time.process_time()
+    _count_labels(nodes, labels, counts)
+    return (time.process_time() - start) / LOOKUPS * 1e9
+
+
+@njit(cache=True)
+def _count_labels(nodes, labels, counts):
+    for x in nodes:
+        counts[labels[x]] += 1
 
 
 def found_again(engine: Engine, labels: np.ndarray, clusters: int) -> str:
@@ -156,13 +192,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=float, nargs="+")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="of the logs")
-    parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True, help="the stage `budget`")
+    parser.add_argument("--searches", nargs="*", choices=SEARCHES, default=["size"], help="(default: size)")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sizes = [int(rows) for rows in arguments.rows]
     paths = [arguments.folder / f"scale-{rows}.parquet" for rows in sizes]
     if arguments.measure:
-        measure(sizes[0], paths[0], arguments.search)
+        measure(sizes[0], paths[0], arguments.searches)
         return
     seconds: dict[str, list[float]] = {"4 rounds": [], "solve": []}
     for rows, path in zip([1000, *sizes], [arguments.folder / "scale-1000.parquet", *paths], strict=True):
@@ -171,12 +207,12 @@ def main() -> None:
         generation.join()
         if generation.exitcode:
             sys.exit(1)
-        command = [sys.executable, __file__, str(rows), "--folder", str(arguments.folder), "--measure"]
+        command = [sys.executable, __file__, str(rows), "--folder", str(arguments.folder), "--measure", "--searches"]
         if rows == 1000:  # compiles everything
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([*command, *SEARCHES], check=True, stdout=subprocess.DEVNULL)
             continue
         print(f"{rows:,} rows", flush=True)
-        command.append("--search" if arguments.search else "--no-search")
+        command += arguments.searches
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
             for line in run.stdout:
                 print(line, end="", flush=True)

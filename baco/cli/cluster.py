@@ -25,7 +25,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--user", default="user", help="the column of the users (default: user)")
     command.add_argument("--item", default="item", help="the column of the items (default: item)")
     command.add_argument("--resolution", type=float, help="gamma (default: searched, to fill the budget)")
-    command.add_argument("--num_rounds", type=int, help="most rounds of a solve (default: 20)")
+    command.add_argument(
+        "--search",
+        choices=("size", "solves"),
+        help="how the budget is filled: size makes as many co-clusters as fit, solves tries resolutions, with the same "
+        "result on every engine (default: size with compiled, solves with the others)",
+    )
+    command.add_argument(
+        "--num_rounds", type=int, help="most rounds of a solve, or cycles with --search size (default: 20, or 3)"
+    )
     command.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
@@ -45,7 +53,8 @@ def cluster(arguments: argparse.Namespace) -> None:
         read = time.perf_counter()
         with keys_under("--"):
             budget = Budget.parse(arguments.budget, "parameters", graph.num_users, graph.num_items, arguments.dim)
-            assignment = assign(graph, budget, arguments.resolution, arguments.num_rounds, arguments.seed)
+            search = arguments.search or ("size" if arguments.engine == COMPILED else "solves")
+            assignment = assign(graph, budget, arguments.resolution, arguments.num_rounds, arguments.seed, search)
         solved = time.perf_counter()
         write_codes(engine, assignment, arguments.out)
         written = time.perf_counter()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from baco.coclustering.by_size import APART, SEARCHES, check_search, fill_by_size
 from baco.coclustering.cocluster import CoClusters, Settings, cocluster, of_labels
 from baco.coclustering.update import updated_labels
 from baco.compressors.budget import Budget
@@ -34,14 +35,21 @@ class Baco(CodeCompressor):
 
     @dataclass(frozen=True)
     class Config(Settings):
-        """The settings of the co-clustering, and two more.
+        """The settings of the co-clustering, and three more.
 
         resolution : gamma; None searches the value that fills the budget.
         seed : seed of the solver; None draws one from the run's `assign` stream. The authors' is 2025.
+        search : 'solves' tries resolutions with a co-clustering each; 'size' is `by_size.fill_by_size`, by which ids
+            without interactions share a row.
         """
 
         resolution: float | None = setting(None, at_least=0)
         seed: int | None = setting(None, at_least=0)
+        search: str = setting("solves", one_of=SEARCHES)
+
+        def __post_init__(self):
+            super().__post_init__()
+            check_search(self.search, self.solver)
 
     config: Config
 
@@ -57,6 +65,11 @@ class Baco(CodeCompressor):
         def complete(labels: np.ndarray, resolution: float) -> CoClusters:
             return of_labels(train, labels, resolution, self.settings)
 
+        def encode(labels: np.ndarray, details: dict) -> Assignment:
+            return coded(complete(labels, details["resolution"]), details["resolution"], seed)
+
+        if self.config.search == "size" and self.config.resolution is None:
+            return fill_by_size(encode, train, budget, seed, self.settings, rows=APART)
         return self.fill(train, budget, seed, solve, complete)
 
     def fill(
@@ -79,16 +92,12 @@ class Baco(CodeCompressor):
             From labels, as those of `cocluster.of_labels`, and a resolution to the co-clustering.
         """
 
-        def coded(clusters: CoClusters, resolution: float) -> Assignment:
-            details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": seed}
-            return replace(clusters.assignment, details=details)
-
         def at(resolution: float) -> Assignment:
-            return coded(solve(resolution), resolution)
+            return coded(solve(resolution), resolution, seed)
 
         def encode(labels: np.ndarray, details: dict) -> Assignment:
             resolution = details["resolution"]
-            return coded(complete(labels, resolution), resolution)
+            return coded(complete(labels, resolution), resolution, seed)
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
@@ -108,10 +117,15 @@ class Baco(CodeCompressor):
         second = clusters.second.copy()
         kept = np.flatnonzero(~changed[: growth.before.num_users])
         second[kept] = old.users.row_names[old.users.index[kept, -1]]
-        details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": old.details["solver_seed"]}
-        return replace(replace(clusters, second=second).assignment, details=details)
+        return coded(replace(clusters, second=second), resolution, old.details["solver_seed"])
 
     @property
     def settings(self) -> Settings:
         """The configuration without the resolution and the seed."""
         return Settings(**{field.name: getattr(self.config, field.name) for field in fields(Settings)})
+
+
+def coded(clusters: CoClusters, resolution: float, seed: int) -> Assignment:
+    """The assignment of a co-clustering, with details of where it comes from."""
+    details = {"resolution": resolution, "objective": clusters.objective, "solver_seed": seed}
+    return replace(clusters.assignment, details=details)

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from baco.coclustering.cocluster import Settings, cocluster, label_ranks, share_isolated
+from baco.coclustering.by_size import SEARCHES, check_search, fill_by_size
+from baco.coclustering.cocluster import Settings, cocluster, share_isolated
 from baco.coclustering.objective import objective, relabel
 from baco.coclustering.profiles import most_codes, profile_codes
-from baco.coclustering.solvers.sized import multilevel_of_size
 from baco.coclustering.update import spliced, updated_labels
 from baco.coclustering.weights import ITEM_SCHEMES, USER_SCHEMES, node_weights
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import ENOUGH_SHARE, Splitting, fill_budget
+from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import CodeCompressor
 from baco.compressors.growth import Growth
 from baco.embedding.bits import code_bits
-from baco.embedding.codes import SIDES, Assignment, Codes
+from baco.embedding.codes import Assignment, Codes
 from baco.embedding.cost import code_ledger
 from baco.embedding.rules import ManyCodes
-from baco.errors import SettingError
 from baco.graph import SQUARE, Biadjacency
 from baco.registry import register_method
 from baco.validation import Validated, setting
 
 START = 200.0  # where the search of the resolution begins
-SEARCHES = ("solves", "size")
 MEND = "raise the budget or lower code_share"
 
 
@@ -123,7 +121,7 @@ class BacoPlus(ProfileCompressor):
         resolution : gamma; None searches the value that fills the budget.
         solver, num_rounds : see `cocluster.Settings`, which checks them.
         search : 'solves' tries resolutions with a co-clustering each; 'size' works out how many co-clusters the budget
-            holds and makes so many, in about the time of one to two co-clusterings (`sized.multilevel_of_size`).
+            holds and makes so many, in about the time of one to two co-clusterings (`by_size.fill_by_size`).
         """
 
         resolution: float | None = setting(None, at_least=0)
@@ -133,8 +131,7 @@ class BacoPlus(ProfileCompressor):
 
         def __post_init__(self):
             super().__post_init__()
-            if self.search == "size" and self.solver != "multilevel":
-                raise SettingError("search", self.search, "needs solver=multilevel")
+            check_search(self.search, self.solver)
 
     config: Config
 
@@ -158,23 +155,19 @@ class BacoPlus(ProfileCompressor):
         weights = node_weights(train, self.config.user_weight, self.config.item_weight)
         encode = self.encoder(train, budget)
 
-        def valued(labels: np.ndarray, resolution: float) -> Assignment:
-            value = objective(train, labels, weights, resolution)
-            return encode(labels, {"resolution": resolution, "objective": value, "solver_seed": seed})
+        def valued(labels: np.ndarray, details: dict) -> Assignment:
+            value = objective(train, labels, weights, details["resolution"])
+            return encode(labels, details | {"objective": value, "solver_seed": seed})
 
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, seed, self.settings).labels
-            return valued(share_isolated(train, labels), resolution)
-
-        def of_size(size: float) -> Assignment:
-            return valued(*labels_of_size(train, int(size), seed, self.settings))
+            return valued(share_isolated(train, labels), {"resolution": resolution})
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
-        splitting = Splitting(train, lambda labels, details: valued(labels, details["resolution"]))
         if self.config.search == "size":
-            size = size_for(encode, train, budget)
-            return fill_budget(of_size, budget, size, MEND, smooth=True, splitting=splitting, good_share=ENOUGH_SHARE)
+            return fill_by_size(valued, train, budget, seed, self.settings, MEND)
+        splitting = Splitting(train, valued)
         return fill_budget(at, budget, start=START, mend=MEND, smooth=True, splitting=splitting)
 
     def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
@@ -184,37 +177,6 @@ class BacoPlus(ProfileCompressor):
         value = objective(growth.train, labels, weights, resolution)
         details = {"resolution": resolution, "objective": value, "solver_seed": old.details["solver_seed"]}
         return self.encode_changed(old, growth, budget, labels, changed, details)
-
-
-def labels_of_size(
-    train: Biadjacency, size: int, seed: int, settings: Settings, sides: Collection[str] = SIDES
-) -> tuple[np.ndarray, float]:
-    """So many labels of the given sides, one of them that of all ids without interactions; and the resolution."""
-    weights = node_weights(train, settings.user_weight, settings.item_weight)
-    degrees = dict(zip(SIDES, (train.user_degrees, train.item_degrees), strict=True))
-    size -= any((degrees[side] == 0).any() for side in sides)
-    ranks = label_ranks(train.num_nodes, seed)
-    labels, resolution = multilevel_of_size(train, weights, max(1, size), settings.rounds, ranks, sides)
-    return share_isolated(train, labels), resolution
-
-
-def size_for(
-    encode: Callable[[np.ndarray, dict], Assignment], train: Biadjacency, budget: Budget, sides: Collection[str] = SIDES
-) -> int:
-    """How many labels make codes that cost the budget, if each has a row for each of the given sides; 1 at least.
-
-    The number of codes after the first is the same for all labels, so one try shows what there is beside rows. In bytes
-    codes are the longer, the more rows there are, so it is tried again with the number found.
-    """
-    lengths = dict(zip(SIDES, (train.num_users, train.num_items), strict=True))
-    own = [lengths[side] for side in sides]
-    size, row_cost = 1, len(own) * max(1, budget.row_cost)
-    for _ in range(1 if budget.unit == "parameters" else 2):
-        tried = min(size, *own)
-        labels = np.concatenate([np.arange(length, dtype=np.int32) % tried for length in lengths.values()])
-        left = budget.limit - budget.amount(code_ledger(encode(labels, {}), budget.dim, budget.row_format()))
-        size = min(max(1, tried + left // row_cost), sum(own))
-    return size
 
 
 def coded(train: Biadjacency, ends: np.ndarray, codes: np.ndarray, labels: np.ndarray, details: dict) -> Assignment:

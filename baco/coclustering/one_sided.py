@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numba import njit, prange
 
-from baco.coclustering.baco_plus import SEARCHES, START, BacoPlus, labels_of_size, size_for
+from baco.coclustering.baco_plus import START, BacoPlus
+from baco.coclustering.by_size import SEARCHES, fill_by_size
 from baco.coclustering.cocluster import cocluster, share_isolated
 from baco.coclustering.update import spliced, updated_labels
 from baco.compressors.budget import Budget
-from baco.compressors.budget_search import ENOUGH_SHARE, Splitting, fill_budget
+from baco.compressors.budget_search import Splitting, fill_budget
 from baco.compressors.compressor import Compressor
 from baco.compressors.growth import Growth
 from baco.embedding.bits import code_bits, packed_bytes
@@ -96,20 +97,17 @@ class OneSided(Compressor):
         clustered = [side for side in SIDES if side != least.details["rows"]]
         within = self.rows_within(budget, least, degrees)
 
+        def seeded(labels: np.ndarray, details: dict) -> Assignment:
+            return encode(labels, details | {"solver_seed": solver_seed})
+
         def at(resolution: float) -> Assignment:
             labels = cocluster(train, resolution, solver_seed, CLUSTERS).labels
-            return encode(share_isolated(train, labels), {"resolution": resolution, "solver_seed": solver_seed})
+            return seeded(share_isolated(train, labels), {"resolution": resolution})
 
-        def of_size(size: float) -> Assignment:
-            labels, resolution = labels_of_size(train, int(size), solver_seed, CLUSTERS, clustered)
-            return encode(labels, {"resolution": resolution, "solver_seed": solver_seed})
-
-        splitting = Splitting(train, encode)
         if self.config.search == "size":
-            size = size_for(encode, train, within, clustered)
-            assignment = fill_budget(of_size, within, size, smooth=True, splitting=splitting, good_share=ENOUGH_SHARE)
+            assignment = fill_by_size(seeded, train, within, solver_seed, CLUSTERS, rows=(clustered,))
         else:
-            assignment = fill_budget(at, within, start=START, smooth=True, splitting=splitting)
+            assignment = fill_budget(at, within, start=START, smooth=True, splitting=Splitting(train, encode))
         tables, quantizer = CodebookTables(assignment, within.dim), within.quantizer
         packed = "float32" if quantizer is None else quantizer.label
         log.info("one_sided: %d rows of %d columns in %s", assignment.users.num_rows, within.dim, packed)

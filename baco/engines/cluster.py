@@ -1,4 +1,4 @@
-"""From a log to the codes of its ids, under a budget: BACO with the alternating solver, on an engine of choice."""
+"""From a log to the codes of its ids, under a budget, on an engine of choice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from baco.engines.engine import Engine
 from baco.engines.on_duckdb import duckdb_engine
 from baco.engines.on_spark import spark_engine
 from baco.engines.rounds import SqlGraph, SqlSolver
-from baco.errors import UserError
+from baco.errors import SettingError, UserError
 from baco.files import check_folder, temporary_beside
 from baco.graph import Biadjacency
 
@@ -35,30 +35,38 @@ def assign(
     resolution: float | None = None,
     num_rounds: int | None = None,
     seed: int = 0,
+    search: str = "solves",
 ) -> Assignment:
-    """The codes of `Baco` with the alternating solver.
+    """The codes of `Baco`: with the multilevel solver where the search is by size, otherwise the alternating one.
 
     Parameters
     ----------
     graph : SqlGraph or Biadjacency
         Says where rounds run: in the engine, or in compiled code.
     resolution : float or None
-        None: searched so that the budget is filled.
+        None: searched so that the budget is filled. A resolution leaves nothing to search.
     num_rounds : int or None
         None: the solver's default.
     seed : int
         Of the solver: equal seeds give equal codes, whatever the engine.
+    search : 'solves' or 'size'
+        See `Baco.Config`. 'size' is for compiled code only.
 
     Raises
     ------
     UserError
-        When the budget cannot be met, or a setting is out of its range (a `SettingError`).
+        When the budget cannot be met, or a setting is out of its range or is not for the engine (a `SettingError`).
     """
-    method = Baco(Baco.Config(solver="alternating", resolution=resolution, num_rounds=num_rounds, seed=seed))
+    if resolution is not None:
+        search = "solves"
+    solver = "multilevel" if search == "size" else "alternating"
+    method = Baco(Baco.Config(solver=solver, resolution=resolution, num_rounds=num_rounds, seed=seed, search=search))
     if isinstance(graph, Biadjacency):
         return method.assign(graph, budget, np.random.default_rng(seed))
-    solver = SqlSolver.of(graph, method.settings, seed)
-    return method.fill(graph, budget, seed, solver.solve, solver.complete)
+    if search == "size":
+        raise SettingError("search", search, "needs the engine 'compiled'")
+    sql = SqlSolver.of(graph, method.settings, seed)
+    return method.fill(graph, budget, seed, sql.solve, sql.complete)
 
 
 def check_out(folder: Path) -> None:

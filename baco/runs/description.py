@@ -71,6 +71,7 @@ PROTOCOL_ADDED_LATER = {"steps_per_epoch": None}
 METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what their lack means in its older records
     "random": {"share_sides": False},
     "double": {"share_sides": False},
+    "baco": {"search": "solves"},
     "baco_plus": {"search": "solves"},
     "one_sided": {"search": "solves"},
 }

@@ -22,9 +22,9 @@ def cluster(log, *options) -> int:
     return call(["cluster", str(log), "--out", str(log.parent / "codes"), *names, *options])
 
 
-@pytest.mark.parametrize("engine", ["duckdb", "compiled"])
-def test_blocks_have_a_row_each(log, engine, capsys):
-    assert cluster(log, "--engine", engine, "--budget", "4", "--dim", "8") == 0
+@pytest.mark.parametrize("options", [["--engine", "duckdb"], [], ["--search", "solves"], ["--resolution", "1"]])
+def test_blocks_have_a_row_each(log, options, capsys):
+    assert cluster(log, *options, "--budget", "4", "--dim", "8") == 0
     assert "2 co-clusters: 2 rows of users, 2 of items, 0 second codes" in capsys.readouterr().out
     codes = pd.read_parquet(log.parent / "codes")
     assert sorted(codes.id) == [*"012345", "i0", "i1", "i2", "i3", "i4", "i5"]
@@ -49,6 +49,7 @@ def test_bad_input_is_one_line_with_the_mend(log, capsys):
     assert "is below the least" in refusal(log, capsys, "--budget", "1e-9")
     assert "--budget=-1.0 must be a ratio" in refusal(log, capsys, "--budget", "-1")
     assert "--num_rounds=0 must be 1 or more" in refusal(log, capsys, "--num_rounds", "0")
+    assert "--search=size needs the engine 'compiled'" in refusal(log, capsys, "--search", "size")
     frame = pd.read_parquet(log)
     log.write_text("who,what\n1,2\n")
     assert "cannot be read as a table" in refusal(log, capsys)

@@ -7,6 +7,7 @@ import pytest
 
 from baco.coclustering import BalancedCoClustering
 from baco.coclustering.baco import Baco
+from baco.coclustering.cocluster import of_labels
 from baco.compressors.budget import Budget
 from baco.compressors.budget_search import fill_budget
 from baco.embedding.codes import Assignment, Codes
@@ -35,6 +36,28 @@ def test_budgets_are_met_from_below(planted, value):
     budget = planted_budget(planted, value)
     assignment = Baco().assign(planted.train, budget, stream(0, "assign"))
     assert 0.9 <= budget.share(code_ledger(assignment, 64)) <= 1
+
+
+@pytest.mark.parametrize("unit", ["parameters", "bytes"])
+@pytest.mark.parametrize("value", [0.2, 0.5])
+def test_the_search_by_size_fills_the_budget(planted, value, unit):
+    budget = planted_budget(planted, value, unit)
+    method = Baco(Baco.Config(solver="multilevel", search="size"))
+    first, again = (method.assign(planted.train, budget, stream(0, "assign")) for _ in range(2))
+    assert 0.98 <= budget.share(code_ledger(first, 64)) <= 1
+    assert first.details == again.details
+    np.testing.assert_array_equal(first.labels, again.labels)
+    resolution = first.details["resolution"]
+    assert first.details["objective"] == of_labels(planted.train, first.labels, resolution).objective
+
+
+def test_by_size_nodes_without_interactions_share_a_row():
+    graph = Biadjacency.from_pairs(np.array([0, 0, 1]), np.array([0, 1, 1]), 5, 6)
+    method = Baco(Baco.Config(solver="multilevel", search="size"))
+    assignment = method.assign(graph, Budget(6 * 4, "parameters", 4), stream(0, "assign"))
+    for codes in (assignment.users, assignment.items):
+        assert len(np.unique(codes.first[2:])) == 1
+        assert codes.first[2] not in codes.index[:2]
 
 
 def test_a_fixed_resolution_is_not_searched(planted):

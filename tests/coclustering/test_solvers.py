@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from baco.coclustering.by_size import APART, JOINT
 from baco.coclustering.cocluster import Settings, cocluster
 from baco.coclustering.objective import internal_edges, objective, relabel, volumes
 from baco.coclustering.secondary import secondary_user_clusters
+from baco.coclustering.solvers import links as links_module
 from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.solvers.asynchronous import asynchronous
-from baco.coclustering.solvers.multilevel import Links, merged, multilevel
-from baco.coclustering.solvers.sized import count, multilevel_of_size, nodes_with_interactions, split_up, trimmed
+from baco.coclustering.solvers.links import Groups, Links
+from baco.coclustering.solvers.multilevel import merged, multilevel
+from baco.coclustering.solvers.sized import count, multilevel_of_size, split_up, trimmed
 from baco.coclustering.weights import node_weights
 from baco.errors import UserError
 from baco.graph import Biadjacency
@@ -175,18 +178,24 @@ def test_a_node_is_passed_over_only_when_a_visit_would_change_nothing(schemes, r
     np.testing.assert_array_equal(alternating(graph, weights, resolution, rounds, ranks), labels)
 
 
-@given(graphs(), seeds)
-def test_links_between_groups_are_sums_of_links(graph, seed):
+@given(graphs(), seeds, st.sampled_from([1, 7, links_module.BLOCK]), st.sampled_from([0.0, 0.02, 0.1]))
+def test_links_between_groups_are_sums_of_links(graph, seed, block, least):
     """Nodes into groups, and those into groups again, against a product of dense matrices."""
     dense = np.zeros((graph.num_nodes, graph.num_nodes), int)
     dense[graph.users, graph.num_users + graph.items] = 1
-    dense, links, rng = dense + dense.T, Links.of_nodes(graph), np.random.default_rng(seed)
+    dense, links, rng = dense + dense.T, None, np.random.default_rng(seed)
     for size in (6, 3):
-        groups = rng.integers(size, size=len(dense), dtype=np.int32)
-        member = np.eye(size, dtype=int)[groups]
-        dense, links = member.T @ dense @ member, links.between(groups, size)
+        groups = Groups(rng.integers(size, size=len(dense), dtype=np.int32), *rng.integers(9, size=(2, size)))
+        member = np.eye(size, dtype=int)[groups.of]
+        dense = member.T @ dense @ member
         np.fill_diagonal(dense, 0)
-        for group, (start, end) in enumerate(zip(links.starts, links.ends, strict=True)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(links_module, "BLOCK", block)
+            links = Links.of_nodes(graph, groups, least) if links is None else links.between(groups)
+        if size == 6:
+            joint = np.outer(groups.user_weight, groups.item_weight)
+            dense[dense < least * (joint + joint.T)] = 0
+        for group, (start, end) in enumerate(itertools.pairwise(links.indptr)):
             near = np.flatnonzero(dense[group])
             np.testing.assert_array_equal(links.neighbors[start:end], near)
             np.testing.assert_array_equal(links.counts[start:end], dense[group, near])
@@ -317,44 +326,53 @@ def test_bad_settings_are_refused(two_bicliques):
             node_weights(two_bicliques, *schemes)
 
 
-some_sides = st.sampled_from([("users", "items"), ("users",), ("items",)])
+some_rows = st.sampled_from([JOINT, APART, (("users",),), (("items",),)])
 
 
-@given(graphs(), st.integers(1, 20), seeds, some_sides)
-def test_a_number_of_co_clusters_is_met_where_links_allow(graph, size, seed, sides):
+def counted_nodes(graph, rows) -> list[np.ndarray]:
+    """The nodes with interactions of each set of sides."""
+    sides = np.repeat(["users", "items"], [graph.num_users, graph.num_items])
+    return [np.flatnonzero(np.isin(sides, list(entry)) & (graph.joint_degrees > 0)) for entry in rows]
+
+
+@given(graphs(), st.integers(1, 20), seeds, some_rows)
+def test_a_number_of_co_clusters_is_met_where_links_allow(graph, size, seed, rows):
     weights, ranks = node_weights(graph, "sqrt", "sqrt"), ranks_of(graph, seed)
-    labels, resolution = multilevel_of_size(graph, weights, size, 3, ranks, sides)
+    counted = counted_nodes(graph, rows)
+    labels, resolution = multilevel_of_size(graph, weights, size, 3, ranks, counted)
     assert resolution > 0 and labels.dtype == np.int32
-    counted = nodes_with_interactions(graph, sides)
     ends = np.stack([labels[graph.users], labels[graph.num_users :][graph.items]])
-    between = (ends[0] != ends[1]) & np.isin(ends, labels[counted]).all(axis=0)
+    held = np.any([np.isin(ends, labels[nodes]).all(axis=0) for nodes in counted], axis=0)
+    between = (ends[0] != ends[1]) & held
     assert count(labels, counted) <= size or not between.any(), "what could still have joined was linked"
-    assert count(labels, counted) >= min(size, len(counted))
+    assert count(labels, counted) > min(size, sum(map(len, counted))) - len(rows), "one more part may have two rows"
 
 
-@given(graphs(), st.integers(1, 20), seeds, some_sides)
-def test_trimming_joins_and_splitting_parts_no_more_than_asked_for(graph, size, seed, sides):
+@given(graphs(), st.integers(1, 20), seeds, some_rows)
+def test_trimming_joins_and_splitting_parts_no_more_than_asked_for(graph, size, seed, rows):
     rng = np.random.default_rng(seed)
     coarse, finer = (rng.integers(0, graph.num_nodes, graph.num_nodes).astype(np.int32) for _ in range(2))
-    counted = nodes_with_interactions(graph, sides)
+    counted = counted_nodes(graph, rows)
     before, clusters = count(coarse, counted), len(np.unique(coarse))
     joined = trimmed(graph, node_weights(graph), 1.0, size, coarse, counted)
-    assert count(joined, counted) >= min(size, before)
+    assert count(joined, counted) > min(size, before) - len(rows)
     assert np.unique(np.stack([coarse, joined]), axis=1).shape[1] == clusters, "co-clusters join as a whole"
     parted = split_up(graph, size, coarse, finer, counted)
-    assert count(parted, counted) == max(before, min(size, len(counted)))
+    most = max(before, min(size, sum(map(len, counted))))
+    assert most - len(rows) < count(parted, counted) <= most
     assert np.unique(np.stack([coarse, parted]), axis=1).shape[1] == len(np.unique(parted)), "each is of one co-cluster"
 
 
-@pytest.mark.parametrize("sides", [("users", "items"), ("users",)])
-def test_a_number_of_co_clusters_is_met_with_any_number_of_threads(sparse_graph, sides):
+@pytest.mark.parametrize("rows", [JOINT, APART, (("users",),)])
+def test_a_number_of_co_clusters_is_met_with_any_number_of_threads(sparse_graph, rows):
+    counted = counted_nodes(sparse_graph, rows)
     weights, ranks = node_weights(sparse_graph, "sqrt", "sqrt"), ranks_of(sparse_graph, 0)
     found, before = [], numba.get_num_threads()
     try:
         for threads in (1, before):
             numba.set_num_threads(threads)
-            found.append(multilevel_of_size(sparse_graph, weights, 60, 3, ranks, sides)[0])
+            found.append(multilevel_of_size(sparse_graph, weights, 60, 3, ranks, counted)[0])
     finally:
         numba.set_num_threads(before)
     np.testing.assert_array_equal(*found)
-    assert count(found[0], nodes_with_interactions(sparse_graph, sides)) == 60
+    assert count(found[0], counted) == 60

@@ -17,7 +17,9 @@ Why most nodes need no look. A node's choice can change only when a neighbour's 
 all others is used up: by the rise of its own label's volume and the fall of another's. In a half-round no volume falls
 by more than the one that falls the most. So a node notes the limit, in units of volume, that its label's volume plus
 the sum of those greatest falls would have to reach (as in Hamerly's k-means, SDM 2010), and is visited only then, or
-when a neighbour has moved. Labels are those of visits to all.
+when a neighbour has moved. Late in a solve a few volumes fall, by more than most leads. So where the labels that fell
+have few interactions, the nodes that see them are visited, and the fall counts for no other. Labels are those of visits
+to all.
 
 A node may have a margin, by which a label has to score more than its own before it moves. All of this holds with it:
 F rises by the margin at least, and a lead that the margin was part of when the node moved is too small, never too
@@ -31,8 +33,9 @@ from numba import get_num_threads, get_thread_id, njit, prange
 
 from baco.coclustering.objective import best_label, volumes
 from baco.coclustering.weights import NodeWeights
-from baco.graph import Biadjacency
+from baco.graph import Biadjacency, Neighbors
 
+FEW = 1 / 8  # of the interactions: those of labels that fell, if the nodes that see them are to be visited
 CAUTION = 1e-9  # what rounding may add up to, as a part of a score; it costs a visit, never a label
 
 
@@ -89,7 +92,7 @@ def alternating(
             *scratch,
         )
         before, item_volume = item_volume, volumes(items, weights.items, num_nodes)
-        item_falls += (before - item_volume).max()
+        item_falls += _fall(graph.by_item, graph.item_degrees, items, before - item_volume, user_limits)
         moved += _assign(
             *graph.by_user,
             weights.users,
@@ -103,10 +106,36 @@ def alternating(
             *scratch,
         )
         before, user_volume = user_volume, volumes(users, weights.users, num_nodes)
-        user_falls += (before - user_volume).max()
+        user_falls += _fall(graph.by_user, graph.user_degrees, users, before - user_volume, item_limits)
         if moved == 0:
             break
     return labels
+
+
+def _fall(near: Neighbors, degrees: np.ndarray, labels: np.ndarray, falls: np.ndarray, other_limits: np.ndarray) -> int:
+    """The greatest fall that all nodes of the opposite side have to reckon with.
+
+    Parameters
+    ----------
+    near, degrees, labels
+        Of the nodes of one side.
+    falls : (num_labels,) int64
+        Of the volumes of labels on this side.
+    other_limits : (n,) float64
+        Of the opposite side. Those of nodes that see a label which fell are lifted, if these are few; then the rest
+        have nothing to reckon with.
+    """
+    fell = (falls > 0)[labels]
+    if degrees[fell].sum() > FEW * degrees.sum():
+        return int(falls.max())
+    _lift(*near, np.flatnonzero(fell), other_limits)
+    return 0
+
+
+@njit(cache=True)
+def _lift(indptr, neighbors, nodes, other_limits):
+    for x in nodes:
+        other_limits[neighbors[indptr[x] : indptr[x + 1]]] = -np.inf
 
 
 @njit(cache=True, parallel=True)

@@ -17,13 +17,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, get_thread_id, njit, prange
+from numba import njit
 
 from baco.coclustering.objective import relabel, volumes
 from baco.coclustering.solvers.alternating import alternating
+from baco.coclustering.solvers.links import Groups, Links, add_links
 from baco.coclustering.weights import NodeWeights
 from baco.graph import Biadjacency
 
+WEAK = 8.0  # times what a link brings; resolutions that are tried may be lower by a part of it
 MOST_ROUNDS = 50  # of the moves of one step; they end long before on the graphs tried
 
 
@@ -64,42 +66,6 @@ def cycles(
     return labels
 
 
-class Links(NamedTuple):
-    """Which groups interact, and how often: group x with `neighbors[starts[x]:ends[x]]`, ascending, `counts` times."""
-
-    starts: np.ndarray  # (num_groups,) int64
-    ends: np.ndarray  # (num_groups,) int64
-    neighbors: np.ndarray  # int32
-    counts: np.ndarray  # int32
-
-    @classmethod
-    def of_nodes(cls, graph: Biadjacency) -> Links:
-        """Each node a group, users first."""
-        indptr, neighbors = graph.joint
-        return cls(indptr[:-1], indptr[1:], neighbors, np.ones(len(neighbors), np.int32))
-
-    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Both groups of each link, the lower first, and its count."""
-        sizes = self.ends - self.starts
-        ends = np.cumsum(sizes)
-        left = np.repeat(np.arange(len(sizes)), sizes)
-        places = np.arange(len(left)) + np.repeat(self.starts - ends + sizes, sizes)
-        right = self.neighbors[places]
-        once = left < right
-        return left[once], right[once], self.counts[places[once]]
-
-    def between(self, groups: np.ndarray, num_groups: int) -> Links:
-        """Links between groups of groups; x belongs to `groups[x]`, an int32 of [0, num_groups)."""
-        members = np.argsort(groups, kind="stable")
-        last = np.cumsum(np.bincount(groups, minlength=num_groups))
-        room = np.cumsum(volumes(groups, self.ends - self.starts, num_groups))  # a group has no more than its members
-        starts = np.concatenate([[0], room[:-1]])
-        neighbors, counts = np.empty((2, room[-1]), np.int32)
-        links = np.zeros((get_num_threads(), num_groups), np.int32)
-        found = _sum_links(*self, groups, members, last, starts, neighbors, counts, links, np.empty_like(links))
-        return Links(starts, starts + found, neighbors, counts)
-
-
 class Coarse(NamedTuple):
     """The graph whose nodes are co-clusters, numbered in ascending order of their labels."""
 
@@ -110,12 +76,17 @@ class Coarse(NamedTuple):
     links: Links
 
     @classmethod
-    def of(cls, graph: Biadjacency, weights: NodeWeights, labels: np.ndarray) -> Coarse:
-        """Of labels of [0, num_nodes), users first."""
+    def of(cls, graph: Biadjacency, weights: NodeWeights, labels: np.ndarray, resolution: float = 0.0) -> Coarse:
+        """Of labels of [0, num_nodes), users first, without links that are weak at a resolution.
+
+        A link is weak where joining its two co-clusters costs more than `WEAK` times what it brings.
+        """
         born, clusters = relabel(labels, graph.num_nodes)
         user_weight = volumes(clusters[: graph.num_users], weights.users, len(born))
         item_weight = volumes(clusters[graph.num_users :], weights.items, len(born))
-        return cls(born, clusters, user_weight, item_weight, Links.of_nodes(graph).between(clusters, len(born)))
+        groups = Groups(clusters, user_weight, item_weight)
+        links = Links.of_nodes(graph, groups, resolution / weights.normaliser / WEAK)
+        return cls(born, clusters, user_weight, item_weight, links)
 
     @property
     def labels(self) -> np.ndarray:
@@ -146,7 +117,7 @@ class Coarse(NamedTuple):
                 return Coarse(born, clusters, user_weight, item_weight, links)
             born, clusters = born[kept], joined[clusters]
             user_weight, item_weight = user_volume[kept], item_volume[kept]
-            links = links.between(joined, len(kept))
+            links = links.between(Groups(joined, user_weight, item_weight))
 
 
 def merged(
@@ -157,55 +128,16 @@ def merged(
 
 
 @njit(cache=True)
-def _add_links(near, counts, labels, links, touched, num_touched):
-    """Add the counts of some nodes to the `links` of their labels; how many labels `touched` then begins with."""
-    for i in range(len(near)):
-        label = labels[near[i]]
-        if links[label] == 0:
-            touched[num_touched] = label
-            num_touched += 1
-        links[label] += counts[i]
-    return num_touched
-
-
-@njit(cache=True, parallel=True)
-def _sum_links(
-    starts, ends, neighbors, counts, groups, members, last, room, found_neighbors, found_counts, links, touched
-):
-    """Sum the links of the members of each group, `members[last[c - 1]:last[c]]`; how many groups it links to.
-
-    Rows of `links` and `touched` are the scratch of a thread; `links` must come, and is left, all zero.
-    """
-    found = np.empty(len(last), np.int64)
-    for group in prange(len(last)):
-        shared, near = links[get_thread_id()], touched[get_thread_id()]
-        size = 0
-        for x in members[last[group - 1] if group else 0 : last[group]]:
-            size = _add_links(neighbors[starts[x] : ends[x]], counts[starts[x] : ends[x]], groups, shared, near, size)
-        near[:size].sort()
-        place = room[group]
-        for other in near[:size]:
-            if other != group:
-                found_neighbors[place] = other
-                found_counts[place] = shared[other]
-                place += 1
-            shared[other] = 0
-        found[group] = place - room[group]
-    return found
-
-
-@njit(cache=True)
-def _join(order, starts, ends, neighbors, counts, user_weight, item_weight, penalty, joined, user_volume, item_volume):
+def _join(order, indptr, neighbors, counts, user_weight, item_weight, penalty, joined, user_volume, item_volume):
     """One round of moves of whole co-clusters; how many moved. It changes `joined` and the volumes of its labels."""
-    shared, touched = np.zeros((2, len(joined)), np.int32)
+    shared, touched = np.zeros((2, len(joined) + 1), np.int32)
     moved = 0
     for x in order:
         own = joined[x]
         user_volume[own] -= user_weight[x]
         item_volume[own] -= item_weight[x]
-        num_touched = _add_links(
-            neighbors[starts[x] : ends[x]], counts[starts[x] : ends[x]], joined, shared, touched, 0
-        )
+        part = slice(indptr[x], indptr[x + 1])
+        num_touched = add_links(neighbors[part], counts[part], joined, shared, touched, 0)
         user_scale, item_scale = penalty * user_weight[x], penalty * item_weight[x]  # floats: products exceed an int64
         best = own
         best_gain = shared[own] - (user_scale * item_volume[own] + item_scale * user_volume[own])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from bisect import bisect_right
+from collections.abc import Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -13,10 +14,9 @@ from baco.coclustering.solvers.alternating import alternating
 from baco.coclustering.solvers.multilevel import MOST_ROUNDS, Coarse
 from baco.coclustering.weights import NodeWeights
 from baco.compressors.budget_search import parting
-from baco.embedding.codes import SIDES
 from baco.graph import Biadjacency
 
-START = 1 / 5  # resolution per co-cluster: rather more than what Beauty and Gowalla need, as joining mends that
+START = 0.06  # of `first_resolution`, per co-cluster: rather more than most graphs need, as joining mends that
 STEP = 4.0  # the most that a resolution changes by from one try to the next
 MOST_LOG = math.log(STEP)
 HIGHER = 1.5  # the first step is done again where it takes a resolution so many times as high
@@ -34,12 +34,11 @@ def multilevel_of_size(
     size: int,
     num_cycles: int,
     ranks: np.ndarray,
-    sides: Collection[str] = SIDES,
+    counted: Sequence[np.ndarray],
 ) -> tuple[np.ndarray, float]:
     """Co-clusters of a number, in about the time of one to two calls of `multilevel`; and the resolution that it took.
 
-    It takes longer where few co-clusters are wanted of many nodes. The labels of the given sides count, without those
-    of nodes that have no interactions.
+    It takes longer where few co-clusters are wanted of many nodes.
 
     The first step of a solve is done at a resolution that is rather too high, which leaves more co-clusters than will
     be. They join at several resolutions, until about the right number is left. Only where even the first resolution was
@@ -51,23 +50,24 @@ def multilevel_of_size(
     Parameters
     ----------
     size : int
-        How many labels. There are fewer where nodes are fewer, and more where too few co-clusters have interactions
-        with each other.
+        How many labels, as `count` counts them. There are fewer where nodes are fewer, and more where too few
+        co-clusters have interactions with each other.
     num_cycles, ranks
         Those of `multilevel`.
-    sides : of 'users' and 'items'
+    counted : sequence of arrays of nodes, users first
+        Each has a row for each label of its nodes.
 
     Returns
     -------
     labels : (num_nodes,) int32, users first, of [0, num_nodes)
     resolution : float
     """
-    counted, resolution = nodes_with_interactions(graph, sides), START * size
-    if size >= len(counted):
+    resolution = first_resolution(graph, weights, size / len(counted))
+    if size >= sum(map(len, counted)):
         return np.arange(graph.num_nodes, dtype=np.int32), resolution
 
     def joined(labels: np.ndarray, aim: float, near: float) -> tuple[np.ndarray, float]:
-        coarse = Coarse.of(graph, weights, labels)
+        coarse = Coarse.of(graph, weights, labels, resolution)
         return _joined_to(coarse, aim * size, near, resolution, weights, ranks, counted)
 
     for _ in range(MOST_PLACES):
@@ -86,18 +86,19 @@ def multilevel_of_size(
     return labels, resolution
 
 
-def nodes_with_interactions(graph: Biadjacency, sides: Collection[str] = SIDES) -> np.ndarray:
-    """The numbers of such nodes of the given sides, users first."""
-    degrees = graph.joint_degrees
-    for side, nodes in zip(SIDES, (slice(graph.num_users), slice(graph.num_users, None)), strict=True):
-        if side not in sides:
-            degrees[nodes] = 0
-    return np.flatnonzero(degrees)
+def first_resolution(graph: Biadjacency, weights: NodeWeights, size: float) -> float:
+    """Where to begin for so many co-clusters.
+
+    At resolution 1 in its units the balance term of one co-cluster of all nodes is the number of interactions, by any
+    weights.
+    """
+    whole = float(weights.users.sum()) * float(weights.items.sum())
+    return START * size * graph.num_edges * weights.normaliser / whole
 
 
-def count(labels: np.ndarray, counted: np.ndarray) -> int:
-    """How many distinct labels some nodes have."""
-    return int(np.count_nonzero(np.bincount(labels[counted])))
+def count(labels: np.ndarray, counted: Sequence[np.ndarray]) -> int:
+    """How many distinct labels some nodes have, summed over several sets of them."""
+    return sum(int(np.count_nonzero(np.bincount(labels[nodes]))) for nodes in counted)
 
 
 def _joined_to(
@@ -107,7 +108,7 @@ def _joined_to(
     resolution: float,
     weights: NodeWeights,
     ranks: np.ndarray,
-    counted: np.ndarray,
+    counted: Sequence[np.ndarray],
 ) -> tuple[np.ndarray, float]:
     """About `size` labels after co-clusters have joined, and the resolution at which; the search begins at one.
 
@@ -139,21 +140,34 @@ def _joined_to(
 
 
 def trimmed(
-    graph: Biadjacency, weights: NodeWeights, resolution: float, size: int, labels: np.ndarray, counted: np.ndarray
+    graph: Biadjacency,
+    weights: NodeWeights,
+    resolution: float,
+    size: int,
+    labels: np.ndarray,
+    counted: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Labels, `size` at most: pairs that lose the objective the least have joined.
 
-    A co-cluster is in one pair a turn. Only those with interactions between them join, and with counted nodes.
+    A co-cluster is in one pair a turn. Only those with interactions between them join, and with counted nodes; those
+    with weak links (`Coarse.of`) when no others are left. The last pair may save more rows than need be.
     """
     surplus = count(labels, counted) - size
+    weak_at = resolution
     while surplus > 0:
-        coarse = Coarse.of(graph, weights, labels)
-        holds = np.bincount(coarse.clusters[counted], minlength=len(coarse.born)) > 0
+        coarse = Coarse.of(graph, weights, labels, weak_at)
         left, right, counts = coarse.links.pairs()
-        both = holds[left] & holds[right]
-        left, right, counts = left[both], right[both], counts[both]
+        saved = np.zeros(len(left), np.int64)
+        for nodes in counted:
+            holds = np.bincount(coarse.clusters[nodes], minlength=len(coarse.born)) > 0
+            saved += holds[left] & holds[right]
+        saving = saved > 0
+        left, right, counts, saved = left[saving], right[saving], counts[saving], saved[saving]
         if len(left) == 0:
-            break
+            if weak_at == 0:
+                break
+            weak_at = 0.0
+            continue
         users, items = coarse.user_weight.astype(np.float64), coarse.item_weight.astype(np.float64)
         balance = users[left] * items[right] + items[left] * users[right]
         loss = resolution / weights.normaliser * balance - counts
@@ -161,35 +175,37 @@ def trimmed(
         cheap = np.flatnonzero(loss <= np.partition(loss, last)[last])
         order = cheap[np.argsort(loss[cheap], kind="stable")]
         joined = np.arange(len(coarse.born))
-        surplus -= _pair_up(left[order], right[order], surplus, joined)
+        surplus -= _pair_up(left[order], right[order], saved[order], surplus, joined)
         labels = coarse.born[joined[coarse.clusters]].astype(np.int32)
     return labels
 
 
-def split_up(graph: Biadjacency, size: int, labels: np.ndarray, finer: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Labels, `size` at least: parts of finer labels are split off and, where these are few, single nodes."""
-    interactions = np.zeros(graph.num_nodes, np.int64)
-    interactions[counted] = graph.joint_degrees[counted]
+def split_up(
+    graph: Biadjacency, size: int, labels: np.ndarray, finer: np.ndarray, counted: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Labels, as many more as there may be: parts of finer labels are split off and, where these are few, nodes."""
+    interactions, nodes = np.zeros(graph.num_nodes, np.int64), np.concatenate(counted)
+    interactions[nodes] = graph.joint_degrees[nodes]
     for parts in (finer, np.arange(graph.num_nodes)):
-        lack = size - count(labels, counted)
-        if lack <= 0:
+        if count(labels, counted) >= size:
             break
         most, with_parts = parting(labels, parts, interactions)
-        labels = with_parts(min(lack, most)).astype(np.int32)
+        leaving = bisect_right(range(1, most + 1), size, key=lambda number: count(with_parts(number), counted))
+        labels = with_parts(leaving).astype(np.int32)
     return labels
 
 
 @njit(cache=True)
-def _pair_up(left, right, most, joined):
-    """Let pairs join in their order, `most` at most, each of whose two is in no pair before; how many did."""
+def _pair_up(left, right, saved, surplus, joined):
+    """Let pairs join in their order, each of whose two is in no pair before, until they save enough; what they did."""
     taken = np.zeros(len(joined), np.bool_)
     found = 0
     for i in range(len(left)):
-        if found == most:
+        if found >= surplus:
             break
         one, other = left[i], right[i]
         if not (taken[one] or taken[other]):
             taken[one] = taken[other] = True
             joined[other] = one
-            found += 1
+            found += saved[i]
     return found
