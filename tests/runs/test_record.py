@@ -13,6 +13,7 @@ from baco.evaluation.metrics import user_metrics
 from baco.files import read_arrays
 from baco.results.runs import COMPARISON, OVERVIEW, RUNS, comparison, frame, to_text
 from baco.runs import record as records
+from baco.runs.description import METHOD_ADDED_LATER
 from baco.runs.record import (
     load_record,
     load_records,
@@ -53,7 +54,7 @@ def a_record(
         "config": {
             "backbone": {"name": "lightgcn", "num_layers": 2},
             "protocol": {"name": protocol, "batch_size": batch_size},
-            "method": {"name": method} | settings,
+            "method": {"name": method} | METHOD_ADDED_LATER.get(method, {}) | settings,
             "loss": {"name": "bpr", "score": "dot", "epsilon": 0.0},
             "quantize": None,
             "popularity": 0.0,
