@@ -41,19 +41,22 @@ def cluster(arguments: argparse.Namespace) -> None:
     """co-cluster the users and items of a log under a budget, and write their codes as Parquet"""
     from baco.compressors.budget import Budget
     from baco.embedding.cost import code_ledger
-    from baco.engines.cluster import COMPILED, ENGINES, assign, check_out, write_codes
+    from baco.engines.cluster import COMPILED, ENGINES, assign, check_out, check_search, write_codes
     from baco.engines.mapped import mapped_graph
     from baco.engines.rounds import SqlGraph
 
+    compiled = arguments.engine == COMPILED
+    search = arguments.search or ("size" if compiled else "solves")
     check_out(arguments.out)
+    with keys_under("--"):
+        check_search(search, compiled)
     with ENGINES[arguments.engine]() as engine:
         start = time.perf_counter()
-        graph_of_log = mapped_graph if arguments.engine == COMPILED else SqlGraph.of_log
+        graph_of_log = mapped_graph if compiled else SqlGraph.of_log
         graph = graph_of_log(engine, arguments.log, arguments.user, arguments.item)
         read = time.perf_counter()
         with keys_under("--"):
             budget = Budget.parse(arguments.budget, "parameters", graph.num_users, graph.num_items, arguments.dim)
-            search = arguments.search or ("size" if arguments.engine == COMPILED else "solves")
             assignment = assign(graph, budget, arguments.resolution, arguments.num_rounds, arguments.seed, search)
         solved = time.perf_counter()
         write_codes(engine, assignment, arguments.out)
