@@ -41,7 +41,7 @@ def cluster(arguments: argparse.Namespace) -> None:
     """co-cluster the users and items of a log under a budget, and write their codes as Parquet"""
     from baco.compressors.budget import Budget
     from baco.embedding.cost import code_ledger
-    from baco.engines.cluster import COMPILED, ENGINES, assign, check_out, check_search, write_codes
+    from baco.engines.cluster import COMPILED, ENGINES, assign, check_engine, check_out, write_codes
     from baco.engines.mapped import mapped_graph
     from baco.engines.rounds import SqlGraph
 
@@ -49,7 +49,7 @@ def cluster(arguments: argparse.Namespace) -> None:
     search = arguments.search or ("size" if compiled else "solves")
     check_out(arguments.out)
     with keys_under("--"):
-        check_search(search, compiled)
+        check_engine(search, compiled)
     with ENGINES[arguments.engine]() as engine:
         start = time.perf_counter()
         graph_of_log = mapped_graph if compiled else SqlGraph.of_log

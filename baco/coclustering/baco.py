@@ -65,11 +65,6 @@ class Baco(CodeCompressor):
         def complete(labels: np.ndarray, resolution: float) -> CoClusters:
             return of_labels(train, labels, resolution, self.settings)
 
-        def encode(labels: np.ndarray, details: dict) -> Assignment:
-            return coded(complete(labels, details["resolution"]), details["resolution"], seed)
-
-        if self.config.search == "size" and self.config.resolution is None:
-            return fill_by_size(encode, train, budget, seed, self.settings, rows=APART)
         return self.fill(train, budget, seed, solve, complete)
 
     def fill(
@@ -101,6 +96,9 @@ class Baco(CodeCompressor):
 
         if self.config.resolution is not None:
             return at(self.config.resolution)
+        if self.config.search == "size":
+            assert isinstance(nodes, Biadjacency)  # as it runs in compiled code only
+            return fill_by_size(encode, nodes, budget, seed, self.settings, rows=APART)
         isolated = np.count_nonzero(nodes.joint_degrees == 0)
         mend = "raise the budget or num_rounds"
         if isolated:

@@ -61,14 +61,14 @@ def assign(
         search = "solves"
     solver = "multilevel" if search == "size" else "alternating"
     method = Baco(Baco.Config(solver=solver, resolution=resolution, num_rounds=num_rounds, seed=seed, search=search))
-    check_search(search, isinstance(graph, Biadjacency))
+    check_engine(search, isinstance(graph, Biadjacency))
     if isinstance(graph, Biadjacency):
         return method.assign(graph, budget, np.random.default_rng(seed))
     sql = SqlSolver.of(graph, method.settings, seed)
     return method.fill(graph, budget, seed, sql.solve, sql.complete)
 
 
-def check_search(search: str, compiled: bool) -> None:
+def check_engine(search: str, compiled: bool) -> None:
     """Refuse the search by size where rounds do not run in compiled code (`SettingError`)."""
     if search == "size" and not compiled:
         raise SettingError("search", search, "needs the engine 'compiled'")
