@@ -34,7 +34,7 @@ FEWEST = 10  # interactions that are split
 
 
 class Filtered(NamedTuple):
-    """What the filters leave of a log, ids numbered without gaps: each pair once, in the order of part and time."""
+    """What the filters leave of a log, ids numbered without gaps: each pair once."""
 
     users: np.ndarray  # (E,) int32
     items: np.ndarray  # (E,) int32
@@ -89,7 +89,8 @@ class Log(Validated):
     k_core : int
         Drop users and items with fewer interactions, again and again until none is left; 0 keeps all.
     split : str
-        'random': over all interactions; 'time': each user's latest interactions are held out.
+        'random': over all interactions, the same for rows in any order; 'time': each user's latest interactions are
+        held out.
     val_share, test_share : float
     split_seed : int
         Of the random split; apart from `seed`, so that runs with several seeds share their data.
@@ -244,7 +245,7 @@ class Log(Validated):
 
     def _import(self, rows: Rows) -> dict[str, np.ndarray]:
         """The arrays of the prepared file."""
-        kept = self._filtered(rows)
+        kept = self._filtered(rows, by_id=self.path_test is None and self.split == "random")
         parts = self._split(kept.users, kept.counts).items()
         arrays = {part: _pairs(kept.users, kept.items, places) for part, places in parts}
         return arrays | {
@@ -255,11 +256,11 @@ class Log(Validated):
             "import_report": json_array(asdict(kept.report)),
         }
 
-    def _filtered(self, rows: Rows) -> Filtered:
-        """What is left of the rows."""
+    def _filtered(self, rows: Rows, by_id: bool = False) -> Filtered:
+        """What is left of the rows, in the order of `Rows.numbered`."""
         dropped = rows.filter(self.min_rating)
         counts = rows.part_counts()
-        users, items, user_ids, item_ids = rows.numbered()
+        users, items, user_ids, item_ids = rows.numbered(by_id)
         num_users, num_items = len(user_ids), len(item_ids)
         first = first_occurrences(users, items, num_users, num_items)
         distinct = int(np.count_nonzero(first))
@@ -292,7 +293,7 @@ class Log(Validated):
         return Filtered(users, items, user_ids[kept_users], item_ids[kept_items], counts, report)
 
     def _split(self, users: np.ndarray, counts: dict[str, int]) -> Mapping[str, np.ndarray | slice]:
-        """Where the interactions of each part stand, in the order of time."""
+        """Where the interactions of each part stand: in the order of time, or of ids where a random split is made."""
         if self.path_test is not None:
             return _slices(counts)
         if self.split == "random":

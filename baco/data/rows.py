@@ -144,10 +144,16 @@ class Rows:
                 )
         return {"missing_ids": missing, "below_min_rating": below}
 
-    def numbered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The rows that are left in the order of part, time and source, their ids numbered as they ascend.
+    def numbered(self, by_id: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The rows that are left, their ids numbered as they ascend.
 
         This closes the database: what follows needs its memory.
+
+        Parameters
+        ----------
+        by_id : bool
+            Whether rows come by user and item: in one order, in whichever the source has them. Else they come in the
+            order of part, time and source.
 
         Returns
         -------
@@ -161,10 +167,11 @@ class Rows:
                 f"number FROM (SELECT {side}_id AS id, count(*) AS occurrences FROM log WHERE {self._kept} GROUP BY 1)"
             )
             self._warn(side)
+        order = "user_number, item_number" if by_id else f"{self._order}log.rowid"
         self._run(
             "CREATE TABLE pairs AS SELECT users.number AS user_number, items.number AS item_number FROM log "
             "JOIN users ON user_id = users.id JOIN items ON item_id = items.id "
-            f"WHERE {self._kept} ORDER BY {self._order}log.rowid"
+            f"WHERE {self._kept} ORDER BY {order}"
         )
         self._run("DROP TABLE log")
         (count,) = self._fetch("SELECT count(*) FROM pairs")

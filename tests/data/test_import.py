@@ -36,6 +36,8 @@ def twin(frame: pd.DataFrame, log: Log) -> Interactions:
     users, user_ids = pd.factorize(frame["user"], sort=True)
     items, item_ids = pd.factorize(frame["item"], sort=True)
     if log.split == "random":
+        order = np.lexsort((items, users))
+        users, items = users[order], items[order]
         parts = random_split(len(users), log.val_share, log.test_share, stream(log.split_seed, "split"))
     else:
         parts = latest(users, log.val_share, log.test_share)
@@ -98,6 +100,12 @@ def test_an_import_is_that_of_its_twin(frame, tmp_path, monkeypatch, choice, end
     assert data.fingerprint == expected.fingerprint
     assert data.user_ids.tolist() == expected.user_ids.tolist()
     assert data.item_ids.tolist() == expected.item_ids.tolist()
+
+
+@pytest.mark.parametrize("choice", [{}, {"rating": "rating", "min_rating": 2.5, "k_core": 4}, {"timestamp": "time"}])
+def test_a_random_split_is_the_same_for_rows_in_any_order(frame, choice):
+    shuffled = frame.sample(frac=1, random_state=1)
+    assert import_frame(shuffled, **choice).fingerprint == import_frame(frame, **choice).fingerprint
 
 
 @pytest.mark.parametrize(("threads", "memory"), [(1, "1500MB"), (3, "1500MB"), (2, "60MB")])
