@@ -25,8 +25,8 @@ run: $(INSTALLED)  ## train and compare METHODS on DATASET
 grid: $(INSTALLED)  ## the runs of GRID that have no record yet, for MINUTES
 	$(BACO) grid $(strip $(GRID)) minutes=$(strip $(MINUTES)) $(ARGS)
 
-test: lint  ## all tests, one process for each core, so with one thread of torch each
-	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -q --numprocesses auto --dist worksteal
+test: lint  ## all tests, one process for each core, so that threads which wait must not hold one
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(IN_VENV) -m pytest -q --numprocesses auto --dist worksteal
 
 lint: $(INSTALLED)  ## style, the floors of the packages, and types
 	$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check --quiet .

@@ -10,6 +10,7 @@ The experiment reads as the packages do. A dataset (`baco.data`) and a budget go
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["compress", "compress_factors"]
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # How long threads of libgomp that wait hold their core. It waits for milliseconds by default, and a training takes
+    # forty times as long while another process has one of two cores. torch and numba read this when they are loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def __getattr__(name: str) -> Any:

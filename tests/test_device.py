@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numba
 import pytest
 import torch
@@ -147,3 +151,14 @@ def test_what_waits_to_be_collected_is_free(monkeypatch):
     told = iter([10, 100])
     monkeypatch.setattr(device, "available_memory", lambda device: next(told))
     check_memory(50, "dim=64", "lower dim")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_that_wait_leave_their_core_soon_unless_the_user_says_otherwise(given, expected):
+    others = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import baco, os, sys; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", code], env=others | given, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
