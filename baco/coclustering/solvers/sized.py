@@ -67,6 +67,9 @@ def multilevel_of_size(
         return np.arange(graph.num_nodes, dtype=np.int32), resolution
 
     def joined(labels: np.ndarray, aim: float, near: float) -> tuple[np.ndarray, float]:
+        lack = math.log(aim * size / count(labels, counted))
+        if lack > 0:
+            return labels.copy(), resolution * math.exp(min(MOST_LOG, lack))
         coarse = Coarse.of(graph, weights, labels, resolution)
         return _joined_to(coarse, aim * size, near, resolution, weights, ranks, counted)
 
@@ -112,12 +115,8 @@ def _joined_to(
 ) -> tuple[np.ndarray, float]:
     """About `size` labels after co-clusters have joined, and the resolution at which; the search begins at one.
 
-    With too few to begin with, they are left as they are, and the resolution is higher by what they lack, at most
-    four times as high.
+    There are more to begin with.
     """
-    lack = math.log(size / count(coarse.labels, counted))
-    if lack > 0:
-        return coarse.labels, resolution * math.exp(min(MOST_LOG, lack))
     tries: list[tuple[float, float, np.ndarray]] = []  # log(resolution), log(found / size), labels
     knob = math.log(resolution)
     while len(tries) < MOST_TRIES:
