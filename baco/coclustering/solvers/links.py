@@ -31,12 +31,6 @@ class Links(NamedTuple):
         """Links between groups of groups."""
         return groups.linked(np.diff(self.indptr), _sum_links, self, 0.0)
 
-    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Both groups of each link, the lower first, and its count."""
-        left = np.repeat(np.arange(len(self.indptr) - 1, dtype=np.int32), np.diff(self.indptr))
-        once = left < self.neighbors
-        return left[once], self.neighbors[once], self.counts[once]
-
 
 class Groups(NamedTuple):
     """Who belongs together: x to group `of[x]`, and what the groups weigh.

@@ -155,21 +155,16 @@ def trimmed(
     weak_at = resolution
     while surplus > 0:
         coarse = Coarse.of(graph, weights, labels, weak_at)
-        left, right, counts = coarse.links.pairs()
-        saved = np.zeros(len(left), np.int64)
-        for nodes in counted:
-            holds = np.bincount(coarse.clusters[nodes], minlength=len(coarse.born)) > 0
-            saved += holds[left] & holds[right]
-        saving = saved > 0
-        left, right, counts, saved = left[saving], right[saving], counts[saving], saved[saving]
+        holds = np.zeros((len(counted), len(coarse.born)), np.bool_)
+        for row, nodes in zip(holds, counted, strict=True):
+            row[coarse.clusters[nodes]] = True
+        volumes = coarse.user_weight.astype(np.float64), coarse.item_weight.astype(np.float64)
+        left, right, saved, loss = _joinable(*coarse.links, holds, *volumes, resolution / weights.normaliser)
         if len(left) == 0:
             if weak_at == 0:
                 break
             weak_at = 0.0
             continue
-        users, items = coarse.user_weight.astype(np.float64), coarse.item_weight.astype(np.float64)
-        balance = users[left] * items[right] + items[left] * users[right]
-        loss = resolution / weights.normaliser * balance - counts
         last = min(CHOICE * surplus, len(loss)) - 1
         cheap = np.flatnonzero(loss <= np.partition(loss, last)[last])
         order = cheap[np.argsort(loss[cheap], kind="stable")]
@@ -192,6 +187,34 @@ def split_up(
         leaving = bisect_right(range(1, most + 1), size, key=lambda number: count(with_parts(number), counted))
         labels = with_parts(leaving).astype(np.int32)
     return labels
+
+
+@njit(cache=True)
+def _joinable(indptr, neighbors, counts, holds, user_weight, item_weight, penalty):
+    """The pairs of linked co-clusters that save rows if they join: both, how many rows, and what the objective loses.
+
+    `holds`, (sets, co-clusters): whether nodes of a set are in each.
+    """
+    num_sets, size = holds.shape
+    found = 0
+    for filling in (False, True):
+        left, right = np.empty((2, found), np.int32)
+        saved, loss = np.empty(found, np.int8), np.empty(found, np.float64)
+        found = 0
+        for x in range(size):
+            for place in range(indptr[x], indptr[x + 1]):
+                y = neighbors[place]
+                rows = 0
+                if x < y:
+                    for k in range(num_sets):
+                        rows += holds[k, x] and holds[k, y]
+                if rows > 0:
+                    if filling:
+                        balance = user_weight[x] * item_weight[y] + item_weight[x] * user_weight[y]
+                        left[found], right[found], saved[found] = x, y, rows
+                        loss[found] = penalty * balance - counts[place]
+                    found += 1
+    return left, right, saved, loss
 
 
 @njit(cache=True)
