@@ -79,7 +79,7 @@ def documents(records: list[dict], folder: Path, conf: Path = CONF) -> list[Docu
         made[name] = OWN.get(name, comparison)(experiment, found[name])
     main, compared = made.pop("main_table"), found["main_table"]
     published_beside = beside_published(join_sections(compared + found["paper"]))
-    ahead = against_one_sided(join_sections(found["best"] + compared))
+    ahead = against_one_sided(join_sections(found["best"] + found["other_logs"] + compared))
     return [overview(compared), main, ahead, published_beside, *made.values()]
 
 
