@@ -37,7 +37,7 @@ from baco.results.summary import OURS, Row, Section, Tests, first_of, join_secti
 from baco.runs.experiments import CONF, Experiment, experiment_names, load_experiment
 
 ALPHA = 0.05
-ONE_SIDED, NEAR = "one_sided", ("full", "pq", "mec", "rq", "dpq", "su", "bet", "baco_plus", "baco")
+ONE_SIDED, NEAR = "one_sided", ("full", "pq", "opq", "mec", "rq", "dpq", "su", "bet", "baco_plus", "baco")
 WITHOUT_TABLE = {"all", "smoke"}  # the others again; and numbers without a meaning
 RECALL = RANKING["R@20"]
 METRICS = [(path.split(".")[-1].partition("@")[0], int(path.partition("@")[2])) for path in RANKING.values()]
