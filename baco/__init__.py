@@ -21,7 +21,7 @@ __all__ = ["compress", "compress_factors"]
 
 if "OMP_WAIT_POLICY" not in os.environ:
     # How long threads of libgomp that wait hold their core. It waits for milliseconds by default, and a training takes
-    # forty times as long while another process has one of two cores. torch and numba read this when they are loaded.
+    # fifty times as long while another process has one of two cores. torch and numba read this when they are loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
