@@ -2,7 +2,8 @@
 
 A training of the full model with one thread for each core runs alone, and beside processes that keep some cores busy,
 with several times that a waiting thread of libgomp holds its core (`GOMP_SPINCOUNT`): libgomp's own, ours (which
-`import baco` sets), and none at all. All take turns. Prints the seconds of the training and ratios to ours, alone.
+`import baco` sets), and none at all. All take turns. Prints the least seconds
+of the training, and their ratios to ours at the first of `--busy`, which is no core unless it is given.
 """
 
 from __future__ import annotations

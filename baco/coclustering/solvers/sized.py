@@ -67,9 +67,10 @@ def multilevel_of_size(
         return np.arange(graph.num_nodes, dtype=np.int32), resolution
 
     def joined(labels: np.ndarray, aim: float, near: float) -> tuple[np.ndarray, float]:
+        """See `_joined_to`; too few stay as they are, and the resolution is higher by what they lack, up to `STEP`."""
         lack = math.log(aim * size / count(labels, counted))
         if lack > 0:
-            return labels.copy(), resolution * math.exp(min(MOST_LOG, lack))
+            return labels.copy(), resolution * math.exp(min(MOST_LOG, lack))  # `fine` must not move with them
         coarse = Coarse.of(graph, weights, labels, resolution)
         return _joined_to(coarse, aim * size, near, resolution, weights, ranks, counted)
 
@@ -115,7 +116,7 @@ def _joined_to(
 ) -> tuple[np.ndarray, float]:
     """About `size` labels after co-clusters have joined, and the resolution at which; the search begins at one.
 
-    There are more to begin with.
+    There must be more to begin with.
     """
     tries: list[tuple[float, float, np.ndarray]] = []  # log(resolution), log(found / size), labels
     knob = math.log(resolution)
