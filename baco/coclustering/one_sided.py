@@ -37,6 +37,7 @@ from baco.validation import Validated, setting
 log = logging.getLogger(__name__)
 
 CLUSTERS = BacoPlus().settings
+APART = -(2**32)  # names of rows begin here that ids of the other side have; those of the first side are above it
 FEWEST_BITS = 6  # of a code, where the budget allows: few centroids do not suit rows of different lengths
 
 
@@ -48,12 +49,13 @@ class OneSided(Compressor):
     propagation brings it the rows of its items. Under one that does not, it is the mean of its co-cluster's row and of
     rows of its items, whose numbers are stored codes: users are what they interacted with, as in asymmetric factor
     models (NSVD: Paterek, KDD Cup 2007; FISM: Kabbur, Ning, Karypis, KDD 2013). Either way no user has floats of its
-    own, so that the budget gives each item several times as many bits as it would give each id of both sides.
+    own, so that the budget gives each item several times as many bits as it would give each id of both sides. With
+    `own_from`, users with so many interactions have rows, too, and nothing else: a few codes say little of many items.
     All rows lie in one codebook, which one quantizer packs after training: product codes for all rows, more of them for
-    items with many interactions, as many as make the expected error least (`finest_rows`). What is left of the budget
+    ids with many interactions, as many as make the expected error least (`finest_rows`). What is left of the budget
     goes to co-clusters of users, those of BACO's objective.
-    Parameters: dim * (2^bits + 2^fine_bits) + (blocks - 1) * (items + co-clusters of users) + fine_blocks * (items with
-    many interactions) + codes of users after the first.
+    Parameters: dim * (2^bits + 2^fine_bits) + (blocks - 1) * (items + users with rows + co-clusters of users) +
+    fine_blocks * (ids with many interactions) + codes of users after the first.
 
     Without `product_codes`, the control for them, rows are stored in the run's format, float32 or that of `quantize`,
     and have as many columns as the budget allows, dim at most; so have the embeddings of both sides.
@@ -70,6 +72,8 @@ class OneSided(Compressor):
         code_share : the most that codes after the first may take; None: nothing. A run has `mf_code_share` of its YAML
             in place of None where the backbone does not propagate.
         cluster_share : the least that rows of co-clusters take, if the budget is that large.
+        own_from : ids of the other side with so many interactions have rows of their own in place of codes; None: no
+            id has.
         product_codes : whether rows are packed as product codes.
         refine : whether ids with many interactions have more of these.
         search : of the co-clusters, see `BacoPlus.Config`.
@@ -78,6 +82,7 @@ class OneSided(Compressor):
         rows: str | None = setting(None, one_of=SIDES)
         code_share: float | None = setting(None, at_least=0, below=1)
         cluster_share: float = setting(0.05, at_least=0, below=1)
+        own_from: int | None = setting(None, at_least=1)
         product_codes: bool = True
         refine: bool = True
         search: str = setting("solves", one_of=SEARCHES)
@@ -93,7 +98,7 @@ class OneSided(Compressor):
         solver_seed, quantizer_seed = (int(seed) for seed in rng.integers(2**31, size=2))
         encode = self.encoder(train, budget, rng)
         least = encode(np.zeros(train.num_nodes, np.int32), {})  # with one co-cluster
-        degrees = train.user_degrees if least.details["rows"] == "users" else train.item_degrees
+        degrees = self.degrees_of_rows(train, least.details["rows"])
         clustered = [side for side in SIDES if side != least.details["rows"]]
         within = self.rows_within(budget, least, degrees)
 
@@ -125,29 +130,43 @@ class OneSided(Compressor):
         Rows are those of the ids that have rows of their own, and after them those of the other side's labels.
         """
         side = self.config.rows or ("users" if train.num_users < train.num_items else "items")
-        degrees = np.diff(others_of(train, side).indptr)
+        degrees, apart = np.diff(others_of(train, side).indptr), self.with_rows(train, side)
         a_code = 1 if budget.unit == "parameters" else code_bits(train.num_nodes) / 8
-        most = largest_cap(degrees, int((self.config.code_share or 0) * budget.limit / a_code))
-        picks = picked_codes(train, side, most, budget.dim, rng)
+        most = largest_cap(degrees[~apart], int((self.config.code_share or 0) * budget.limit / a_code))
+        picks = picked_codes(train, side, most, apart, budget.dim, rng)
 
         def encode(labels: np.ndarray, details: dict) -> Assignment:
-            return coded(train, side, labels, picks, details | {"most_codes": 1 + most})
+            return coded(train, side, labels, apart, picks, details | {"most_codes": 1 + most})
 
         return encode
+
+    def with_rows(self, train: Biadjacency, side: str) -> np.ndarray:
+        """(n,) bool: which ids of the other side have rows of their own."""
+        degrees = np.diff(others_of(train, side).indptr)
+        return degrees >= (np.inf if self.config.own_from is None else self.config.own_from)
+
+    def degrees_of_rows(self, train: Biadjacency, side: str) -> np.ndarray:
+        """(k,) integers: the interactions of ids with rows of their own, in the order of the rows."""
+        own, others = train.user_degrees, train.item_degrees
+        if side == "items":
+            own, others = others, own
+        return np.concatenate([own, others[self.with_rows(train, side)]])
 
     def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
         labels, changed = updated_labels(old, growth, CLUSTERS, threshold)
         train, side, most = growth.train, old.details["rows"], old.details["most_codes"] - 1
+        apart = self.with_rows(train, side)
         details = {key: old.details[key] for key in ("resolution", "solver_seed", "most_codes")}
         if most == 0:
-            return coded(train, side, labels, None, details)
+            return coded(train, side, labels, apart, None, details)
         pooled, rng = (old.users, old.items)[side == "users"], np.random.default_rng(details["solver_seed"])
         others = slice(train.num_users, None) if side == "users" else slice(train.num_users)
         starts, lengths = np.zeros((2, train.num_nodes), np.int64)[:, others]  # new ids had none
         starts[: pooled.num_ids], lengths[: pooled.num_ids] = pooled.bounds[:-1] + 1, np.diff(pooled.bounds) - 1
-        picks = picked_codes(train, side, most, budget.dim, rng)
+        picks = picked_codes(train, side, most, apart, budget.dim, rng)
         assert picks is not None  # as most > 0
-        return coded(train, side, labels, spliced((starts, lengths, pooled.index), picks, changed[others]), details)
+        picks = spliced((starts, lengths, pooled.index), picks, changed[others] | apart)
+        return coded(train, side, labels, apart, picks, details)
 
     def rows_within(self, budget: Budget, least: Assignment, degrees: np.ndarray) -> Budget:
         """The budget for the finest rows that leave the co-clusters their share, or for the coarsest.
@@ -158,7 +177,7 @@ class OneSided(Compressor):
         ----------
         least : Assignment
             With one co-cluster.
-        degrees : (n,) integers
+        degrees : (k,) integers
             Of the ids that have rows of their own.
 
         Raises
@@ -200,21 +219,31 @@ def others_of(train: Biadjacency, side: str) -> Neighbors:
     return train.by_user if side == "items" else train.by_item
 
 
-def picked_codes(train: Biadjacency, side: str, most: int, dim: int, rng: np.random.Generator) -> Picks | None:
-    """The codes after the first; None where there are none."""
+def picked_codes(
+    train: Biadjacency, side: str, most: int, apart: np.ndarray, dim: int, rng: np.random.Generator
+) -> Picks | None:
+    """The codes after the first, none for the ids that are apart, (n,) bool; None where no id has any."""
     if most == 0:
         return None
-    return herd(others_of(train, side), spectral_factors(train, dim, rng)[SIDES.index(side)], most)
+    return herd(others_of(train, side), spectral_factors(train, dim, rng)[SIDES.index(side)], np.where(apart, 0, most))
 
 
-def coded(train: Biadjacency, side: str, labels: np.ndarray, picks: Picks | None, details: dict) -> Assignment:
-    """The assignment in which `side` has rows, named -1, -2 and so on, and the other side its labels' and its picks."""
+def coded(
+    train: Biadjacency, side: str, labels: np.ndarray, apart: np.ndarray, picks: Picks | None, details: dict
+) -> Assignment:
+    """The assignment in which `side` has rows, named -1, -2 and so on, and the other side its labels' and its picks.
+
+    Ids of the other side that are apart, (n,) bool, have rows, too, named from APART downwards.
+    """
     num_own, others = train.num_users, labels[train.num_users :]
     if side == "items":
         num_own, others = train.num_items, labels[: train.num_users]
-    distinct, clusters = np.unique(others, return_inverse=True)
-    first, num_rows = (num_own + clusters).astype(np.int32), num_own + len(distinct)
-    names = np.concatenate([-1 - np.arange(num_own), distinct])
+    alone = np.flatnonzero(apart)
+    distinct, clusters = np.unique(others[~apart], return_inverse=True)
+    first, num_rows = np.empty(len(others), np.int32), num_own + len(alone) + len(distinct)
+    first[alone] = num_own + np.arange(len(alone))
+    first[~apart] = num_own + len(alone) + clusters
+    names = np.concatenate([-1 - np.arange(num_own), APART - alone, distinct])
     if picks is None:
         pooled = Codes(first[:, None], num_rows, names=names)
     else:
@@ -276,10 +305,10 @@ def finest_rows(
 
 def largest_cap(degrees: np.ndarray, num_codes: int) -> int:
     """The most codes of an id, at most one for each interaction, for which all ids have no more than `num_codes`."""
-    return bisect_right(range(1, int(degrees.max()) + 1), num_codes, key=lambda most: np.minimum(degrees, most).sum())
+    return bisect_right(range(1, int(degrees.max(initial=0)) + 1), num_codes, key=lambda most: np.minimum(degrees, most).sum())
 
 
-def herd(near: Neighbors, factors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def herd(near: Neighbors, factors: np.ndarray, most: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each id so many of its neighbours, or all if it has fewer, whose mean is close to the mean of all.
 
     One after the other, each time the one that brings the mean closest: kernel herding (Welling, ICML 2009).
@@ -290,7 +319,7 @@ def herd(near: Neighbors, factors: np.ndarray, most: int) -> tuple[np.ndarray, n
         Of each id the neighbours on the other side.
     factors : (n, dim) float32
         Of the other side.
-    most : int
+    most : int or (num_ids,) integers
 
     Returns
     -------
@@ -312,7 +341,7 @@ def _herd(indptr, neighbors, factors, ends, picked):
         seats = picked[ends[x] : ends[x + 1]]
         if len(seats) == len(near):
             seats[:] = near
-        else:
+        elif len(seats) > 0:
             _choose(near, factors, seats)
 
 

@@ -73,7 +73,7 @@ METHOD_ADDED_LATER: dict[str, dict[str, Any]] = {  # by method: keys, and what t
     "double": {"share_sides": False},
     "baco": {"search": "solves"},
     "baco_plus": {"search": "solves"},
-    "one_sided": {"search": "solves"},
+    "one_sided": {"search": "solves", "own_from": None},
 }
 ADDED_LATER = {"quantize": None} | {key: value for key, value in DECIDING.items() if value is not MISSING}
 

@@ -1,6 +1,6 @@
 """One-sided tables: rows of the smaller side, and the other side in terms of them."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -67,6 +67,29 @@ def test_codes_are_the_own_cluster_and_then_neighbours():
         assert len(others) == len(set(others)) == min(len(near), assignment.details["most_codes"] - 1)
     extra = np.minimum(TALL.user_degrees, assignment.details["most_codes"] - 1).sum()
     assert users.extra_codes == extra <= 0.4 * 0.9 * TALL.num_nodes * 16
+
+
+@pytest.mark.parametrize("code_share", [None, 0.4])
+def test_ids_with_many_interactions_have_rows_of_their_own_and_no_codes(code_share):
+    users, num_items = fitted(TALL, code_share=code_share, own_from=8).users, TALL.num_items
+    many = np.flatnonzero(TALL.user_degrees >= 8)
+    assert 0 < len(many) < TALL.num_users
+    rows = [users.index.ravel()[begin:end].tolist() for begin, end in pairwise(users.bounds)]
+    assert [rows[user] for user in many] == [[num_items + k] for k in range(len(many))]
+    others = [rows[user] for user in np.setdiff1d(np.arange(TALL.num_users), many)]
+    assert min(row[0] for row in others) >= num_items + len(many)
+    most = max(map(len, others)) - 1
+    assert (most > 0) == (code_share is not None)
+    assert [len(row) - 1 for row in others] == np.minimum(TALL.user_degrees[TALL.user_degrees < 8], most).tolist()
+
+
+def test_rows_of_both_sides_may_have_finer_codes():
+    budget = Budget.parse(0.3, "bytes", TALL.num_users, TALL.num_items, 16)
+    tables = OneSided(OneSided.Config(own_from=8)).fit(TALL, budget, stream(0, "assign"))
+    many = TALL.user_degrees[TALL.user_degrees >= 8]
+    assert tables.quantizer.among == TALL.num_items + len(many)
+    (weights,) = tables.weights.values()
+    np.testing.assert_array_equal(weights, [*TALL.item_degrees, *many])
 
 
 @pytest.mark.parametrize(
