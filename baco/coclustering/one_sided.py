@@ -305,7 +305,9 @@ def finest_rows(
 
 def largest_cap(degrees: np.ndarray, num_codes: int) -> int:
     """The most codes of an id, at most one for each interaction, for which all ids have no more than `num_codes`."""
-    return bisect_right(range(1, int(degrees.max(initial=0)) + 1), num_codes, key=lambda most: np.minimum(degrees, most).sum())
+    return bisect_right(
+        range(1, int(degrees.max(initial=0)) + 1), num_codes, key=lambda most: np.minimum(degrees, most).sum()
+    )
 
 
 def herd(near: Neighbors, factors: np.ndarray, most: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from baco.coclustering.one_sided import OneSided
 from baco.coclustering.update import THRESHOLD
 from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
@@ -149,7 +150,7 @@ def update(
     new = CodebookTables(scale_items(assignment, scale), old.users.rows.shape[1])
     seconds = [time.perf_counter() - start]
     kept, fresh = continue_rows(new, old, data.train)
-    result: EmbeddingTables = new if quantizer is None else packed(new, quantizer, config["seed"], data.train)
+    result: EmbeddingTables = new if quantizer is None else packed(new, quantizer, config["seed"], data.train, method)
     cost = budget.amount(result.ledger())
     if method.has_budget and cost > limit:
         raise UserError(
@@ -167,12 +168,14 @@ def update(
     return report
 
 
-def packed(tables: CodebookTables, quantizer: Quantizer, seed: int, graph: Biadjacency) -> QuantizedTables:
+def packed(
+    tables: CodebookTables, quantizer: Quantizer, seed: int, graph: Biadjacency, method: Compressor
+) -> QuantizedTables:
     """Tables whose rows are packed after training; ids with many interactions better, where the quantizer does that."""
     weights = None
-    if isinstance(quantizer, RefinedQuantizer):  # of one-sided tables
-        on_users = tables.assignment.details["rows"] == "users"
-        degrees = graph.user_degrees if on_users else graph.item_degrees
+    if isinstance(quantizer, RefinedQuantizer):
+        assert isinstance(method, OneSided)  # no other method has such rows
+        degrees = method.degrees_of_rows(graph, tables.assignment.details["rows"])
         weights = dict.fromkeys(tables.quantizable(), degrees)
     return QuantizedTables(tables, quantizer, int(stream(seed, "quantize").integers(2**31)), weights)
 

@@ -134,6 +134,18 @@ def test_one_sided_tables_get_rows_on_one_side(log, tmp_path, code_share, produc
     assert len(Recommender.load(tmp_path / "new.npz", tmp_path / "none").recommend(["bob"], 9)) == 9
 
 
+def test_an_id_gets_a_row_of_its_own_in_one_sided_tables_when_it_has_enough_interactions(log, tmp_path):
+    path = exported(tmp_path, log, "one_sided", settings=OneSided.Config(code_share=0.2, own_from=14))
+    data = log.load(tmp_path)
+    few, many = (set(data.user_ids[chosen]) for chosen in (data.train.user_degrees < 14, data.train.user_degrees >= 14))
+    one = min(few)
+    more = pd.DataFrame({"user": one, "item": data.item_ids})
+    done = update(path, more, tmp_path / "new.npz", tmp_path, epochs=0, threshold=np.inf)
+    before, after = codes_by_name(path, tmp_path), codes_by_name(tmp_path / "new.npz", tmp_path / "none")
+    assert len(before[one]) > 1 == len(after[one]) and done.rows_new == 1
+    assert many and all(len(rows[user]) == 1 for user in many for rows in (before, after))
+
+
 @pytest.mark.parametrize(
     ("interactions", "message"),
     [
