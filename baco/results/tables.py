@@ -224,6 +224,7 @@ def against_one_sided(found: list[Section]) -> Document:
         if ours is None:
             continue
         near = [row for row in section.rows if row.method in NEAR and not row.variant]
+        near += [row for row in section.rows if row.method == ONE_SIDED and row is not ours]
         same = [row for row in near if row.budget == ours.budget and row.records]
         chosen = replace(section, rows=[replace(row, missing=[]) for row in (ours, *same)])
         rows = []
