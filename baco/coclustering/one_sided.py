@@ -130,7 +130,7 @@ class OneSided(Compressor):
         Rows are those of the ids that have rows of their own, and after them those of the other side's labels.
         """
         side = self.config.rows or ("users" if train.num_users < train.num_items else "items")
-        degrees, apart = np.diff(others_of(train, side).indptr), self.with_rows(train, side)
+        (_, degrees), apart = side_degrees(train, side), self.with_rows(train, side)
         a_code = 1 if budget.unit == "parameters" else code_bits(train.num_nodes) / 8
         most = largest_cap(degrees[~apart], int((self.config.code_share or 0) * budget.limit / a_code))
         picks = picked_codes(train, side, most, apart, budget.dim, rng)
@@ -142,14 +142,12 @@ class OneSided(Compressor):
 
     def with_rows(self, train: Biadjacency, side: str) -> np.ndarray:
         """(n,) bool: which ids of the other side have rows of their own."""
-        degrees = np.diff(others_of(train, side).indptr)
+        _, degrees = side_degrees(train, side)
         return degrees >= (np.inf if self.config.own_from is None else self.config.own_from)
 
     def degrees_of_rows(self, train: Biadjacency, side: str) -> np.ndarray:
         """(k,) integers: the interactions of ids with rows of their own, in the order of the rows."""
-        own, others = train.user_degrees, train.item_degrees
-        if side == "items":
-            own, others = others, own
+        own, others = side_degrees(train, side)
         return np.concatenate([own, others[self.with_rows(train, side)]])
 
     def update(self, old: Assignment, growth: Growth, budget: Budget, threshold: float) -> Assignment:
@@ -217,6 +215,12 @@ Picks = tuple[np.ndarray, np.ndarray]  # ends and codes, as `herd` returns them
 def others_of(train: Biadjacency, side: str) -> Neighbors:
     """What the ids of the side without rows of their own interacted with; `side` has rows."""
     return train.by_user if side == "items" else train.by_item
+
+
+def side_degrees(train: Biadjacency, side: str) -> tuple[np.ndarray, np.ndarray]:
+    """The interactions of each id of `side`, and of each of the other side."""
+    degrees = train.user_degrees, train.item_degrees
+    return degrees[::-1] if side == "items" else degrees
 
 
 def picked_codes(
