@@ -47,7 +47,7 @@ def main() -> None:
     for dataset in arguments.datasets:
         config = configuration([f"dataset={dataset}"])
         data = config.load_dataset()
-        budget = Budget.parse(config.budget, config.budget_unit, data.num_users, data.num_items, config.dim)
+        budget = config.budget_on(data)
         seconds: dict[str, list[float]] = {name: [] for name in names}
         assignments: dict[str, Assignment] = {}
         refused: dict[str, str] = {}

@@ -134,7 +134,7 @@ def main() -> None:
         print(f"\n{name}: {graph.num_nodes} nodes, {graph.num_edges} interactions, T = {arguments.rounds}")
         if not arguments.searches_only:
             solvers(contestants(graph, arguments.resolution, arguments.rounds), arguments.repeats)
-        budget = Budget.parse(config.budget, config.budget_unit, data.num_users, data.num_items, config.dim)
+        budget = config.budget_on(data)
         searches(graph, budget, arguments.repeats)
 
 

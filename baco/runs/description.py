@@ -47,6 +47,7 @@ class RunSettings(Validated):
     popularity: float = deciding(before=0.0, at_least=0, at_most=1)
     start: str = deciding(before="normal")
     dim: int = deciding(at_least=1, at_most=MOST_DIM)
+    columns: int | None = deciding(before=None, at_least=1, at_most=MOST_DIM)
     lazy_rows: bool = deciding(before=False)
     ranked_users: int | None = deciding(before=None, at_least=1)
     seed: int = deciding(at_least=0)

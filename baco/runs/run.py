@@ -79,9 +79,7 @@ class Plan:
         """The plan of a configuration on its dataset, which is loaded if it is not given."""
         method = config.method
         data = config.load_dataset() if data is None else data
-        value = config.budget if method.has_budget else None
-        sizes = data.num_users, data.num_items
-        budget = Budget.parse(value, config.budget_unit, *sizes, config.dim, config.quantize)
+        budget = config.budget_on(data)
         kept = None if isinstance(method, ScoringMethod) else budget.as_dict()
         identity = config.describe() | {"dataset": data.fingerprint, "budget": kept}
         name = record_name(data.name, identity["backbone"]["name"], method.name, record_id(identity))
@@ -339,7 +337,7 @@ def train_and_test(
         "continued_after": report.continued_after,
     }
     measured = {
-        "size": describe_size(tables, budget, data.train) | {"limited": method.has_budget},
+        "size": describe_size(tables, budget, data.train, config.dim) | {"limited": method.has_budget},
         "assignment": prepared.details,
         "training": training | {"convergence": describe_convergence(training, trainer.max_epochs)},
         "seconds": {
@@ -375,7 +373,7 @@ def prepare(
     processes : Processes
         That train together.
     """
-    check_training_memory(0, data.train, config.dim, device)  # before a clustering, which may take long
+    check_training_memory(0, data.train, config.width, device)  # before a clustering, which may take long
     warm_up(config, device)
     reset_peak_memory(device)
     scale = item_scale(config, method, data.train)
@@ -448,7 +446,7 @@ def score_and_test(
 def warm_up(config: RunConfig, device: torch.device) -> None:
     """Compile what training and ranking call for embeddings of this width, so that their seconds are those of work."""
     backbone = config.backbone(SQUARE, config.backbone_config, config.loss.score)
-    tables = CodebookTables(Assignment.of_own_rows(2, 2), config.dim).to(device)
+    tables = CodebookTables(Assignment.of_own_rows(2, 2), config.width).to(device)
     for size in (1, 2):  # batches that touch few nodes and batches that touch all go different ways
         ids = torch.zeros(size, dtype=torch.int32, device=device)
         config.loss(backbone, tables, Batch(ids, ids, ids)).backward()
@@ -479,10 +477,10 @@ def fit_tables(
     """
     if isinstance(method, CodeCompressor):
         assignment, seconds = processes.of_leader(partial(codes, config, method, train, budget))
-        ledger = code_ledger(assignment, config.dim, budget.row_format())
+        ledger = code_ledger(assignment, config.width, budget.row_format())
         check_budget(config, budget, ledger)  # before a table is allocated
-        check_training_memory(COPIES * ledger.training_floats, train, config.dim, device)
-        tables: EmbeddingTables = CodebookTables(assignment, config.dim, method.scaled)
+        check_training_memory(COPIES * ledger.training_floats, train, config.width, device)
+        tables: EmbeddingTables = CodebookTables(assignment, config.width, method.scaled)
         details = assignment.details
     else:
         method.warm_up()
@@ -491,7 +489,7 @@ def fit_tables(
             tables = method.fit(train, remaining_budget(scale, budget), stream(config.seed, "assign"))
         seconds = time.perf_counter() - start
         details = {} if tables.assignment is None else describe_assignment(tables.assignment, train)
-        check_training_memory((COPIES - 1) * tables.ledger().training_floats, train, config.dim, device)
+        check_training_memory((COPIES - 1) * tables.ledger().training_floats, train, config.width, device)
     finished = quantized(config, tables)
     share = budget.share((finished if scale is None else ScaledTables(finished, scale)).ledger())
     if method.has_budget and share < 0.98:
@@ -552,10 +550,10 @@ def describe_data(data: Interactions) -> dict:
     } | ({} if data.import_report is None else {"import_report": asdict(data.import_report)})
 
 
-def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency) -> dict:
-    """What a record says of the tables' cost; the ratios are to the full model's."""
+def describe_size(tables: EmbeddingTables, budget: Budget, train: Biadjacency, dim: int) -> dict:
+    """What a record says of the tables' cost; the ratios are to the cost of a full model of `dim` columns."""
     ledger = tables.ledger()
-    full_parameters = train.num_nodes * budget.dim
+    full_parameters = train.num_nodes * dim
     return asdict(ledger) | {
         "budget_limit": budget.limit,
         "budget_unit": budget.unit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from baco.backbones.backbone import Backbone
+from baco.compressors.budget import Budget
 from baco.compressors.compressor import Compressor
 from baco.compressors.scoring import ScoringMethod
 from baco.data.interactions import Interactions
@@ -43,6 +44,19 @@ class RunConfig(RunSettings):
     def label(self) -> str:
         """What tables and figures call the method of this run."""
         return self.method.label if self.quantize is None else f"{self.method.label} + {self.quantize.label}"
+
+    @property
+    def width(self) -> int:
+        """Of the embeddings that are trained."""
+        return self.dim if self.columns is None else self.columns
+
+    def budget_on(self, data: Interactions) -> Budget:
+        """The budget on a dataset: a ratio is one of the full model of `dim` columns, however wide these rows are.
+
+        A method without a budget has the full model's size for a limit, which nothing checks.
+        """
+        value, sizes = self.budget if self.method.has_budget else None, (data.num_users, data.num_items)
+        return replace(Budget.parse(value, self.budget_unit, *sizes, self.dim, self.quantize), dim=self.width)
 
     def load_dataset(self) -> Interactions:
         """The interactions; a `UserError` where they cannot be read or made."""
@@ -118,6 +132,8 @@ def parse(cfg: DictConfig) -> RunConfig:
         )
     if run.start != "normal" and not method_type.has_start:
         raise UserError(f"start={run.start} does not work with method={method_type.name}; take start=normal")
+    if run.columns is not None and run.columns > run.dim:
+        raise SettingError("columns", run.columns, f"is more than dim={run.dim}; lower it, or raise dim")
     quantizer = _taken(sections, "quantize", "name")
     if issubclass(method_type, ScoringMethod):
         _refuse_tables(method_type.name, run, quantizer)
@@ -135,7 +151,7 @@ def parse(cfg: DictConfig) -> RunConfig:
         method=method,
         protocol=protocol,
         loss=loss,
-        quantize=_quantizer(quantizer, sections["quantize"], run.dim),
+        quantize=_quantizer(quantizer, sections["quantize"], run.columns or run.dim),
         **asdict(run),
     )
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from baco.compressors.budget import Budget
 from baco.compressors.scoring import ScoringMethod
 from baco.data.interactions import SPLITS, Interactions
 from baco.data.release import Release
@@ -183,8 +182,7 @@ def _train_segments(plan: StreamPlan, device: torch.device) -> list[dict]:
     memory: dict[str, Any] = {}
     rows = []
     for segment, data in enumerate(plan.steps):
-        value = config.budget if config.method.has_budget else None
-        budget = Budget.parse(value, config.budget_unit, data.num_users, data.num_items, config.dim, config.quantize)
+        budget = config.budget_on(data)
         step = Step(config, data, budget, device, epochs, memory)
         model = begin(step, update) if model is None else UPDATES[update](step, model)
         tables = model.tables if model.folded is None else model.folded
@@ -192,7 +190,7 @@ def _train_segments(plan: StreamPlan, device: torch.device) -> list[dict]:
         test = step.trainer.evaluate(tables, "test")
         synchronize(device)
         seconds = model.seconds | {"test": time.perf_counter() - start}
-        size = describe_size(model.tables, budget, data.train) | {"limited": config.method.has_budget}
+        size = describe_size(model.tables, budget, data.train, config.dim) | {"limited": config.method.has_budget}
         measured = {"size": size, "epochs": model.epochs, "seconds": seconds}
         rows.append(_row(segment, data, measured, step.trainer.evaluate(tables, "val"), test))
     return rows

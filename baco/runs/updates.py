@@ -151,7 +151,7 @@ def extend(step: Step, before: Model) -> Model:
     scale = popularity_scale(train.item_degrees, step.config.popularity)
     rest = remaining_budget(scale, step.budget)
     assignment = step.method.update(old.assignment, Growth(before.train, train), rest, THRESHOLD)
-    tables = CodebookTables(scale_items(assignment, scale), step.config.dim)
+    tables = CodebookTables(scale_items(assignment, scale), step.config.width)
     check_budget(step.config, step.budget, tables.ledger())
     continue_rows(tables, old.cpu(), train)
     clustering = time.perf_counter() - start

@@ -29,7 +29,12 @@ log = logging.getLogger(__name__)
 
 DATA = "data."  # begins the names of the arrays of an updated export's interactions
 ADVICE = "it must be the export of a run"
-PLAIN = {"quantize": None, "popularity": 0, "start": "normal"}  # settings of a run of the full model as it is
+PLAIN = {
+    "quantize": None,
+    "popularity": 0,
+    "start": "normal",
+    "columns": None,
+}  # settings of a run of the full model as it is
 
 
 def export_model(

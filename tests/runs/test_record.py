@@ -62,6 +62,7 @@ def a_record(
             "lazy_rows": False,
             "ranked_users": None,
             "dim": 64,
+            "columns": None,
             "seed": seed,
         },
         "dataset": {

@@ -96,3 +96,39 @@ def test_scaled_items_of_any_tables_are_paid_for_packed_and_exported(tmp_path):
     scale = popularity_scale(plan.data.train.item_degrees, 0.25).astype(np.float32)
     items, inner = (of[1].detach().numpy() for of in (tables(), tables.inner()))
     np.testing.assert_array_equal(items, inner * scale[:, None])
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone"),
+    [(method, "mf") for method in ("full", "random", "pq", "one_sided", "pep")] + [("one_sided", "lightgcn")],
+)
+def test_narrower_rows_keep_to_the_budget_of_the_full_model_of_dim_columns(tmp_path, method, backbone):
+    choices = (f"method={method}", f"backbone={backbone}", "protocol.max_epochs=1")
+    export = tmp_path / "tables.npz"
+    plan, usual = plan_in(tmp_path, *choices, "columns=10", f"export={export}"), plan_in(tmp_path, *choices)
+    record = run(plan)
+    assert plan.budget.limit == usual.budget.limit and plan.name != usual.name
+    assert "columns" in record["config"] and usual.name == plan_in(tmp_path, *choices, "columns=null").name
+    size, (users, items) = record["size"], load_tables(read_export(export))()
+    assert (users.shape, items.shape) == ((300, 10), (200, 10))
+    assert size["full_parameters"] == 500 * 16 and size["parameter_ratio"] == size["parameters"] / (500 * 16)
+    if method == "full":
+        assert size["parameters"] == 500 * 10
+    else:
+        assert size["parameters"] <= 500 * 8 and size["budget_used"] <= 1
+
+
+def test_narrower_rows_have_more_bits_a_column_in_the_same_budget(tmp_path):
+    bits = []
+    for columns in (16, 8, 4):
+        plan = plan_in(tmp_path, "method=pq", "budget=0.6", f"columns={columns}")
+        tables, _, _ = runs.fit_tables(
+            plan.config, plan.config.method, plan.data.train, plan.budget, device.CPU, scale=None
+        )
+        bits.append(tables.quantizer.blocks * tables.quantizer.bits / columns)
+    assert bits == sorted(set(bits))
+
+
+def test_more_columns_than_the_full_model_has_are_refused(tmp_path):
+    with pytest.raises(UserError, match="columns=17 is more than dim=16; lower it, or raise dim"):
+        plan_in(tmp_path, "method=pq", "columns=17")
