@@ -67,7 +67,7 @@ class Row:
 
     @property
     def _changed(self) -> list[str]:
-        kinds = ("method.", "quantize.", "popularity", "start")
+        kinds = ("method.", "quantize.", "columns", "popularity", "start")
         own = {key: value for key, value in self.settings.items() if key.startswith(kinds)}
         return [text.removeprefix("method.") for text in overrides(own)]
 

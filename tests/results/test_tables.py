@@ -133,6 +133,16 @@ def test_a_methods_own_popularity_counts_with_mf_only(tmp_path):
     ]
 
 
+def test_rows_of_fewer_columns_stand_apart_in_the_same_budget(tmp_path):
+    wide, narrow = a_record(0.1, method="pq", budget=0.2), a_record(0.3, method="pq", budget=0.2, columns=16)
+    runs = experiment({"method": "pq", "budget": 0.2}, {"method": "pq", "budget": 0.2, "columns": 16})
+    rows = rows_of(comparison(runs, sections(runs, [narrow, wide], tmp_path)))
+    assert [(row["method"], row["budget"], row["R@20"]) for row in rows] == [
+        ("PQ", "20%", "10.00"),
+        ("PQ, columns=16", "20%", "30.00"),
+    ]
+
+
 def test_a_methods_own_start_is_what_its_rows_stand_for(tmp_path):
     own, drawn = a_record(0.3, method="baco_plus"), a_record(0.1, method="baco_plus", start="normal")
     assert (own["config"]["start"], drawn["config"]["start"]) == ("spectral", "normal")
