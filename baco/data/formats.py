@@ -35,6 +35,7 @@ ENDINGS = {
     ".arrow": "feather",
     ".npz": "npz",
 }
+NO_TEXT = ("parquet", "feather", "npz")
 # In Python; DuckDB reads .gz and .zst by itself.
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 COMPRESSIONS = (*OPENERS, ".zst")
@@ -72,6 +73,8 @@ class Dialect:
         One of `FORMATS`.
     separator, quote, header, multiline, encoding
         Of text; see `baco.data.logs.Log`.
+    named : str or None
+        The name of a file of text that is written alike: it counts where the file's own tells no format.
     """
 
     format: str | None = None
@@ -80,6 +83,7 @@ class Dialect:
     header: bool = True
     multiline: bool = False
     encoding: str = "utf-8"
+    named: str | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ def open_source(
     readable = _readable(path, files, dialect, scratch)
     if name == "json":
         return _open_json(connection, path, readable)
-    return _open_text(connection, path, name, _stem(files[0])[0], readable, dialect, wanted)
+    return _open_text(connection, path, name, _telling_name(files[0], dialect), readable, dialect, wanted)
 
 
 def source_files(path: Path) -> list[Path]:
@@ -183,8 +187,16 @@ def format_of(file: Path, dialect: Dialect) -> str | None:
     """The format by its setting or the file's ending; None: only the first lines tell."""
     if dialect.format is not None:
         return dialect.format
-    name, _ = _stem(file)
-    return ENDINGS.get(Path(name).suffix)
+    return ENDINGS.get(Path(_telling_name(file, dialect)).suffix)
+
+
+def _telling_name(file: Path, dialect: Dialect) -> str:
+    """The name by which a format is recognised, without the ending of a compression, in lower case."""
+    own, _ = _stem(file)
+    if dialect.named is None or own in MOVIELENS or Path(own).suffix in ENDINGS:
+        return own
+    named, _ = _stem(Path(dialect.named))
+    return own if ENDINGS.get(Path(named).suffix) in NO_TEXT else named
 
 
 def _stem(file: Path) -> tuple[str, str]:

@@ -219,7 +219,8 @@ class Log(Validated):
             self, path=str(path), path_val=None, path_test=None, timestamp=None, time_format=None, split="random"
         )
         with workplace() as (connection, scratch):
-            rows = Rows(connection, other._sources(connection, scratch), other._reading(), other.name)
+            sources = other._sources(connection, scratch, named=Path(self.path).name)
+            rows = Rows(connection, sources, other._reading(), other.name)
             rows.filter(other.min_rating)
             users, items, user_ids, item_ids = rows.numbered()
         return pd.DataFrame({"user": user_ids[users], "item": item_ids[items]})
@@ -235,8 +236,9 @@ class Log(Validated):
         drop = self.missing_values == "drop"
         return Columns(self.user, self.item, self.rating, self.timestamp, self.time_format, self.strip, drop)
 
-    def _sources(self, connection: DuckDBPyConnection, scratch: Path) -> dict[str, Source]:
-        dialect = Dialect(self.format, self.separator, self.quote, self.header, self.multiline, self.encoding)
+    def _sources(self, connection: DuckDBPyConnection, scratch: Path, named: str | None = None) -> dict[str, Source]:
+        text = (self.quote, self.header, self.multiline, self.encoding)
+        dialect = Dialect(self.format, self.separator, *text, named)
         sources = {}
         for part, path in self._paths().items():
             (scratch / part).mkdir()

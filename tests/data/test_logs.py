@@ -248,3 +248,30 @@ def test_a_missing_date_in_parquet_is_told(table, tmp_path, unit):
     table.to_parquet(tmp_path / "gap.parquet")
     with pytest.raises(UserError, match="column 'when' is empty in row 7; times must all be numbers, or all dates"):
         Log(path=str(tmp_path / "gap.parquet"), **columns(), split="time").load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("trained", "text"),
+    [
+        ("u.data", "196\t242\t3\t881250949\n186\t302\t3\t891717742\n"),
+        ("ratings.dat", "196::242::3::881250949\n186::302::3::891717742\n"),
+        ("log.csv", "user,item\n196,242\n186,302\n"),
+        ("log.tsv.gz", "user\titem\n196\t242\n186\t302\n"),
+        ("log.inter", "user_id:token\titem_id:token\n196\t242\n186\t302\n"),
+        ("log.jsonl", '{"user": 196, "item": 242}\n{"user": 186, "item": 302}\n'),
+    ],
+)
+def test_another_log_is_read_as_the_first_one_where_its_name_tells_no_format(tmp_path, trained, text):
+    (tmp_path / "new.data").write_text(text)
+    found = Log(name="log", path=str(tmp_path / trained)).read_alike(tmp_path / "new.data")
+    assert found.astype(int).to_numpy().tolist() == [[196, 242], [186, 302]]
+
+
+def test_another_log_with_an_ending_of_its_own_is_read_by_that(tmp_path):
+    (tmp_path / "new.csv").write_text("user,item\n196,242\n")
+    for trained in ("u.data", "log.jsonl", "log.parquet"):
+        found = Log(name="log", path=str(tmp_path / trained)).read_alike(tmp_path / "new.csv")
+        assert found.astype(int).to_numpy().tolist() == [[196, 242]]
+    (tmp_path / "new.data").write_text("196;242\n")
+    with pytest.raises(UserError, match=r"new\.data: the format is not known by the ending or the first line"):
+        Log(name="log", path=str(tmp_path / "log.parquet")).read_alike(tmp_path / "new.data")
