@@ -29,12 +29,8 @@ log = logging.getLogger(__name__)
 
 DATA = "data."  # begins the names of the arrays of an updated export's interactions
 ADVICE = "it must be the export of a run"
-PLAIN = {
-    "quantize": None,
-    "popularity": 0,
-    "start": "normal",
-    "columns": None,
-}  # settings of a run of the full model as it is
+# settings of a run of the full model as it is
+PLAIN = {"quantize": None, "popularity": 0, "start": "normal", "columns": None}
 
 
 def export_model(
