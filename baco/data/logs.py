@@ -237,8 +237,7 @@ class Log(Validated):
         return Columns(self.user, self.item, self.rating, self.timestamp, self.time_format, self.strip, drop)
 
     def _sources(self, connection: DuckDBPyConnection, scratch: Path, named: str | None = None) -> dict[str, Source]:
-        text = (self.quote, self.header, self.multiline, self.encoding)
-        dialect = Dialect(self.format, self.separator, *text, named)
+        dialect = Dialect(self.format, self.separator, self.quote, self.header, self.multiline, self.encoding, named)
         sources = {}
         for part, path in self._paths().items():
             (scratch / part).mkdir()

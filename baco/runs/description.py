@@ -64,6 +64,11 @@ class RunSettings(Validated):
     minutes: float | None
     worker: int
 
+    @property
+    def width(self) -> int:
+        """Of the embeddings that are trained."""
+        return self.dim if self.columns is None else self.columns
+
 
 DECIDING = {key.name: key.metadata[BEFORE] for key in fields(RunSettings) if BEFORE in key.metadata}
 NOTHING = {"name": "none"}  # of a group that a run has no use for

@@ -45,11 +45,6 @@ class RunConfig(RunSettings):
         """What tables and figures call the method of this run."""
         return self.method.label if self.quantize is None else f"{self.method.label} + {self.quantize.label}"
 
-    @property
-    def width(self) -> int:
-        """Of the embeddings that are trained."""
-        return self.dim if self.columns is None else self.columns
-
     def budget_on(self, data: Interactions) -> Budget:
         """The budget on a dataset: a ratio is one of the full model of `dim` columns, however wide these rows are.
 
@@ -132,7 +127,7 @@ def parse(cfg: DictConfig) -> RunConfig:
         )
     if run.start != "normal" and not method_type.has_start:
         raise UserError(f"start={run.start} does not work with method={method_type.name}; take start=normal")
-    if run.columns is not None and run.columns > run.dim:
+    if run.width > run.dim:
         raise SettingError("columns", run.columns, f"is more than dim={run.dim}; lower it, or raise dim")
     quantizer = _taken(sections, "quantize", "name")
     if issubclass(method_type, ScoringMethod):
@@ -151,7 +146,7 @@ def parse(cfg: DictConfig) -> RunConfig:
         method=method,
         protocol=protocol,
         loss=loss,
-        quantize=_quantizer(quantizer, sections["quantize"], run.columns or run.dim),
+        quantize=_quantizer(quantizer, sections["quantize"], run.width),
         **asdict(run),
     )
 

@@ -108,7 +108,7 @@ def test_narrower_rows_keep_to_the_budget_of_the_full_model_of_dim_columns(tmp_p
     plan, usual = plan_in(tmp_path, *choices, "columns=10", f"export={export}"), plan_in(tmp_path, *choices)
     record = run(plan)
     assert plan.budget.limit == usual.budget.limit and plan.name != usual.name
-    assert "columns" in record["config"] and usual.name == plan_in(tmp_path, *choices, "columns=null").name
+    assert record["config"]["columns"] == 10 and usual.name == plan_in(tmp_path, *choices, "columns=null").name
     size, (users, items) = record["size"], load_tables(read_export(export))()
     assert (users.shape, items.shape) == ((300, 10), (200, 10))
     assert size["full_parameters"] == 500 * 16 and size["parameter_ratio"] == size["parameters"] / (500 * 16)
